@@ -1,0 +1,5 @@
+"""`python -m pretext` is `pretext`."""
+
+from pretext.cli import main
+
+main()

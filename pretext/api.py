@@ -1,0 +1,98 @@
+"""What the command line does, from a notebook."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pretext.config import resolve
+from pretext.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run, read from its folder."""
+
+    folder: Path
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """The synthetic texts with their labels, one mapping each."""
+        with (self.folder / "synthetic.jsonl").open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
+
+    @property
+    def texts(self) -> list[str]:
+        """The synthetic texts."""
+        return [row["text"] for row in self.rows]
+
+    @property
+    def privacy(self) -> dict[str, Any]:
+        """The privacy statement."""
+        return dict(json.loads((self.folder / "privacy.json").read_text(encoding="utf-8")))
+
+
+def synthesize(
+    data: str | Path | Sequence[str] | Sequence[Mapping[str, Any]] | pandas.DataFrame,
+    *,
+    out: str | Path = "run",
+    epsilon: float | None = None,
+    delta: float | None = None,
+    client_column: str | None = None,
+    prompts: Sequence[str] = (),
+    public: str | Path | None = None,
+    data_set: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Result:
+    """Private texts in, differentially private synthetic texts out. Called again with the same arguments, it resumes.
+
+    Args:
+        data: a file, a Hugging Face data set id, a list of texts, a list of rows, or a DataFrame.
+        out: the run folder.
+        epsilon, delta: the guarantee of this run.
+        client_column: column that tells clients apart; without it every record is a client of its own.
+        prompts: public sentences that describe the domain.
+        public: file or data set of public texts for the initial population.
+        data_set: name in the ledger; needed when `data` is not a file, so that its budget is found again.
+        settings: any further settings, nested as in the configuration file.
+
+    Raises:
+        PretextError, privacy.PrivacyError: see the command line; each message is one full sentence.
+    """
+    from pretext.pipeline import Parts
+    from pretext.pipeline import synthesize as run_job
+
+    path, rows = _source_of(data, data_set)
+    chosen: dict[str, dict[str, Any]] = {
+        "data": {"path": path, "client_column": client_column},
+        "privacy": {"epsilon": epsilon, "delta": delta, "data_set": data_set},
+        "initial": {
+            "prompts": list(prompts) or None,
+            "texts": str(Path(public).resolve()) if _is_file(public) else public,
+        },
+    }
+    given = {name: {key: value for key, value in table.items() if value is not None} for name, table in chosen.items()}
+    config = resolve(settings=settings, defaults=given)
+    return Result(run_job(config, Path(out), Parts.of(config, rows)).folder)
+
+
+def _source_of(data: Any, data_set: str | None) -> tuple[str, list[Mapping[str, Any]] | None]:
+    if isinstance(data, str | Path):
+        return (str(Path(data).resolve()) if _is_file(data) else str(data)), None
+    if data_set is None:
+        raise UsageError(
+            "Texts from memory need a name for their budget in the ledger: give data_set, for example data_set='notes'."
+        )
+    if hasattr(data, "to_dict"):
+        return "", list(data.to_dict("records"))
+    return "", [row if isinstance(row, Mapping) else {"text": row} for row in data]
+
+
+def _is_file(source: str | Path | None) -> bool:
+    return source is not None and Path(source).expanduser().exists()

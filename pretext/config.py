@@ -1,0 +1,393 @@
+"""Settings, split by consequence: what changes the guarantee, what changes the text, what changes only speed.
+
+Everything here is public. A flag beats the file, the file beats the preset, the preset beats the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pretext.errors import UsageError
+from pretext.presets import PRESETS
+from privacy import Relation, Unit
+
+Settings: TypeAlias = dict[str, Any]
+
+
+class Section(BaseModel):
+    """A table of the configuration file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Where the private texts are. Read only while clients are asked to vote."""
+
+    path: str = Field("", description="csv, json, jsonl or parquet file (each also .gz), or a Hugging Face data set id")
+    subset: str | None = Field(None, description="configuration of a Hugging Face data set")
+    split: str = Field("train", description="split of a Hugging Face data set")
+    text_column: str = Field("text", description="column that holds the text")
+    client_column: str | None = Field(
+        None, description="column that tells clients apart; without it every record is a client of its own"
+    )
+    label_column: str | None = Field(
+        None, description="column that holds a label; the synthetic texts then carry one too"
+    )
+    labels: tuple[str, ...] = Field(
+        (), description="the public list of labels, needed with label_column; texts with any other label are not used"
+    )
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read."""
+        named = [self.text_column, self.client_column, self.label_column]
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+    @model_validator(mode="after")
+    def _labels_are_public(self) -> Self:
+        if self.label_column is not None and not self.labels:
+            raise ValueError(
+                "labels must list the labels when label_column is set: which labels occur is private itself"
+            )
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels holds the same label twice")
+        return self
+
+
+class Privacy(Section):
+    """What changes the guarantee."""
+
+    epsilon: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="privacy loss of the whole run (or give noise_multiplier)"
+    )
+    noise_multiplier: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="noise per round / sensitivity; epsilon is then computed from it"
+    )
+    delta: float = Field(
+        1e-6, gt=0, lt=1, description="probability mass outside of epsilon; below one over the number of clients"
+    )
+    relation: Relation = Field(Relation.ADD_REMOVE, description="neighbouring data sets: add/remove or replace-one")
+    rounds: int = Field(5, ge=1, le=1000, description="rounds of voting, each one release")
+    max_texts_per_client: int = Field(
+        8, ge=1, le=10_000, description="texts a client votes with at most, chosen at random"
+    )
+    vote_norm: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="L2 bound C on a client's votes; default sqrt(max_texts_per_client)",
+    )
+    normalise_votes: bool = Field(False, description="scale every client's votes up to the bound, not only down")
+    data_set: str | None = Field(None, description="name of the data set in the ledger; default: the file's name")
+    budget_epsilon: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="what may ever be spent on a new data set; default: this run's epsilon",
+    )
+    clients: int | None = Field(
+        None,
+        ge=1,
+        description="a public estimate of the number of clients, for `plan` and its warnings; never read from the data",
+    )
+
+    @property
+    def norm_squared(self) -> Fraction:
+        """Bound on a client's squared L2 norm, in squared votes; exact."""
+        if self.vote_norm is None:
+            return Fraction(self.max_texts_per_client)
+        return Fraction(self.vote_norm) ** 2
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError("give either epsilon or noise_multiplier, for example epsilon = 1.0")
+        return self
+
+
+class Initial(Section):
+    """Where the first population comes from. Public: nothing here may have been chosen by looking at the private texts."""
+
+    texts: str | None = Field(None, description="public file or Hugging Face data set id")
+    subset: str | None = Field(None, description="configuration of a Hugging Face data set")
+    split: str = Field("train", description="split of a Hugging Face data set")
+    text_column: str = Field("text", description="column of the public file that holds the text")
+    min_words: int = Field(5, ge=1, description="shorter public texts are not taken")
+    max_words: int = Field(100, ge=1, description="longer public texts are cut to this many words")
+    prompts: tuple[str, ...] = Field(
+        (), description="public sentences that describe the domain; the generator writes texts from them"
+    )
+    prompted_share: float = Field(
+        0.5, ge=0, le=1, description="share of the population written from prompts when texts are given too"
+    )
+
+
+class Evolution(Section):
+    """How the population moves. Post-processing of released votes."""
+
+    population: int = Field(512, ge=2, le=1_000_000, description="candidates per round")
+    lookahead: int = Field(
+        0, ge=0, le=64, description="variations whose mean embedding stands for a candidate; 0: the candidate itself"
+    )
+    nearest: int = Field(1, ge=1, le=100, description="candidates among which a text's one vote is split")
+    selection: Literal["multinomial", "rank", "threshold"] = Field(
+        "multinomial", description="how parents are taken from the noisy votes"
+    )
+    survivors: float = Field(0.25, gt=0, le=1, description="rank: share of the population that survives at most")
+    threshold: float | Literal["gape"] = Field(
+        2.0,
+        description="noisy votes below this many noise standard deviations count as none; 'gape' derives it from threshold_beta",
+    )
+    threshold_beta: float = Field(
+        0.1, gt=0, lt=1, description="gape: chance that noise alone passes the threshold anywhere in the run"
+    )
+    kept_parents: float = Field(
+        0.25, ge=0, lt=1, description="share of the next population that is the best survivors, unchanged"
+    )
+    seeds_from_round: int = Field(
+        1, ge=0, description="first round whose survivors are seeds; round 0 holds untouched public texts"
+    )
+    seed: int = Field(0, ge=0, description="seed of all choices that are not noise; noise has no seed")
+
+
+class Variation(Section):
+    """How new candidates are made from survivors."""
+
+    kind: Literal["in-context", "rewrite", "mask-fill"] = Field(
+        "in-context", description="in-context, rewrite or mask-fill"
+    )
+    examples: int = Field(3, ge=1, le=20, description="in-context: survivors shown as examples")
+    temperature: float = Field(1.0, ge=0, le=5, description="sampling temperature")
+    top_p: float = Field(0.95, gt=0, le=1, description="nucleus sampling")
+    max_tokens: int = Field(48, ge=1, le=4096, description="longest variation, in tokens")
+    mask_share: float = Field(0.3, gt=0, le=1, description="mask-fill: share of a text's tokens that is refilled")
+    mask_passes: int = Field(2, ge=1, le=10, description="mask-fill: how often in a row")
+
+
+class Expansion(Section):
+    """Few-shot generation from the seeds. Costs no privacy."""
+
+    texts: int = Field(1000, ge=1, description="synthetic texts to write")
+    examples: int = Field(3, ge=1, le=20, description="seeds shown as examples")
+    temperature: float = Field(1.0, ge=0, le=5, description="sampling temperature")
+    top_p: float = Field(0.95, gt=0, le=1, description="nucleus sampling")
+    max_tokens: int = Field(64, ge=1, le=4096, description="longest synthetic text, in tokens")
+
+
+class Screening(Section):
+    """What a candidate or a synthetic text must be."""
+
+    min_words: int = Field(3, ge=1, description="shorter texts are dropped")
+    max_words: int = Field(150, ge=1, description="longer texts are dropped")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_words > self.max_words:
+            raise ValueError("min_words is above max_words")
+        return self
+
+
+class Models(Section):
+    """Models by Hugging Face name or folder; `embedded` means the ones that are installed with the program."""
+
+    generator: str = Field(
+        "embedded", description="language model for variations and expansion (embedded: SmolLM2-135M-Instruct)"
+    )
+    prompt_format: Literal["base", "chat"] = Field(
+        "base", description="continue a list of samples, or ask through the chat template"
+    )
+    embedder: str = Field("embedded", description="sentence-transformers model (embedded: all-MiniLM-L6-v2)")
+    embedder_tokens: int = Field(
+        64, ge=1, le=8192, description="texts, private or not, are cut to this many tokens before embedding"
+    )
+    masked: str = Field("roberta-large", description="masked language model for mask-fill")
+
+
+class Speed(Section):
+    """What changes speed and nothing else."""
+
+    engine: Literal["transformers", "vllm", "openai"] = Field(
+        "transformers", description="transformers, vllm (in process) or openai (a server)"
+    )
+    batch_size: int = Field(32, ge=1, description="prompts per forward pass (transformers)")
+    chunk: int = Field(128, ge=1, description="prompts handed to the engine at once; a save point of the expansion")
+    embed_batch_size: int = Field(64, ge=1, description="texts per forward pass of the embedder")
+    device: str | None = Field(None, description="cpu, cuda, ...; default: the best there is")
+    dtype: str | None = Field(None, description="float32, bfloat16, ...; default: what the processor is fast at")
+    memory_share: float = Field(0.3, gt=0, le=1, description="share of the memory that vLLM takes")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs over which vLLM splits the model")
+    max_length: int | None = Field(None, ge=1, description="longest prompt plus answer in tokens (vLLM)")
+    base_url: str | None = Field(None, description="address of the OpenAI-compatible server; default: OPENAI_BASE_URL")
+    concurrency: int = Field(16, ge=1, le=1024, description="requests in flight (openai)")
+    request_timeout: float = Field(60.0, gt=0, description="seconds until a request counts as failed (openai)")
+
+
+class Config(Section):
+    """All settings of a run, resolved."""
+
+    preset: str = Field("default", description="starting point: " + " or ".join(PRESETS))
+    data: Data = Data()
+    privacy: Privacy
+    initial: Initial = Initial()
+    evolution: Evolution = Evolution()
+    variation: Variation = Variation()
+    expansion: Expansion = Expansion()
+    screening: Screening = Screening()
+    models: Models = Models()
+    speed: Speed = Speed()
+
+    @property
+    def unit(self) -> Unit:
+        """The privacy unit."""
+        return Unit(self.data.client_column)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.initial.texts is None and not self.initial.prompts:
+            raise ValueError(
+                "initial: give texts (a public file) or prompts (public sentences that describe the domain), or both"
+            )
+        if self.evolution.seeds_from_round >= self.privacy.rounds:
+            raise ValueError(
+                f"evolution.seeds_from_round is {self.evolution.seeds_from_round}, but the rounds are numbered 0 to {self.privacy.rounds - 1}"
+            )
+        if self.data.labels and self.evolution.population < len(self.data.labels):
+            raise ValueError("evolution.population must be at least the number of data.labels")
+        threshold = self.evolution.threshold
+        if isinstance(threshold, float) and not (math.isfinite(threshold) and threshold >= 0):
+            raise ValueError("evolution.threshold must be a finite number of at least 0, or 'gape'")
+        return self
+
+
+def resolve(
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    settings: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Config:
+    """The configuration out of layers; each one lies over those before it.
+
+    In order: the preset, `defaults` (nested), a TOML file, `settings` (nested), `section.key=value` overrides.
+
+    Raises:
+        UsageError: the file cannot be read, a key is unknown (its nearest neighbour is named), or a value is out of range.
+    """
+    layers = [dict(defaults or {}), _read(file) if file is not None else {}, dict(settings or {}), _nested(overrides)]
+    preset = next((layer["preset"] for layer in reversed(layers) if "preset" in layer), "default")
+    if preset not in PRESETS:
+        raise UsageError(f"There is no preset {preset!r}; there are {' and '.join(PRESETS)}.")
+    merged: Settings = {}
+    for layer in [PRESETS[preset], *layers]:
+        _merge(merged, layer)
+    return validated(merged)
+
+
+def validated(settings: Mapping[str, Any]) -> Config:
+    """A Config out of nested plain values. Raises UsageError with one sentence per mistake."""
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise UsageError(" ".join(_sentence(dict(problem)) for problem in error.errors())) from None
+
+
+def plain(config: Config) -> Settings:
+    """The resolved settings as nested plain values without the unset ones, for TOML and JSON."""
+    return config.model_dump(mode="json", exclude_none=True)
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """The `section.key`s in which two configurations differ, speed left aside."""
+    first, second = _flat(plain(one)), _flat(plain(other))
+    keys = sorted(key for key in first.keys() | second.keys() if not key.startswith("speed."))
+    return [key for key in keys if first.get(key) != second.get(key)]
+
+
+def _read(file: Path) -> Settings:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"There is no configuration file {file}; `pretext init` writes one.") from None
+    except OSError as error:
+        raise UsageError(f"The configuration file {file} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The configuration file {file} is not valid TOML: {error}.") from None
+
+
+def _nested(overrides: Sequence[str]) -> Settings:
+    """`["privacy.epsilon=1.29"]` as `{"privacy": {"epsilon": 1.29}}`; a value that is not TOML is taken as a string."""
+    settings: Settings = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise UsageError(
+                f"--set {override!r} has no value; write it as section.key=value, for example privacy.epsilon=1."
+            )
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value
+        for part in reversed(key.strip().split(".")):
+            parsed = {part: parsed}
+        _merge(settings, parsed)
+    return settings
+
+
+def _merge(base: Settings, layer: Mapping[str, Any]) -> None:
+    """Lay `layer` over `base`; naming one of epsilon and noise_multiplier takes the other one of a lower layer away."""
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key, {}), dict):
+            _merge(base.setdefault(key, {}), value)
+        else:
+            base[key] = value
+    for one, other in (("epsilon", "noise_multiplier"), ("noise_multiplier", "epsilon")):
+        if layer.get(one) is not None and layer.get(other) is None:
+            base.pop(other, None)
+
+
+def _sentence(problem: Settings) -> str:
+    """One validation error of pydantic in plain words."""
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        *parents, key = [str(part) for part in problem["loc"]]
+        near = difflib.get_close_matches(key, _keys(parents), n=1, cutoff=0.4)
+        hint = f"did you mean {'.'.join([*parents, near[0]])}?" if near else f"allowed are {', '.join(_keys(parents))}."
+        return f"There is no setting {where}; {hint}"
+    if problem["type"] == "missing":
+        return f"The setting {where} is missing" + (
+            ": give privacy.epsilon, for example 1.0." if where == "privacy" else "."
+        )
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return (
+        f"The setting {where} is {problem['input']!r}: {message}."
+        if problem["type"] != "value_error"
+        else f"{where or 'settings'}: {message}."
+    )
+
+
+def _keys(parents: Sequence[str]) -> list[str]:
+    model: Any = Config
+    for parent in parents:
+        annotation = model.model_fields[parent].annotation
+        model = next(
+            (kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields")), annotation
+        )
+    return list(model.model_fields)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Settings:
+    flat: Settings = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,209 @@
+"""The loop: propose, vote, release, select, vary. PrE-Text (Hou et al., ICML 2024), algorithm 2."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pretext.clients import Ballot
+from pretext.config import Config, Evolution
+from pretext.embedding import Embedder, unit_rows
+from pretext.errors import NoSignal
+from pretext.population import Candidate
+from pretext.run import Run, Seed, Selected
+from pretext.screen import Screen
+from pretext.variation import Variation
+
+_log = logging.getLogger("pretext")
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """A released histogram: `votes`, shape (n,), and the standard deviation of its noise, both in votes."""
+
+    votes: NDArray[np.float64]
+    sigma: float
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the loop is made of. `ask` is the only one that touches private data, and it returns a release.
+
+    Attributes:
+        initial: () -> the first population.
+        ask: (round, population, () -> ballot) -> the released votes; a replayed release needs no ballot.
+        vary: () -> the variation; opened when first needed.
+        embed: () -> the embedder; likewise.
+    """
+
+    initial: Callable[[], list[Candidate]]
+    ask: Callable[[int, list[Candidate], Callable[[], Ballot]], Noisy]
+    vary: Callable[[], Variation]
+    embed: Callable[[], Embedder]
+
+
+def evolve(config: Config, run: Run, steps: Steps) -> list[Seed]:
+    """Run all rounds and return the seeds. What the run folder already holds is not done again.
+
+    Raises:
+        NoSignal: no candidate of any seed round passed the threshold.
+        BudgetExceeded: the ledger refused a round.
+    """
+    population = run.population(0) or run.save_population(0, steps.initial())
+    for round_number in range(config.privacy.rounds):
+        # 1. Public: where each candidate stands.
+        def ballot(now: int = round_number, candidates: list[Candidate] = population) -> Ballot:
+            return _ballot(config, now, candidates, steps)
+
+        # 2. and 3. Private, then released: votes are bounded, summed, noised and charged at once.
+        noisy = steps.ask(round_number, population, ballot)
+        # 4. Post-processing from here on.
+        selected = run.selected(round_number) or run.save_selected(
+            round_number, _selected(config, round_number, population, noisy)
+        )
+        if round_number + 1 < config.privacy.rounds:
+            following = run.population(round_number + 1)
+            population = following or _next(config, run, round_number, population, selected, steps.vary())
+    return seeds_of(config, run)
+
+
+def select(
+    noisy: NDArray[np.float64], sigma: float, evolution: Evolution, threshold: float, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Survivors, their weights, and `population` parents for the next round.
+
+    weight = max(noisy - threshold * sigma, 0), never NaN. multinomial: parents drawn with replacement in proportion to
+    weight (the paper). rank: only the heaviest `survivors` share of the candidates survive, and take equal turns.
+    threshold: every candidate above the threshold survives, and they take equal turns.
+
+    Args:
+        noisy: shape (n,), released votes.
+        sigma: standard deviation of their noise.
+        threshold: in noise standard deviations.
+
+    Returns:
+        survivors (row numbers, heaviest first), their weights, parents (row numbers); all empty without any survivor.
+    """
+    weights = np.maximum(noisy - threshold * sigma, 0.0)
+    order = np.argsort(-weights, kind="stable")
+    survivors = order[: int(np.count_nonzero(weights))]
+    if evolution.selection == "rank":
+        survivors = survivors[: max(1, math.ceil(evolution.survivors * len(noisy)))]
+    if survivors.size == 0:
+        return survivors, weights[survivors], survivors
+    kept = weights[survivors]
+    if evolution.selection == "multinomial":
+        parents = rng.choice(survivors, evolution.population, p=kept / kept.sum())
+    else:
+        parents = np.resize(survivors, evolution.population)
+    return survivors, kept, parents
+
+
+def threshold_of(config: Config) -> float:
+    """The threshold in noise standard deviations; 'gape' bounds the chance that noise alone passes it in any round."""
+    threshold = config.evolution.threshold
+    if threshold != "gape":
+        return float(threshold)
+    draws = 6 * config.privacy.rounds * config.evolution.population
+    return math.sqrt(2 * math.log(draws / config.evolution.threshold_beta))
+
+
+def lookahead_points(
+    config: Config, round_number: int, population: Sequence[Candidate], steps: Steps
+) -> NDArray[np.float32]:
+    """Where each candidate stands, shape (n, d): the re-normalised mean of the unit embeddings of its variations.
+
+    With lookahead 0, or where every variation of a candidate failed, the embedding of its own text.
+    """
+    embed = steps.embed()
+    own = embed([candidate.text for candidate in population])
+    if config.evolution.lookahead == 0:
+        return own
+    total = np.zeros_like(own)
+    rng = np.random.default_rng([config.evolution.seed, round_number, 1])
+    for _ in range(config.evolution.lookahead):
+        texts = steps.vary()(population, population, rng)
+        rows = [row for row, text in enumerate(texts) if text and text.strip()]
+        if rows:
+            total[rows] += embed([texts[row] or "" for row in rows])
+    empty = np.linalg.norm(total, axis=1) < 1e-6
+    total[empty] = own[empty]
+    return unit_rows(total)
+
+
+def _ballot(config: Config, round_number: int, population: list[Candidate], steps: Steps) -> Ballot:
+    points = lookahead_points(config, round_number, population, steps)
+    return Ballot(points, np.array([candidate.label for candidate in population], dtype=np.int64))
+
+
+def _selected(config: Config, round_number: int, population: list[Candidate], noisy: Noisy) -> Selected:
+    rng = np.random.default_rng([config.evolution.seed, round_number, 2])
+    threshold = threshold_of(config)
+    survivors, weights, parents = select(noisy.votes, noisy.sigma, config.evolution, threshold, rng)
+    if survivors.size == 0:
+        _log.warning(
+            "Round %d: no candidate got more noisy votes than the threshold of %.1f (%.2f standard deviations of the noise); "
+            "the round's population goes on as it is.",
+            round_number,
+            threshold * noisy.sigma,
+            threshold,
+        )
+        parents = np.arange(len(population))
+    share = float(weights.sum() / max(noisy.votes[noisy.votes > 0].sum(), 1e-12))
+    _log.info(
+        "Round %d: %d of %d candidates survive; %.0f %% of the positive noisy votes are above the threshold.",
+        round_number, len(survivors), len(population), 100 * share,
+    )  # fmt: skip
+    return Selected(
+        noisy.votes.tolist(), noisy.sigma, threshold, survivors.tolist(), weights.tolist(), parents.tolist()
+    )
+
+
+def _next(
+    config: Config, run: Run, round_number: int, population: list[Candidate], selected: Selected, vary: Variation
+) -> list[Candidate]:
+    """The next population: the best survivors unchanged, then variations of parents; screened, never above its size."""
+    size = config.evolution.population
+    pool = [population[row] for row in selected.survivors or selected.parents]
+    kept = pool[: math.floor(config.evolution.kept_parents * size)]
+    screen = Screen(config.screening, (candidate.text for candidate in kept))
+    rng = np.random.default_rng([config.evolution.seed, round_number, 3])
+    parents = [population[row] for row in selected.parents[: size - len(kept)]]
+    fresh = [
+        Candidate(text or "", parent.label)
+        for text, parent in zip(vary(parents, pool, rng), parents, strict=True)
+        if screen.keep(text)
+    ]
+    following = [*kept, *fresh]
+    if len(following) < 2:  # nothing usable came out of the generator: the round is repeated on what there was
+        _log.warning("Round %d: no variation passed the screening; the survivors go on as they are.", round_number)
+        following = [*pool, *population][:size]
+    return run.save_population(round_number + 1, following, dict(screen.dropped))
+
+
+def seeds_of(config: Config, run: Run) -> list[Seed]:
+    """The survivors of the seed rounds of a finished evolution; one that survived several rounds keeps its heaviest.
+
+    Raises:
+        NoSignal: there are none.
+    """
+    best: dict[Candidate, Seed] = {}
+    for round_number in range(config.evolution.seeds_from_round, config.privacy.rounds):
+        selected, population = run.selected(round_number), run.population(round_number)
+        assert selected is not None and population is not None
+        for row, weight in zip(selected.survivors, selected.weights, strict=True):
+            candidate = population[row]
+            if candidate not in best or best[candidate].weight < weight:
+                best[candidate] = Seed(candidate.text, candidate.label, round_number, selected.noisy[row], weight)
+    if not best:
+        raise NoSignal(
+            "No candidate of any round got more noisy votes than the threshold, so there are no seeds and nothing was written. "
+            "The releases are charged all the same. Next time take a larger epsilon, a smaller population, fewer rounds or a lower "
+            "evolution.threshold; `pretext plan` shows noise against expected votes beforehand."
+        )
+    return run.save_seeds(sorted(best.values(), key=lambda seed: (-seed.weight, seed.text)), config.data.labels)

@@ -1,0 +1,218 @@
+"""The main job: wires the parts together and runs them. Running and resuming are the same function."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from pretext.clients import Ballot, Clients, VoteRule
+from pretext.config import Config
+from pretext.embedding import Embedder
+from pretext.engines import Engine, open_engine
+from pretext.evolve import Noisy, Steps, evolve, seeds_of
+from pretext.expansion import expand
+from pretext.federation import Federation, LocalFederation
+from pretext.plan import Plan, plan, round_cost
+from pretext.population import Candidate, digest, initial_population
+from pretext.private import read_private
+from pretext.run import Run
+from pretext.statement import run_releases, statement
+from pretext.tables import Source, check_columns
+from pretext.variation import Variation, open_variation
+from privacy import Account, Budget, Ledger, LedgerConflict, compose
+
+_log = logging.getLogger("pretext")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is expensive to open; each is opened once, when it is first needed."""
+
+    engine: Callable[[], Engine]
+    embedder: Callable[[], Embedder]
+    variation: Callable[[], Variation]
+    federation: Callable[[], Federation]
+
+    @classmethod
+    def of(cls, config: Config, given: Sequence[Any] | None = None) -> Parts:
+        """The parts that a configuration names; `given` rows take the place of a private file."""
+        engine = functools.cache(lambda: _engine(config))
+        embedder = functools.cache(lambda: _embedder(config))
+
+        def gather() -> Clients:
+            return Clients.embed(read_private(config.data, config.privacy.max_texts_per_client, given), embedder())
+
+        return cls(
+            engine,
+            embedder,
+            functools.cache(lambda: open_variation(config, engine)),
+            functools.cache(lambda: LocalFederation(gather)),
+        )
+
+
+def home() -> Path:
+    """The user's data folder: PRETEXT_HOME, or the platform's place for it."""
+    return Path(os.environ.get("PRETEXT_HOME") or platformdirs.user_data_dir("pretext"))
+
+
+def open_ledger() -> Ledger:
+    """The user's ledger."""
+    return Ledger(home() / "ledger.sqlite")
+
+
+def synthesize(config: Config, folder: Path, parts: Parts, *, confirmed: bool = False) -> Run:
+    """Evolve, expand and state; whatever the folder already holds is not done again.
+
+    Args:
+        config: resolved settings.
+        folder: the run folder, new or of the same configuration.
+        parts: engine, embedder, variation, federation.
+        confirmed: the source may be charged under a name other than before.
+
+    Raises:
+        BudgetExceeded: the data set's budget does not hold all rounds still to come; nothing was drawn.
+        PretextError, PrivacyError: see their subclasses; everything done so far is kept.
+    """
+    planned = plan(config)
+    ledger = open_ledger()
+    if not (folder / "run.json").exists():
+        _check_sources(config)
+    name = data_set_name(config, ledger)
+    run = Run.create(folder, config)
+    account = _registered(config, ledger, name, planned, confirmed)
+    with _logged(run):
+        for warning in planned.warnings:
+            _log.warning(warning)
+        _afford(config, run, planned, account)
+        try:
+            evolve(config, run, _steps(config, run, ledger, name, planned, parts))
+        finally:
+            save_statement(config, run, ledger, name)
+        expand_run(config, run, parts, config.expansion.texts)
+    return run
+
+
+def expand_run(config: Config, run: Run, parts: Parts, texts: int) -> Path:
+    """Write `texts` synthetic texts in all from a finished evolution. Costs no privacy."""
+    seeds = seeds_of(config, run)
+    path = run.folder / "synthetic.jsonl"
+    if (
+        run.folder.joinpath("expansion.json").exists()
+        and path.exists()
+        and (run.load("expansion.json") or {})["kept"] >= texts
+    ):
+        return path
+    return expand(config, run, seeds, parts.engine(), texts)
+
+
+def data_set_name(config: Config, ledger: Ledger) -> str:
+    """The configured name, or the one made from the path; that one must not belong to another file already.
+
+    Raises:
+        LedgerConflict: the default name is taken by another source.
+    """
+    if config.privacy.data_set is not None:
+        return config.privacy.data_set
+    known = ledger.names_of(_source(config).identity)
+    if known:
+        return known[0]
+    name = _source(config).default_name
+    if name in ledger.names():
+        raise LedgerConflict(
+            f"The data set name {name!r}, made from the path, is taken by another file in the ledger {ledger.path}. "
+            "Name this one with privacy.data_set; give the same name only if it holds the same people's data."
+        )
+    return name
+
+
+def save_statement(config: Config, run: Run, ledger: Ledger, name: str) -> dict[str, Any]:
+    """Write privacy.json from the ledger and return it."""
+    current = statement(config, run.id, ledger, ledger.account(name))
+    run.save("privacy.json", current)
+    return current
+
+
+def _check_sources(config: Config) -> None:
+    """Fail at the door: before a folder is made, a budget is set up or a model is loaded."""
+    if config.data.path:
+        check_columns(_source(config), config.data.columns)
+    initial = config.initial
+    if initial.texts is not None:
+        check_columns(Source(initial.texts, initial.subset, initial.split), [initial.text_column])
+
+
+def _registered(config: Config, ledger: Ledger, name: str, planned: Plan, confirmed: bool) -> Account:
+    privacy = config.privacy
+    # A budget made from a run holds that run: what was calibrated to epsilon costs at most epsilon.
+    budget = Budget(privacy.budget_epsilon or privacy.epsilon or planned.epsilon, privacy.delta)
+    identity = _source(config).identity if config.data.path else f"memory:{name}"
+    return ledger.register(name, identity, config.unit, privacy.relation, budget, confirmed=confirmed)
+
+
+def _afford(config: Config, run: Run, planned: Plan, account: Account) -> None:
+    """Refuse before anything private is touched if the budget does not hold the rounds still to come."""
+    released = len(run_releases(account, run.id))
+    coming = round_cost(config, planned.noise_multiplier, account.relation)
+    account.check(compose([coming] * (config.privacy.rounds - released)))
+
+
+def _steps(config: Config, run: Run, ledger: Ledger, name: str, planned: Plan, parts: Parts) -> Steps:
+    rule = VoteRule(config.evolution.nearest, config.privacy.norm_squared, config.privacy.normalise_votes)
+
+    def initial() -> list[Candidate]:
+        return initial_population(config, parts.engine() if config.initial.prompts else None)
+
+    def ask(round_number: int, population: list[Candidate], ballot: Callable[[], Ballot]) -> Noisy:
+        label, subject = f"{run.id}/votes/{round_number}", digest(population)
+        release = ledger.replay(name, label, subject)
+        if release is None:
+            _open_all(config, parts)
+            bounded = parts.federation().vote(ballot(), rule)
+            release = ledger.release(name, label, subject, bounded, planned.mechanism, config.privacy.relation)
+        return Noisy(release.noisy, release.mechanism.standard_deviation)
+
+    return Steps(initial, ask, parts.variation, parts.embedder)
+
+
+def _open_all(config: Config, parts: Parts) -> None:
+    """Open every model before a round is paid for: one that cannot be loaded must not cost budget."""
+    parts.embedder()
+    if config.privacy.rounds > 1 or config.evolution.lookahead:
+        parts.variation()
+    parts.engine()
+
+
+def _engine(config: Config) -> Engine:
+    return open_engine(config.speed, config.models.generator)
+
+
+def _embedder(config: Config) -> Embedder:
+    from pretext.embedding import SentenceEmbedder
+
+    return SentenceEmbedder.from_config(config)
+
+
+def _source(config: Config) -> Source:
+    return Source(config.data.path, config.data.subset, config.data.split)
+
+
+@contextmanager
+def _logged(run: Run) -> Iterator[None]:
+    """Copy this program's log, and no library's, into the run folder."""
+    with run.writing():
+        handler = logging.FileHandler(run.folder / "run.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _log.addHandler(handler)
+    try:
+        yield
+    finally:
+        _log.removeHandler(handler)
+        handler.close()

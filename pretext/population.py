@@ -1,0 +1,111 @@
+"""Candidates, and where the first ones come from. Everything here is public."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pretext.config import Config
+from pretext.engines import Engine, Sampling
+from pretext.errors import UsageError
+from pretext.progress import progress
+from pretext.prompts import HEADER, answer, described
+from pretext.screen import Screen
+from pretext.tables import Source, read_columns
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One candidate text; `label` is its position in the list of labels, 0 without labels."""
+
+    text: str
+    label: int = 0
+
+
+def digest(population: Sequence[Candidate]) -> str:
+    """What a release of votes over this population is bound to."""
+    rows = json.dumps([[candidate.text, candidate.label] for candidate in population])
+    return hashlib.sha256(rows.encode()).hexdigest()
+
+
+def initial_population(config: Config, engine: Engine | None) -> list[Candidate]:
+    """The first candidates: from public texts, from prompts (then `engine` is needed), or both; at most `population`.
+
+    With labels, every label gets an equal share: nothing is known yet of the private proportions.
+
+    Raises:
+        UsageError: the public source has too few usable texts.
+    """
+    size, initial = config.evolution.population, config.initial
+    rng = np.random.default_rng([config.evolution.seed, 0, 0])
+    screen = Screen(config.screening)
+    texts: list[str] = []
+    if initial.prompts and engine is not None:
+        wanted = size if initial.texts is None else round(size * initial.prompted_share)
+        texts += _from_prompts(config, engine, wanted, screen, rng)
+    if initial.texts is not None:
+        texts += _from_public(config, size - len(texts), screen, rng)
+    if len(texts) < 2:
+        raise UsageError(
+            "The initial population has fewer than two usable texts; give more public texts or other prompts."
+        )
+    labels = max(1, len(config.data.labels))
+    order = rng.permutation(len(texts))
+    return [Candidate(texts[i], position % labels) for position, i in enumerate(order)]
+
+
+def _from_public(config: Config, wanted: int, screen: Screen, rng: np.random.Generator) -> list[str]:
+    """A uniform sample of the usable public texts, by reservoir; one pass over any number of them."""
+    initial = config.initial
+    kept: list[str] = []
+    seen = 0
+    for batch in read_columns(Source(initial.texts or "", initial.subset, initial.split), [initial.text_column]):
+        for text in batch[initial.text_column]:
+            if not isinstance(text, str) or len(text.split()) < initial.min_words:
+                continue
+            cut = " ".join(text.split()[: initial.max_words]) if len(text.split()) > initial.max_words else text.strip()
+            if not screen.keep(cut):
+                continue
+            seen += 1
+            if len(kept) < wanted:
+                kept.append(cut)
+            elif (slot := int(rng.integers(seen))) < wanted:
+                kept[slot] = cut
+    if seen < wanted:
+        raise UsageError(
+            f"{initial.texts} has only {seen} usable texts of at least {initial.min_words} words, {wanted} are needed; "
+            "lower evolution.population or give a larger public source."
+        )
+    return kept
+
+
+def _from_prompts(config: Config, engine: Engine, wanted: int, screen: Screen, rng: np.random.Generator) -> list[str]:
+    """Texts that the generator writes from the public descriptions, in equal shares."""
+    variation = config.variation
+    kept: list[str] = []
+    with progress("Writing the initial population from prompts", wanted) as advance:
+        for prompts in _rounds_of(config, wanted):
+            if len(kept) >= wanted:
+                break
+            sampling = Sampling(
+                variation.max_tokens, variation.temperature, variation.top_p, (HEADER,), int(rng.integers(2**31))
+            )
+            fresh = [text for text in map(answer, engine.complete(prompts, sampling)) if screen.keep(text)]
+            advance(min(len(fresh), wanted - len(kept)))
+            kept += [text for text in fresh if text is not None]
+    return kept[:wanted]
+
+
+def _rounds_of(config: Config, wanted: int) -> Iterator[list]:
+    """Chunks of prompts, enough for `_ATTEMPTS` times the texts that are wanted."""
+    chat = config.models.prompt_format == "chat"
+    prompts = [described(description, chat) for description in config.initial.prompts]
+    chunk = config.speed.chunk
+    for start in range(0, _ATTEMPTS * wanted, chunk):
+        yield [prompts[(start + i) % len(prompts)] for i in range(min(chunk, wanted))]

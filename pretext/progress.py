@@ -1,0 +1,50 @@
+"""Progress on standard error: a bar on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress(name: str | None, total: int, *, counts: bool = True) -> Iterator[Callable[[int], None]]:
+    """A function that advances the display by so many steps.
+
+    Args:
+        name: what is going on; None shows nothing.
+        total: steps in all.
+        counts: show numbers. Off where the total is private: then neither a number nor a share is shown.
+    """
+    if name is None:
+        yield lambda steps: None
+    elif sys.stderr.isatty():
+        with _bar(name, total if counts else None) as advance:
+            yield advance
+    else:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        yield lambda steps: None
+
+
+@contextmanager
+def _bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    text = TextColumn("[progress.description]{task.description}")
+    columns = (
+        [text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+        if total is not None
+        else [SpinnerColumn(), text, TimeElapsedColumn()]
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda steps: bar.update(task, advance=steps)

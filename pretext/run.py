@@ -1,0 +1,205 @@
+"""The run folder: everything public that a run made, written atomically, so that a kill at any moment loses nothing done.
+
+config.toml         the resolved settings
+run.json            the run's id and the version that made it
+population/NNN.json the candidates of a round, saved before anybody votes on them
+selected/NNN.json   a round's released votes and what was selected by them
+seeds.jsonl         the survivors that seed the expansion, with round and noisy votes
+synthetic.jsonl     the result, one object a line; synthetic.jsonl.part while it is being written
+expansion.json      how far the expansion got
+privacy.json        the privacy statement
+run.log             what happened, when
+"""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+import tomllib
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from pretext.config import Config, differences, plain, validated
+from pretext.errors import RunFolderError
+from pretext.population import Candidate
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A survivor that seeds the expansion; `votes` are its noisy votes in `round`, `weight` those above the threshold."""
+
+    text: str
+    label: int
+    round: int
+    votes: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A round's released votes (`noisy`, noise `sigma`) and the row numbers that were selected by them."""
+
+    noisy: list[float]
+    sigma: float
+    threshold: float
+    survivors: list[int]
+    weights: list[float]
+    parents: list[int]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Every save is atomic; every load of something not yet there gives None."""
+
+    folder: Path
+    id: str
+    created: str
+
+    @classmethod
+    def create(cls, folder: Path, config: Config) -> Run:
+        """Make the folder, or open it if it holds a run of the same configuration.
+
+        Raises:
+            RunFolderError: it holds a run of another configuration, or something else.
+        """
+        if (folder / "run.json").exists():
+            run, other = cls.open(folder)
+            if changed := differences(config, other):
+                raise RunFolderError(
+                    f"{folder} holds a run of another configuration (it differs in {', '.join(changed)}); "
+                    "give another folder with --out, or continue that run with `pretext resume`."
+                )
+            return run
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunFolderError(
+                f"{folder} is there already and is not a run folder; give an empty or a new one with --out."
+            )
+        run = cls(folder, uuid.uuid4().hex[:12], datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+        with _told(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            try:
+                (fresh / "config.toml").write_text(tomlkit.dumps(plain(config)), encoding="utf-8")
+                about = {"id": run.id, "created": run.created, "pretext": importlib.metadata.version("pretext")}
+                (fresh / "run.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+                fresh.chmod(0o755)
+                os.replace(fresh, folder)
+            except BaseException:
+                shutil.rmtree(fresh, ignore_errors=True)
+                raise
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> tuple[Run, Config]:
+        """An existing run folder and its configuration. Raises RunFolderError if it is none, or damaged."""
+        try:
+            about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            config = validated(tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")))
+            return cls(folder, about["id"], about["created"]), config
+        except FileNotFoundError:
+            raise RunFolderError(
+                f"{folder} is not a run folder (no run.json and config.toml in it); give the folder that `pretext run` made."
+            ) from None
+        except OSError as error:
+            raise RunFolderError(f"The run folder {folder} cannot be read: {error.strerror}.") from None
+        except (ValueError, KeyError) as error:
+            raise RunFolderError(
+                f"The run folder {folder} is damaged ({type(error).__name__} in run.json or config.toml)."
+            ) from None
+
+    def population(self, round_number: int) -> list[Candidate] | None:
+        """The candidates of a round."""
+        stored = self.load(f"population/{round_number:03}.json")
+        return None if stored is None else [Candidate(text, label) for text, label in stored["candidates"]]
+
+    def save_population(
+        self, round_number: int, population: list[Candidate], dropped: dict[str, int] | None = None
+    ) -> list[Candidate]:
+        """Save a round's candidates, and how many texts were dropped on the way, by reason."""
+        rows = [[candidate.text, candidate.label] for candidate in population]
+        self.save(f"population/{round_number:03}.json", {"candidates": rows, "dropped": dropped or {}})
+        return population
+
+    def selected(self, round_number: int) -> Selected | None:
+        """A round's selection."""
+        stored = self.load(f"selected/{round_number:03}.json")
+        return None if stored is None else Selected(**stored)
+
+    def save_selected(self, round_number: int, selected: Selected) -> Selected:
+        """Save a round's selection."""
+        self.save(f"selected/{round_number:03}.json", asdict(selected))
+        return selected
+
+    def save_seeds(self, seeds: list[Seed], labels: Sequence[str]) -> list[Seed]:
+        """Save the seeds for people; the program computes them anew from the rounds."""
+        lines = []
+        for seed in seeds:
+            named = {"label": labels[seed.label]} if labels else {}
+            lines.append(
+                json.dumps(
+                    {"text": seed.text, **named, "round": seed.round, "votes": round(seed.votes, 3)}, ensure_ascii=False
+                )
+            )
+        self.write("seeds.jsonl", "".join(line + "\n" for line in lines))
+        return seeds
+
+    def save(self, name: str, value: Any) -> None:
+        """Write a JSON file atomically."""
+        self.write(name, json.dumps(value, indent=1))
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text file atomically: after a crash it is the old one or the new one, whole."""
+        path = self.folder / name
+        part = path.with_name(f".{path.name}.tmp")
+        with _told(self.folder):
+            path.parent.mkdir(exist_ok=True)
+            with part.open("w", encoding="utf-8", errors="replace") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turns what the file system refuses into a RunFolderError; for files that are appended to."""
+        with _told(self.folder):
+            yield
+
+    def load(self, name: str) -> Any:
+        """A JSON file's content, or None if it was not written yet. Raises RunFolderError if it is damaged."""
+        try:
+            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            reason = type(error).__name__
+            raise RunFolderError(
+                f"{self.folder / name} cannot be read ({reason}); delete that file, then resume."
+            ) from None
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = {
+            errno.ENOSPC: "The disk is full; make room",
+            errno.EDQUOT: "The disk quota is used up; make room",
+            errno.EROFS: "It is read-only; make it writable",
+            errno.EACCES: "Permission is denied; make it writable",
+        }.get(error.errno or 0, f"{error.strerror}; mend that")
+        raise RunFolderError(
+            f"The run folder {folder} cannot be written. {remedy}, then continue with `pretext resume {folder}`; nothing done so far is lost."
+        ) from None

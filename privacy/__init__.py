@@ -1,0 +1,45 @@
+"""Differential privacy for sums over clients: what is bounded, what is drawn, what it costs, what is left.
+
+Numbers only: no text, no models. The one way from private to public is `Ledger.release`.
+"""
+
+from privacy.accountant import Cost, calibrate, compose, delta, epsilon, rdp_epsilon
+from privacy.bounding import Bounded, bounded_sum, grid_for
+from privacy.errors import (
+    BudgetExceeded,
+    InvalidParameter,
+    LedgerConflict,
+    LedgerCorrupted,
+    LedgerError,
+    LedgerLocked,
+    PrivacyError,
+)
+from privacy.ledger import Account, Budget, Ledger, Release
+from privacy.mechanisms import DiscreteGaussian
+from privacy.unit import Relation, Unit
+
+__all__ = [
+    "Account",
+    "Bounded",
+    "Budget",
+    "BudgetExceeded",
+    "Cost",
+    "DiscreteGaussian",
+    "InvalidParameter",
+    "Ledger",
+    "LedgerConflict",
+    "LedgerCorrupted",
+    "LedgerError",
+    "LedgerLocked",
+    "PrivacyError",
+    "Relation",
+    "Release",
+    "Unit",
+    "bounded_sum",
+    "calibrate",
+    "compose",
+    "delta",
+    "epsilon",
+    "grid_for",
+    "rdp_epsilon",
+]

@@ -1,0 +1,154 @@
+r"""Contribution bounding: the only makers of `Bounded`, the only thing that `Ledger.release` accepts.
+
+Everything lives on an integer grid. Client c holds a vector v_c of integers (votes divided by the grid's spacing,
+rounded toward zero), scaled down where needed so that sum_i v_c[i]^2 <= K for a public integer K. The released
+query is the sum over clients, computed without rounding in 64-bit integers.
+
+Claim (L2 sensitivity of the sum, in grid steps).
+  add/remove:   |sum over D - sum over D'| = |v_c| <= sqrt(K).
+  replace-one:  |v_c - v_c'|^2 = |v_c|^2 + |v_c'|^2 - 2 <v_c, v_c'> <= 2 K when all entries are non-negative, since then
+                <v_c, v_c'> >= 0; for signed vectors Cauchy-Schwarz only gives 4 K.
+Proof of the premise: K is compared with the integer sum of squares after the last rounding, so no floating-point error
+enters; a vector that fails the comparison never gets into a `Bounded`.
+
+The default K allows a squared norm of `max_texts_per_client` votes: a client whose k texts choose k different candidates
+is not scaled down, one whose k texts choose the same candidate counts as sqrt(k) votes instead of k. That costs a
+sensitivity of sqrt(k), not k.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TypeVar, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.errors import InvalidParameter
+from privacy.unit import Relation
+
+_Number = TypeVar("_Number", np.int64, np.float64)
+
+GRID_BITS = 30
+"""The norm bound spans 2^29 to 2^30 grid steps: fine enough that the discrete Gaussian costs what the continuous one
+does (see `mechanisms`), coarse enough that a client's sum of squares, at most 2^60, cannot overflow 64 bits."""
+
+_SHRINK = 1.0 - 2.0**-40
+"""Factor below 1 that outweighs the rounding error of the floating-point scale factor (at most a few 2^-53)."""
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A sum over clients that carries its own sensitivity.
+
+    Attributes:
+        value: shape (n,), int64, in grid steps. Private: not in the repr.
+        grid: spacing of the grid, a power of two, in the query's own unit (votes).
+        norm_squared: K, the largest squared L2 norm of one client's vector, in squared grid steps.
+        nonnegative: whether every client's vector is entrywise non-negative.
+    """
+
+    value: NDArray[np.int64] = field(repr=False)
+    grid: float
+    norm_squared: int
+    nonnegative: bool
+
+    @property
+    def dimension(self) -> int:
+        """Number of coordinates n."""
+        return int(self.value.shape[0])
+
+    def sensitivity_squared(self, relation: Relation) -> int:
+        """Squared L2 sensitivity in squared grid steps; exact."""
+        return sensitivity_squared(self.norm_squared, self.nonnegative, relation)
+
+
+def sensitivity_squared(norm_squared: int, nonnegative: bool, relation: Relation) -> int:
+    """Squared L2 sensitivity of a sum of vectors of squared norm at most `norm_squared` (proof above)."""
+    match relation:
+        case Relation.ADD_REMOVE:
+            return norm_squared
+        case Relation.REPLACE_ONE:
+            return (2 if nonnegative else 4) * norm_squared
+        case _:
+            assert_never(relation)
+
+
+def grid_for(norm_squared: Fraction) -> tuple[float, int]:
+    """The grid's spacing for a bound on the squared norm (in squared votes), and K, the bound in squared steps.
+
+    Raises:
+        InvalidParameter: the bound is not positive.
+    """
+    if norm_squared <= 0:
+        raise InvalidParameter(f"The bound on a client's squared norm is {float(norm_squared)}; it must be above 0.")
+    grid = 2.0 ** (math.ceil(math.log2(norm_squared) / 2) - GRID_BITS)
+    return grid, math.floor(norm_squared / Fraction(grid) ** 2)
+
+
+def bounded_sum(
+    client: NDArray[np.int64],
+    coordinate: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    *,
+    dimension: int,
+    norm_squared: Fraction,
+    normalise: bool = False,
+) -> Bounded:
+    """Sum of the clients' non-negative vectors, each scaled to a squared L2 norm of at most `norm_squared`.
+
+    The vectors come as triples: client c adds `weight` to `coordinate`; repeated pairs add up.
+
+    Args:
+        client: shape (m,), any integers that tell clients apart.
+        coordinate: shape (m,), in [0, dimension).
+        weight: shape (m,), finite, >= 0, in votes.
+        dimension: n, public.
+        norm_squared: the bound C^2 in squared votes, public.
+        normalise: also scale smaller vectors up to the bound, so that every client uses all of its sensitivity.
+
+    Raises:
+        InvalidParameter: a weight is negative or not finite, or a coordinate is out of range (the message names no value).
+    """
+    if not (np.isfinite(weight).all() and (weight >= 0).all()):
+        raise InvalidParameter("A client's vector holds a negative or non-finite weight; votes are finite and >= 0.")
+    if coordinate.size and not (coordinate.min() >= 0 and coordinate.max() < dimension):
+        raise InvalidParameter(f"A client votes outside of the {dimension} coordinates.")
+    grid, bound = grid_for(norm_squared)
+    owner, where, votes = _merged(client, coordinate, weight, dimension)
+    steps = _on_grid(owner, votes, norm_squared, normalise, grid)
+    if (_sums(owner, steps * steps) > bound).any():
+        raise InvalidParameter("A client's vector exceeds its bound after scaling; refusing to release.")
+    total = np.zeros(dimension, np.int64)
+    np.add.at(total, where, steps)
+    return Bounded(total, grid, bound, nonnegative=True)
+
+
+def _merged(
+    client: NDArray[np.int64], coordinate: NDArray[np.int64], weight: NDArray[np.float64], dimension: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Add up repeated (client, coordinate) pairs; owners are renumbered 0, 1, ... in ascending order."""
+    _, owner = np.unique(client, return_inverse=True)
+    keys, entry = np.unique(owner.astype(np.int64) * dimension + coordinate, return_inverse=True)
+    votes = np.bincount(entry, weights=weight, minlength=keys.size)
+    return keys // dimension, keys % dimension, votes
+
+
+def _on_grid(
+    owner: NDArray[np.int64], votes: NDArray[np.float64], norm_squared: Fraction, normalise: bool, grid: float
+) -> NDArray[np.int64]:
+    """Each owner's votes scaled to the bound and rounded toward zero, in grid steps."""
+    norms = np.sqrt(_sums(owner, votes * votes))
+    scale = math.sqrt(norm_squared) / np.maximum(norms, 1e-9)
+    if not normalise:
+        scale = np.minimum(scale, 1.0)
+    return np.trunc(votes * (scale * _SHRINK)[owner] / grid).astype(np.int64)
+
+
+def _sums(owner: NDArray[np.int64], values: NDArray[_Number]) -> NDArray[_Number]:
+    """Per-owner sums, shape (owners,)."""
+    sums = np.zeros(int(owner[-1]) + 1 if owner.size else 0, values.dtype)
+    np.add.at(sums, owner, values)
+    return sums

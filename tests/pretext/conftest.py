@@ -1,0 +1,118 @@
+"""A whole run without models: a hashing embedder and a scripted generator, on 60 clients that talk of two things."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pretext.clients import Clients
+from pretext.config import Config, resolve
+from pretext.embedding import unit_rows
+from pretext.engines import Engine
+from pretext.engines.scripted import ScriptedEngine
+from pretext.federation import LocalFederation
+from pretext.pipeline import Parts
+from pretext.private import read_private
+from pretext.prompts import HEADER, Prompt
+from pretext.variation import open_variation
+
+WORDS = "kernel driver screen boot disk mount sound network printer update garden soup recipe flower oven butter".split()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A ledger and a model cache of the test's own."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("PRETEXT_HOME", str(folder))
+    return folder
+
+
+class HashEmbedder:
+    """Bag of hashed words, 32 dimensions."""
+
+    def __call__(self, texts: Sequence[str], *, announce: str | None = None) -> NDArray[np.float32]:
+        rows = np.zeros((len(texts), 32), np.float32)
+        for row, text in enumerate(texts):
+            for word in re.findall(r"\w+", text.casefold()):
+                digest = hashlib.blake2b(word.encode(errors="replace"), digest_size=8).digest()
+                rows[row, digest[0] % 32] += 1 if digest[1] % 2 else -1
+        return unit_rows(rows)
+
+
+def reply(prompt: Prompt, rng: np.random.Generator) -> str:
+    """Words of the prompt's last sample, shuffled, with a new one."""
+    samples = [part.split("\n", 1)[-1].strip() for part in prompt.text.split(HEADER)]
+    words = next((sample for sample in reversed(samples) if sample), "some plain words").split()[:10]
+    words.append(str(rng.choice(WORDS)))
+    return " ".join(rng.permutation(words)) + f"\n\n{HEADER} 5\nrubbish after the next header"
+
+
+def rows_of(clients: int = 60, label: bool = False) -> list[dict[str, str]]:
+    """Two kinds of clients, three texts each."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for client in range(clients):
+        kind = client % 2
+        for _ in range(3):
+            words = rng.choice(WORDS[:10] if kind == 0 else WORDS[10:], 6)
+            row = {"client_id": f"c{client}", "text": " ".join(words)}
+            rows.append({**row, "label": ["computers", "home"][kind]} if label else row)
+    return rows
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def private_file(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "private.jsonl", rows_of())
+
+
+@pytest.fixture
+def public_file(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(3)
+    return write_rows(tmp_path / "public.jsonl", [{"text": " ".join(rng.choice(WORDS, 7))} for _ in range(200)])
+
+
+@pytest.fixture
+def make_config(private_file: Path, public_file: Path) -> Callable[..., Config]:
+    """A small configuration; overrides as on the command line."""
+
+    def make(*overrides: str) -> Config:
+        settings = {
+            "data": {"path": str(private_file), "client_column": "client_id"},
+            "privacy": {"epsilon": 20.0, "delta": 1e-3, "rounds": 3},
+            "initial": {"texts": str(public_file)},
+            "evolution": {"population": 24, "threshold": 0.5},
+            "expansion": {"texts": 30},
+            "speed": {"chunk": 8},
+        }
+        return resolve(overrides=overrides, settings=settings)
+
+    return make
+
+
+def make_parts(config: Config, engine: Engine | None = None) -> Parts:
+    """The real pipeline with the scripted engine and the hashing embedder in it."""
+    chosen = engine or ScriptedEngine(reply)
+    return Parts(
+        lambda: chosen,
+        HashEmbedder,
+        functools.cache(lambda: open_variation(config, lambda: chosen)),
+        functools.cache(
+            lambda: LocalFederation(
+                lambda: Clients.embed(read_private(config.data, config.privacy.max_texts_per_client), HashEmbedder())
+            )
+        ),
+    )
