@@ -83,8 +83,9 @@ def synthesize(
 
 
 def _source_of(data: Any, data_set: str | None) -> tuple[str, list[Mapping[str, Any]] | None]:
+    """A location, or rows from memory."""
     if isinstance(data, str | Path):
-        return (str(Path(data).resolve()) if _is_file(data) else str(data)), None
+        return _located(data), None
     if data_set is None:
         raise UsageError(
             "Texts from memory need a name for their budget in the ledger: give data_set, for example data_set='notes'."
@@ -94,5 +95,7 @@ def _source_of(data: Any, data_set: str | None) -> tuple[str, list[Mapping[str, 
     return "", [row if isinstance(row, Mapping) else {"text": row} for row in data]
 
 
-def _is_file(source: str | Path | None) -> bool:
-    return source is not None and Path(source).expanduser().exists()
+def _located(source: str | Path) -> str:
+    """The absolute path of a file, so that a run can be resumed from anywhere, or the id as it is."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else str(source)

@@ -271,7 +271,7 @@ def _absolute(source: str | None) -> str | None:
 
 
 def _plan_in_words(config: Any, planned: Any) -> str:
-    from privacy.ledger import round_up
+    from privacy.account import round_up
 
     privacy = config.privacy
     terms = f"delta {privacy.delta:g}, unit {config.unit.name}, relation {privacy.relation.value}"
@@ -292,7 +292,7 @@ def _plan_in_words(config: Any, planned: Any) -> str:
 
 
 def _account_in_words(account: Any) -> str:
-    from privacy.ledger import round_down, round_up
+    from privacy.account import round_down, round_up
 
     return (
         f"{account.name}: budget epsilon {account.budget.epsilon:g}, delta {account.budget.delta:g}, unit {account.unit.name}, "

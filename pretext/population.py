@@ -13,7 +13,7 @@ from pretext.config import Config
 from pretext.engines import Engine, Sampling
 from pretext.errors import UsageError
 from pretext.progress import progress
-from pretext.prompts import HEADER, answer, described
+from pretext.prompts import HEADER, Prompt, answer, described
 from pretext.screen import Screen
 from pretext.tables import Source, read_columns
 
@@ -102,7 +102,7 @@ def _from_prompts(config: Config, engine: Engine, wanted: int, screen: Screen, r
     return kept[:wanted]
 
 
-def _rounds_of(config: Config, wanted: int) -> Iterator[list]:
+def _rounds_of(config: Config, wanted: int) -> Iterator[list[Prompt]]:
     """Chunks of prompts, enough for `_ATTEMPTS` times the texts that are wanted."""
     chat = config.models.prompt_format == "chat"
     prompts = [described(description, chat) for description in config.initial.prompts]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pretext.config import Config
 from privacy import Account, Ledger, Relation, Release, compose, epsilon, rdp_epsilon
-from privacy.ledger import round_up
+from privacy.account import round_up
 
 NOT_COVERED = (
     "What the language model, the embedder and the public texts held before: a text that they knew may come out.",

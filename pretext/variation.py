@@ -61,7 +61,11 @@ class Prompted:
         label = self._config.data.labels[parent.label] if self._config.data.labels else None
         if self._config.variation.kind == "rewrite":
             return rewrite(parent.text, label, chat)
-        drawn = rng.choice(len(pool), min(self._config.variation.examples, len(pool)), replace=False) if pool else []
+        drawn = (
+            rng.choice(len(pool), min(self._config.variation.examples, len(pool)), replace=False).tolist()
+            if pool
+            else []
+        )
         examples = [pool[i] for i in drawn if pool[i] != parent.text][: self._config.variation.examples - 1]
         # The parent stands last: what is nearest to the answer shapes it most.
         return few_shot([*examples, parent.text], label, chat)

@@ -3,6 +3,7 @@
 Numbers only: no text, no models. The one way from private to public is `Ledger.release`.
 """
 
+from privacy.account import Account, Budget, Release
 from privacy.accountant import Cost, calibrate, compose, delta, epsilon, rdp_epsilon
 from privacy.bounding import Bounded, bounded_sum, grid_for
 from privacy.errors import (
@@ -14,7 +15,7 @@ from privacy.errors import (
     LedgerLocked,
     PrivacyError,
 )
-from privacy.ledger import Account, Budget, Ledger, Release
+from privacy.ledger import Ledger
 from privacy.mechanisms import DiscreteGaussian
 from privacy.unit import Relation, Unit
 

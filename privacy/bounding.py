@@ -131,9 +131,9 @@ def _merged(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Add up repeated (client, coordinate) pairs; owners are renumbered 0, 1, ... in ascending order."""
     _, owner = np.unique(client, return_inverse=True)
-    keys, entry = np.unique(owner.astype(np.int64) * dimension + coordinate, return_inverse=True)
+    keys, entry = np.unique(owner.astype(np.int64) * dimension + coordinate.astype(np.int64), return_inverse=True)
     votes = np.bincount(entry, weights=weight, minlength=keys.size)
-    return keys // dimension, keys % dimension, votes
+    return keys // dimension, keys % dimension, votes.astype(np.float64)
 
 
 def _on_grid(

@@ -17,15 +17,15 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.accountant import Cost, check_delta, check_epsilon, compose, epsilon, mu_squared_for
+from privacy.account import Account, Budget, Release
+from privacy.accountant import Cost, check_delta, check_epsilon
 from privacy.bounding import Bounded
-from privacy.errors import BudgetExceeded, LedgerConflict, LedgerCorrupted, LedgerError, LedgerLocked
+from privacy.errors import LedgerConflict, LedgerCorrupted, LedgerError, LedgerLocked
 from privacy.mechanisms import DiscreteGaussian
 from privacy.unit import Relation, Unit
 
@@ -48,79 +48,6 @@ CREATE TABLE IF NOT EXISTS release (
 ) STRICT;
 """
 _APPLICATION_ID = 0x70727478
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The most that may ever be spent on a data set."""
-
-    epsilon: float
-    delta: float
-
-
-@dataclass(frozen=True)
-class Release:
-    """A noisy value that left the ledger, with everything its cost is computed from.
-
-    `noisy` is in the query's own unit (votes), shape (n,); `relation` is the one its noise was calibrated for.
-    """
-
-    id: int
-    label: str
-    subject: str
-    mechanism: DiscreteGaussian
-    dimension: int
-    norm_squared: int
-    nonnegative: bool
-    relation: Relation
-    noisy: NDArray[np.float64]
-    time: str
-    code: str
-
-    def cost(self, relation: Relation) -> Cost:
-        """What this release costs under `relation`, recomputed from the mechanism that drew it."""
-        return _cost(self.mechanism, self.dimension, self.norm_squared, self.nonnegative, relation)
-
-
-@dataclass(frozen=True)
-class Account:
-    """A data set's budget and everything ever released from it."""
-
-    name: str
-    unit: Unit
-    relation: Relation
-    budget: Budget
-    sources: tuple[str, ...]
-    releases: tuple[Release, ...]
-
-    @property
-    def spent(self) -> Cost:
-        """All releases together, under the relation of the budget."""
-        return compose(release.cost(self.relation) for release in self.releases)
-
-    @property
-    def spent_epsilon(self) -> float:
-        """Epsilon of all releases together at the budget's delta."""
-        return epsilon(self.spent, self.budget.delta)
-
-    @property
-    def left_epsilon(self) -> float:
-        """Epsilon, at the budget's delta, of the largest further release that still fits (slack neglected)."""
-        left = mu_squared_for(self.budget.epsilon, self.budget.delta) - self.spent.mu_squared
-        return epsilon(Cost(left), self.budget.delta) if left > 1e-12 else 0.0
-
-    def check(self, asked: Cost) -> None:
-        """Raises BudgetExceeded, saying what was asked, what is left and what to do, if `asked` does not fit."""
-        total = epsilon(compose([self.spent, asked]), self.budget.delta)
-        if total <= self.budget.epsilon:
-            return
-        terms = f"delta {self.budget.delta:g}, {self.relation.value}, unit {self.unit.name}"
-        raise BudgetExceeded(
-            f"The budget of data set {self.name!r} refuses this: asked is epsilon {round_up(epsilon(asked, self.budget.delta))} ({terms}), "
-            f"spent so far is {round_up(self.spent_epsilon)} of {self.budget.epsilon:g}, left is {round_down(self.left_epsilon)}. "
-            f"Nothing was drawn and nothing was charged. Ask for at most what is left, or, if whoever answers for the data agrees, raise the "
-            f"budget: pretext ledger budget {self.name} --epsilon {round_up(total)} --delta {self.budget.delta:g}"
-        )
 
 
 class Ledger:
@@ -233,7 +160,7 @@ class Ledger:
             if stored is not None:
                 return stored
             account = self._account(connection, name)
-            asked = _cost(mechanism, bounded.dimension, bounded.norm_squared, bounded.nonnegative, account.relation)
+            asked = mechanism.cost(bounded.dimension, bounded.sensitivity_squared(account.relation))
             account.check(asked)
             noisy = mechanism.draw(bounded)
             _insert_release(connection, name, label, subject, bounded, mechanism, relation, asked, noisy)
@@ -336,26 +263,8 @@ class Ledger:
         return release
 
 
-def round_up(value: float, digits: int = 4) -> str:
-    """`value` rounded up, for privacy losses in print: the number shown is never the better one."""
-    return f"{-(-value * 10**digits // 1) / 10**digits:g}" if value < 1e9 else "infinity"
-
-
-def round_down(value: float, digits: int = 4) -> str:
-    """`value` rounded down, for what is left of a budget."""
-    return f"{value * 10**digits // 1 / 10**digits:g}"
-
-
 _SELECT = """SELECT id, label, subject, mechanism, sigma, grid, dimension, norm_squared, nonnegative, relation, value, digest,
     time, code FROM release"""
-
-
-def _cost(
-    mechanism: DiscreteGaussian, dimension: int, norm_squared: int, nonnegative: bool, relation: Relation
-) -> Cost:
-    from privacy.bounding import sensitivity_squared
-
-    return mechanism.cost(dimension, sensitivity_squared(norm_squared, nonnegative, relation))
 
 
 def _insert_release(

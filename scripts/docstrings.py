@@ -23,7 +23,11 @@ PLACES = {name: Path(sysconfig.get_paths()[name]) for name in ("stdlib", "pureli
 def modules(most: int) -> list[Path]:
     """At most `most` source files, chosen by a hash of their path, so that the choice is the same on every call."""
     found = {path for path in PLACES["purelib"].rglob("*.py") if "test" not in path.as_posix().lower()}
-    found |= {path for path in PLACES["stdlib"].rglob("*.py") if not {"site-packages", "dist-packages", "test"} & {*path.parts}}
+    found |= {
+        path
+        for path in PLACES["stdlib"].rglob("*.py")
+        if not {"site-packages", "dist-packages", "test"} & {*path.parts}
+    }
     return sorted(found, key=lambda path: hashlib.sha256(path.name.encode() + str(path).encode()).digest())[:most]
 
 

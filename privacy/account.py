@@ -1,0 +1,97 @@
+"""What the ledger holds for a data set, as values: its budget, its releases, and what they cost together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.accountant import Cost, compose, epsilon, mu_squared_for
+from privacy.bounding import sensitivity_squared
+from privacy.errors import BudgetExceeded
+from privacy.mechanisms import DiscreteGaussian
+from privacy.unit import Relation, Unit
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that may ever be spent on a data set."""
+
+    epsilon: float
+    delta: float
+
+
+@dataclass(frozen=True)
+class Release:
+    """A noisy value that left the ledger, with everything its cost is computed from.
+
+    `noisy` is in the query's own unit (votes), shape (n,); `relation` is the one its noise was calibrated for.
+    """
+
+    id: int
+    label: str
+    subject: str
+    mechanism: DiscreteGaussian
+    dimension: int
+    norm_squared: int
+    nonnegative: bool
+    relation: Relation
+    noisy: NDArray[np.float64]
+    time: str
+    code: str
+
+    def cost(self, relation: Relation) -> Cost:
+        """What this release costs under `relation`, recomputed from the mechanism that drew it."""
+        return self.mechanism.cost(self.dimension, sensitivity_squared(self.norm_squared, self.nonnegative, relation))
+
+
+@dataclass(frozen=True)
+class Account:
+    """A data set's budget and everything ever released from it."""
+
+    name: str
+    unit: Unit
+    relation: Relation
+    budget: Budget
+    sources: tuple[str, ...]
+    releases: tuple[Release, ...]
+
+    @property
+    def spent(self) -> Cost:
+        """All releases together, under the relation of the budget."""
+        return compose(release.cost(self.relation) for release in self.releases)
+
+    @property
+    def spent_epsilon(self) -> float:
+        """Epsilon of all releases together at the budget's delta."""
+        return epsilon(self.spent, self.budget.delta)
+
+    @property
+    def left_epsilon(self) -> float:
+        """Epsilon, at the budget's delta, of the largest further release that still fits (slack neglected)."""
+        left = mu_squared_for(self.budget.epsilon, self.budget.delta) - self.spent.mu_squared
+        return epsilon(Cost(left), self.budget.delta) if left > 1e-12 else 0.0
+
+    def check(self, asked: Cost) -> None:
+        """Raises BudgetExceeded, saying what was asked, what is left and what to do, if `asked` does not fit."""
+        total = epsilon(compose([self.spent, asked]), self.budget.delta)
+        if total <= self.budget.epsilon:
+            return
+        terms = f"delta {self.budget.delta:g}, {self.relation.value}, unit {self.unit.name}"
+        raise BudgetExceeded(
+            f"The budget of data set {self.name!r} refuses this: asked is epsilon {round_up(epsilon(asked, self.budget.delta))} ({terms}), "
+            f"spent so far is {round_up(self.spent_epsilon)} of {self.budget.epsilon:g}, left is {round_down(self.left_epsilon)}. "
+            f"Nothing was drawn and nothing was charged. Ask for at most what is left, or, if whoever answers for the data agrees, raise the "
+            f"budget: pretext ledger budget {self.name} --epsilon {round_up(total)} --delta {self.budget.delta:g}"
+        )
+
+
+def round_up(value: float, digits: int = 4) -> str:
+    """`value` rounded up, for privacy losses in print: the number shown is never the better one."""
+    return f"{-(-value * 10**digits // 1) / 10**digits:g}" if value < 1e9 else "infinity"
+
+
+def round_down(value: float, digits: int = 4) -> str:
+    """`value` rounded down, for what is left of a budget."""
+    return f"{value * 10**digits // 1 / 10**digits:g}"
