@@ -74,7 +74,7 @@ def synthesize(
         "privacy": {"epsilon": epsilon, "delta": delta, "data_set": data_set},
         "initial": {
             "prompts": list(prompts) or None,
-            "texts": str(Path(public).resolve()) if _is_file(public) else public,
+            "texts": None if public is None else _located(public),
         },
     }
     given = {name: {key: value for key, value in table.items() if value is not None} for name, table in chosen.items()}

@@ -1,4 +1,5 @@
-"""The command line: builds objects and calls one function. Results go to standard output, everything else to standard error.
+"""The command line: builds objects and calls one function. Results go to standard output, everything else to standard
+error.
 
 Exit codes: 0 done, 1 failure, 2 wrong use, 3 refused by the budget, 4 interrupted and resumable.
 """
@@ -159,7 +160,8 @@ def show(name: str, as_json: bool) -> None:
     for release in account.releases:
         cost = release.cost(account.relation)
         click.echo(
-            f"  {release.id:>4}  {release.time}  {release.label}  {release.mechanism.name}, {release.dimension} values, "
+            f"  {release.id:>4}  {release.time}  {release.label}  {release.mechanism.name}, {release.dimension} "
+            "values, "
             f"noise {release.mechanism.standard_deviation:.4g}, mu {cost.mu_squared**0.5:.5f}, {release.code}"
         )
 
@@ -281,7 +283,8 @@ def _plan_in_words(config: Any, planned: Any) -> str:
         else f"{planned.votes_per_candidate:.2f} at most"
     )
     lines = [
-        f"Epsilon              {round_up(planned.epsilon)} for all {privacy.rounds} rounds, {round_up(planned.epsilon_per_round)} for one ({terms})",
+        f"Epsilon              {round_up(planned.epsilon)} for all {privacy.rounds} rounds, "
+        f"{round_up(planned.epsilon_per_round)} for one ({terms})",
         f"                     {round_up(planned.epsilon_rdp)} by Renyi accounting, for comparison with papers",
         f"Noise multiplier     {planned.noise_multiplier:.5f}",
         f"Noise per candidate  {planned.sigma:.2f} votes (standard deviation)",
@@ -295,8 +298,10 @@ def _account_in_words(account: Any) -> str:
     from privacy.account import round_down, round_up
 
     return (
-        f"{account.name}: budget epsilon {account.budget.epsilon:g}, delta {account.budget.delta:g}, unit {account.unit.name}, "
-        f"relation {account.relation.value}; spent {round_up(account.spent_epsilon)} in {len(account.releases)} releases; "
+        f"{account.name}: budget epsilon {account.budget.epsilon:g}, delta {account.budget.delta:g}, unit "
+        f"{account.unit.name}, "
+        f"relation {account.relation.value}; spent {round_up(account.spent_epsilon)} in {len(account.releases)} "
+        "releases; "
         f"left for one more run: {round_down(account.left_epsilon)}"
     )
 

@@ -64,8 +64,8 @@ class Clients:
     def vote(self, ballot: Ballot, rule: VoteRule) -> Bounded:
         """Sum of the clients' votes: each text votes for its nearest candidates of the same label.
 
-        A client's votes over all labels are one vector with one bound (proof of the sensitivity: `privacy.bounding`); which
-        candidates a text is near to does not enter the proof.
+        A client's votes over all labels are one vector with one bound (proof of the sensitivity: `privacy.bounding`);
+        which candidates a text is near to does not enter the proof.
         """
         text, candidate, weight = [], [], []
         for label in np.unique(ballot.label):

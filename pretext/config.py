@@ -114,7 +114,8 @@ class Privacy(Section):
 
 
 class Initial(Section):
-    """Where the first population comes from. Public: nothing here may have been chosen by looking at the private texts."""
+    """Where the first population comes from. Public: nothing here may have been chosen by looking at the private
+    texts."""
 
     texts: str | None = Field(None, description="public file or Hugging Face data set id")
     subset: str | None = Field(None, description="configuration of a Hugging Face data set")
@@ -144,7 +145,8 @@ class Evolution(Section):
     survivors: float = Field(0.25, gt=0, le=1, description="rank: share of the population that survives at most")
     threshold: float | Literal["gape"] = Field(
         2.0,
-        description="noisy votes below this many noise standard deviations count as none; 'gape' derives it from threshold_beta",
+        description="noisy votes below this many noise standard deviations count as none; 'gape' derives it from "
+        "threshold_beta",
     )
     threshold_beta: float = Field(
         0.1, gt=0, lt=1, description="gape: chance that noise alone passes the threshold anywhere in the run"
@@ -257,7 +259,8 @@ class Config(Section):
             )
         if self.evolution.seeds_from_round >= self.privacy.rounds:
             raise ValueError(
-                f"evolution.seeds_from_round is {self.evolution.seeds_from_round}, but the rounds are numbered 0 to {self.privacy.rounds - 1}"
+                f"evolution.seeds_from_round is {self.evolution.seeds_from_round}, but the rounds are numbered 0 to "
+                f"{self.privacy.rounds - 1}"
             )
         if self.data.labels and self.evolution.population < len(self.data.labels):
             raise ValueError("evolution.population must be at least the number of data.labels")
@@ -279,7 +282,8 @@ def resolve(
     In order: the preset, `defaults` (nested), a TOML file, `settings` (nested), `section.key=value` overrides.
 
     Raises:
-        UsageError: the file cannot be read, a key is unknown (its nearest neighbour is named), or a value is out of range.
+        UsageError: the file cannot be read, a key is unknown (its nearest neighbour is named), or a value is out of
+        range.
     """
     layers = [dict(defaults or {}), _read(file) if file is not None else {}, dict(settings or {}), _nested(overrides)]
     preset = next((layer["preset"] for layer in reversed(layers) if "preset" in layer), "default")

@@ -21,7 +21,8 @@ class Embedder(Protocol):
     """Anything that turns texts into unit rows."""
 
     def __call__(self, texts: Sequence[str], *, announce: str | None = None) -> NDArray[np.float32]:
-        """Shape (len(texts), d), rows of length 1. With `announce`, progress is shown under that name, without counts."""
+        """Shape (len(texts), d), rows of length 1. With `announce`, progress is shown under that name, without
+        counts."""
         ...
 
 

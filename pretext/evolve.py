@@ -147,7 +147,8 @@ def _selected(config: Config, round_number: int, population: list[Candidate], no
     survivors, weights, parents = select(noisy.votes, noisy.sigma, config.evolution, threshold, rng)
     if survivors.size == 0:
         _log.warning(
-            "Round %d: no candidate got more noisy votes than the threshold of %.1f (%.2f standard deviations of the noise); "
+            "Round %d: no candidate got more noisy votes than the threshold of %.1f (%.2f standard deviations of the "
+            "noise); "
             "the round's population goes on as it is.",
             round_number,
             threshold * noisy.sigma,
@@ -202,8 +203,10 @@ def seeds_of(config: Config, run: Run) -> list[Seed]:
                 best[candidate] = Seed(candidate.text, candidate.label, round_number, selected.noisy[row], weight)
     if not best:
         raise NoSignal(
-            "No candidate of any round got more noisy votes than the threshold, so there are no seeds and nothing was written. "
-            "The releases are charged all the same. Next time take a larger epsilon, a smaller population, fewer rounds or a lower "
+            "No candidate of any round got more noisy votes than the threshold, so there are no seeds and nothing "
+            "was written. "
+            "The releases are charged all the same. Next time take a larger epsilon, a smaller population, fewer "
+            "rounds or a lower "
             "evolution.threshold; `pretext plan` shows noise against expected votes beforehand."
         )
     return run.save_seeds(sorted(best.values(), key=lambda seed: (-seed.weight, seed.text)), config.data.labels)

@@ -63,7 +63,8 @@ def expand(config: Config, run: Run, seeds: Sequence[Seed], engine: Engine, text
             fruitless = 0 if chunk else fruitless + 1
             if fruitless == _FRUITLESS_CHUNKS:
                 raise EngineError(
-                    f"The generator wrote nothing usable in {fruitless} chunks in a row (dropped so far: {dict(screen.dropped)}); "
+                    f"The generator wrote nothing usable in {fruitless} chunks in a row (dropped so far: "
+                    f"{dict(screen.dropped)}); "
                     "try another models.generator, a higher expansion.temperature or a wider screening, then resume."
                 )
             _append(run, file.fileno(), chunk)

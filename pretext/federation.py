@@ -18,7 +18,8 @@ class Federation(Protocol):
 
 
 class LocalFederation:
-    """All clients in this process, gathered at the first question: a run that only replays never opens the private file."""
+    """All clients in this process, gathered at the first question: a run that only replays never opens the private
+    file."""
 
     def __init__(self, gather: Callable[[], Clients]) -> None:
         self._gather = gather

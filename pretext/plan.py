@@ -23,8 +23,8 @@ class Plan:
         epsilon: of all rounds, at the configuration's delta and relation, exact.
         epsilon_per_round: of one round.
         epsilon_rdp: of all rounds by the looser Renyi accounting, for comparison with papers.
-        votes_per_candidate: expected votes per candidate if every client votes with the most texts allowed; None without a
-            public number of clients.
+        votes_per_candidate: expected votes per candidate if every client votes with the most texts allowed; None
+            without a public number of clients.
         tokens: most tokens that variations and expansion generate.
     """
 
@@ -81,7 +81,8 @@ def round_cost(config: Config, multiplier: float, relation: Relation | None = No
 
 
 def _tokens(config: Config) -> int:
-    """Variations of every round but the last, lookahead in every round, prompts, expansion; each of the largest length."""
+    """Variations of every round but the last, lookahead in every round, prompts, expansion; each of the largest
+    length."""
     evolution, rounds = config.evolution, config.privacy.rounds
     variations = evolution.population * (rounds - 1 + evolution.lookahead * rounds)
     prompted = evolution.population if config.initial.prompts else 0
@@ -95,19 +96,23 @@ def _warnings(config: Config, draft: Plan) -> list[str]:
         found.append(f"No client column is named: the guarantee covers {config.unit.words}.")
     if privacy.clients is None:
         found.append(
-            "The number of clients is not stated (privacy.clients, a public estimate), so delta and signal cannot be judged."
+            "The number of clients is not stated (privacy.clients, a public estimate), so delta and signal cannot be "
+            "judged."
         )
         return found
     if privacy.delta > 1 / privacy.clients:
         found.append(
-            f"delta {privacy.delta:g} is above one over the number of clients ({1 / privacy.clients:.2g}): it would allow giving a client away."
+            f"delta {privacy.delta:g} is above one over the number of clients ({1 / privacy.clients:.2g}): it would "
+            "allow giving a client away."
         )
     assert draft.votes_per_candidate is not None
     if draft.votes_per_candidate < threshold_of(config) * draft.sigma:
         better = max(2, math.floor(privacy.clients * draft.epsilon / math.sqrt(privacy.rounds)))
         found.append(
-            f"The signal may drown: a candidate gets {draft.votes_per_candidate:.1f} votes on average at most, the noise is {draft.sigma:.1f}. "
-            f"Only candidates with far more votes than the average will be seen; try evolution.population near {min(better, evolution.population // 2)}, "
+            f"The signal may drown: a candidate gets {draft.votes_per_candidate:.1f} votes on average at most, the "
+            f"noise is {draft.sigma:.1f}. "
+            "Only candidates with far more votes than the average will be seen; try evolution.population near "
+            f"{min(better, evolution.population // 2)}, "
             "fewer rounds, more clients or a larger epsilon."
         )
     return found

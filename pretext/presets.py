@@ -7,8 +7,8 @@ from typing import Any, Final
 PRESETS: Final[dict[str, dict[str, Any]]] = {
     # The best known way at equal epsilon: the defaults of `pretext.config`.
     "default": {},
-    # The PrE-Text paper's own setting (arXiv 2406.02958), so that anyone can repeat it. Its sensitivity is k = 8 (all votes
-    # of a client may fall on one candidate) and its threshold k times the noise multiplier: one standard deviation.
+    # The PrE-Text paper's own setting (arXiv 2406.02958), so that anyone can repeat it. Its sensitivity is k = 8 (all
+    # votes of a client may fall on one candidate), its threshold k times the noise multiplier: one standard deviation.
     "icml2024": {
         "privacy": {
             "noise_multiplier": 11.3,

@@ -1,7 +1,7 @@
 """The one door to raw private text.
 
-What comes in here is seen by `pretext.clients` alone. Nothing of it is printed, logged, saved or quoted in an exception:
-not a text, not a count, not a length.
+What comes in here is seen by `pretext.clients` alone. Nothing of it is printed, logged, saved or quoted in an
+exception: not a text, not a count, not a length.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def _sample(rows: Iterable[Row], cap: int, name: str) -> PrivateTexts:
             texts[slot] = (row.text, row.label)
     if len(kept) < 2:
         raise UsageError(
-            f"{name} holds usable texts of fewer than two clients; a guarantee for each client among others needs others. "
+            f"{name} holds usable texts of fewer than two clients; a guarantee for each client among others needs "
+            "others. "
             "Check the text column and the client column."
         )
     counts = [len(texts) for texts in kept.values()]

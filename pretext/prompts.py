@@ -32,7 +32,10 @@ def few_shot(examples: Sequence[str], label: str | None, chat: bool) -> Prompt:
     about = f" ({label})" if label is not None else ""
     samples = "\n\n".join(f"{HEADER} {number}\n{text}" for number, text in enumerate(examples, start=1))
     if chat:
-        request = f"Below are {INSTRUCTION}{about}. Write one more of the same kind, on a subject of its own. Answer with the text only."
+        request = (
+            f"Below are {INSTRUCTION}{about}. Write one more of the same kind, on a subject of its own. Answer "
+            "with the text only."
+        )
         return Prompt(f"{request}\n\n{samples}", chat=True)
     return Prompt(f"List of {2 * len(examples)} {INSTRUCTION}{about}:\n\n{samples}\n\n{HEADER} {len(examples) + 1}\n")
 

@@ -1,4 +1,5 @@
-"""The run folder: everything public that a run made, written atomically, so that a kill at any moment loses nothing done.
+"""The run folder: everything public that a run made, written atomically, so that a kill at any moment loses nothing
+done.
 
 config.toml         the resolved settings
 run.json            the run's id and the version that made it
@@ -37,7 +38,8 @@ from pretext.population import Candidate
 
 @dataclass(frozen=True)
 class Seed:
-    """A survivor that seeds the expansion; `votes` are its noisy votes in `round`, `weight` those above the threshold."""
+    """A survivor that seeds the expansion; `votes` are its noisy votes in `round`, `weight` those above the
+    threshold."""
 
     text: str
     label: int
@@ -109,7 +111,8 @@ class Run:
             return cls(folder, about["id"], about["created"]), config
         except FileNotFoundError:
             raise RunFolderError(
-                f"{folder} is not a run folder (no run.json and config.toml in it); give the folder that `pretext run` made."
+                f"{folder} is not a run folder (no run.json and config.toml in it); give the folder that `pretext "
+                "run` made."
             ) from None
         except OSError as error:
             raise RunFolderError(f"The run folder {folder} cannot be read: {error.strerror}.") from None
@@ -201,5 +204,6 @@ def _told(folder: Path) -> Iterator[None]:
             errno.EACCES: "Permission is denied; make it writable",
         }.get(error.errno or 0, f"{error.strerror}; mend that")
         raise RunFolderError(
-            f"The run folder {folder} cannot be written. {remedy}, then continue with `pretext resume {folder}`; nothing done so far is lost."
+            f"The run folder {folder} cannot be written. {remedy}, then continue with `pretext resume {folder}`; "
+            "nothing done so far is lost."
         ) from None

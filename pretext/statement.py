@@ -1,4 +1,5 @@
-"""The privacy statement: what was released, under which guarantee, and what is not covered. Made from the ledger alone."""
+"""The privacy statement: what was released, under which guarantee, and what is not covered. Made from the ledger "
+"alone."""
 
 from __future__ import annotations
 
@@ -11,10 +12,12 @@ from privacy.account import round_up
 
 NOT_COVERED = (
     "What the language model, the embedder and the public texts held before: a text that they knew may come out.",
-    "Anything computed from the private data outside of this program, such as choosing settings, prompts or labels by looking at them.",
+    "Anything computed from the private data outside of this program, such as choosing settings, prompts or labels "
+    "by looking at them.",
     "People who are spread over several clients, or named in another client's texts, beyond those texts' own client.",
     "The number of clients, where the relation is replace-one: it counts as public.",
-    "Running times, memory and messages about an unusable private file, as seen by whoever runs the program on the private data.",
+    "Running times, memory and messages about an unusable private file, as seen by whoever runs the program on the "
+    "private data.",
     "Whoever can read the private file or the memory of the process: the one who runs the program is trusted.",
 )
 
@@ -54,7 +57,8 @@ def statement(config: Config, run_id: str, ledger: Ledger, account: Account) -> 
             "labels": "one vector and one bound over all labels" if config.data.labels else None,
         },
         "accountant": {
-            "curve": "exact Gaussian differential privacy curve (dp-accounting), plus the proven slack of the discrete noise",
+            "curve": "exact Gaussian differential privacy curve (dp-accounting), plus the proven slack of the "
+            "discrete noise",
             "composition": "adaptive, fully: mu^2 adds up",
             "proof": "PRIVACY.md and the docstring of privacy.mechanisms",
         },
@@ -83,8 +87,10 @@ def in_words(statement: dict[str, Any]) -> str:
             f"             (relation {other['relation']}: epsilon {round_up(other['epsilon'])} at the same delta)",
             f"Unit         {statement['unit']['words']}",
             f"Relation     {statement['relation']['words']}",
-            f"Releases     {statement['rounds_released']} of {statement['rounds_planned']} rounds, discrete Gaussian noise",
-            f"Data set     {data_set['name']}: epsilon {round_up(data_set['spent_epsilon'])} of {data_set['budget']['epsilon']:g} spent in all "
+            f"Releases     {statement['rounds_released']} of {statement['rounds_planned']} rounds, discrete Gaussian "
+            "noise",
+            f"Data set     {data_set['name']}: epsilon {round_up(data_set['spent_epsilon'])} of "
+            f"{data_set['budget']['epsilon']:g} spent in all "
             f"(delta {data_set['budget']['delta']:g}, unit {data_set['unit']}, {data_set['relation']})",
             f"Ledger       {data_set['ledger']}",
         ]

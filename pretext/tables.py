@@ -1,7 +1,7 @@
 """Columns of a file or of a Hugging Face data set, streamed in batches through `datasets`.
 
-Streaming leaves no copy in the cache of `datasets`, which matters for private files. Parsers quote what they fail on, so
-their messages are never passed on.
+Streaming leaves no copy in the cache of `datasets`, which matters for private files. Parsers quote what they fail on,
+so their messages are never passed on.
 """
 
 from __future__ import annotations
@@ -84,8 +84,10 @@ def _open(source: Source) -> Any:
             return load_dataset(source.location, source.subset, split=source.split, streaming=True)
         except Exception as error:
             raise UsageError(
-                f"{source.location} is neither a file here nor a Hugging Face data set that can be reached ({type(error).__name__}); "
-                "give the path of a csv, json, jsonl or parquet file (each also .gz), or check the id, subset, split and the connection."
+                f"{source.location} is neither a file here nor a Hugging Face data set that can be reached "
+                f"({type(error).__name__}); "
+                "give the path of a csv, json, jsonl or parquet file (each also .gz), or check the id, subset, split "
+                "and the connection."
             ) from None
     kind = _format(path)
     _check_file(path, kind)
@@ -109,7 +111,8 @@ def _check_file(path: Path, kind: str | None) -> None:
         raise UsageError(f"There is no file {path}; check the path.")
     if kind is None:
         raise UsageError(
-            f"The format of {path} is not known by its ending; allowed are csv, json, jsonl and parquet, each also with .gz."
+            f"The format of {path} is not known by its ending; allowed are csv, json, jsonl and parquet, each also "
+            "with .gz."
         )
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give one file.")
@@ -133,4 +136,7 @@ def _unreadable(source: Source, error: Exception) -> str:
             return f"{source.location} is not valid UTF-8; convert it, for example with `iconv -c -t UTF-8`."
         cause = cause.__cause__ or cause.__context__
     kind = source.location.removesuffix(".gz").rpartition(".")[2]
-    return f"{source.location} cannot be read as {kind} ({type(error).__name__}); check that the file is complete and of that format."
+    return (
+        f"{source.location} cannot be read as {kind} ({type(error).__name__}); check that the file is complete and "
+        "of that format."
+    )

@@ -74,8 +74,8 @@ class Prompted:
 class MaskFill:
     """PrE-Text's own variation: hide a share of the tokens, refill them one at a time by sampling.
 
-    Any Hugging Face masked language model. The share is taken per text, special tokens are never hidden nor sampled, and
-    texts are cut to `max_tokens`.
+    Any Hugging Face masked language model. The share is taken per text, special tokens are never hidden nor sampled,
+    and texts are cut to `max_tokens`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -165,11 +165,14 @@ def _load_masked(name: str, device: str | None, dtype: str | None) -> tuple[Any,
         model = AutoModelForMaskedLM.from_pretrained(name, dtype=getattr(torch, dtype or preferred_dtype(device)))
     except Exception as error:
         raise ModelError(
-            f"The masked language model {name!r} cannot be loaded ({type(error).__name__}); give the folder of one with all its files, or a "
-            "Hugging Face name that can be reached from here, as models.masked, or use variation.kind = 'in-context', which needs none."
+            f"The masked language model {name!r} cannot be loaded ({type(error).__name__}); give the folder of one "
+            "with all its files, or a "
+            "Hugging Face name that can be reached from here, as models.masked, or use variation.kind = "
+            "'in-context', which needs none."
         ) from None
     if tokenizer.mask_token_id is None:
         raise ModelError(
-            f"The model {name!r} has no mask token, so it cannot fill masks; name a masked language model such as roberta-large."
+            f"The model {name!r} has no mask token, so it cannot fill masks; name a masked language model such as "
+            "roberta-large."
         )
     return tokenizer, model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()

@@ -19,7 +19,9 @@ def nearest(points: NDArray[np.float32], queries: NDArray[np.float32], q: int) -
     Returns:
         shape (m, min(q, n)), row numbers of `points`.
     """
-    import torch  # noqa: F401  # faiss loaded before torch crashes on some systems
+    import torch  # noqa: F401  # on some systems faiss crashes when it is loaded before torch
+
+    # isort: split
     import faiss
 
     index = faiss.IndexFlatIP(points.shape[1])

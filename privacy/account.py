@@ -80,9 +80,12 @@ class Account:
             return
         terms = f"delta {self.budget.delta:g}, {self.relation.value}, unit {self.unit.name}"
         raise BudgetExceeded(
-            f"The budget of data set {self.name!r} refuses this: asked is epsilon {round_up(epsilon(asked, self.budget.delta))} ({terms}), "
-            f"spent so far is {round_up(self.spent_epsilon)} of {self.budget.epsilon:g}, left is {round_down(self.left_epsilon)}. "
-            f"Nothing was drawn and nothing was charged. Ask for at most what is left, or, if whoever answers for the data agrees, raise the "
+            f"The budget of data set {self.name!r} refuses this: asked is epsilon "
+            f"{round_up(epsilon(asked, self.budget.delta))} ({terms}), "
+            f"spent so far is {round_up(self.spent_epsilon)} of {self.budget.epsilon:g}, left is "
+            f"{round_down(self.left_epsilon)}. "
+            "Nothing was drawn and nothing was charged. Ask for at most what is left, or, if whoever answers for the "
+            "data agrees, raise the "
             f"budget: pretext ledger budget {self.name} --epsilon {round_up(total)} --delta {self.budget.delta:g}"
         )
 

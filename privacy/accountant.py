@@ -1,8 +1,8 @@
 """Accounting: what Gaussian releases cost together, exactly, and never rounded to the unsafe side.
 
 A release costs `mu_squared` (of Gaussian differential privacy) and `slack` (total-variation distance to the continuous
-Gaussian mechanism); both add up over releases, chosen adaptively or not. The curve is dp-accounting's. Proofs and sources:
-`privacy.mechanisms`.
+Gaussian mechanism); both add up over releases, chosen adaptively or not. The curve is dp-accounting's. Proofs and
+sources: `privacy.mechanisms`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def rdp_epsilon(cost: Cost, delta_target: float) -> float:
 
 
 def calibrate(epsilon_target: float, delta_target: float, cost_of: Callable[[float], Cost]) -> float:
-    """The smallest noise multiplier (to a relative 1e-3 at worst, usually 1e-9) whose cost keeps within (epsilon_target, delta_target).
+    """The smallest noise multiplier (to a relative 1e-3 at worst, usually 1e-9) whose cost keeps within
+    (epsilon_target, delta_target).
 
     `cost_of(noise_multiplier)` builds the releases themselves and adds up their costs, so the answer is checked against
     the very objects that will draw.

@@ -11,9 +11,9 @@ Claim (L2 sensitivity of the sum, in grid steps).
 Proof of the premise: K is compared with the integer sum of squares after the last rounding, so no floating-point error
 enters; a vector that fails the comparison never gets into a `Bounded`.
 
-The default K allows a squared norm of `max_texts_per_client` votes: a client whose k texts choose k different candidates
-is not scaled down, one whose k texts choose the same candidate counts as sqrt(k) votes instead of k. That costs a
-sensitivity of sqrt(k), not k.
+The default K allows a squared norm of `max_texts_per_client` votes: a client whose k texts choose k different
+candidates is not scaled down, one whose k texts choose the same candidate counts as sqrt(k) votes instead of k. That
+costs a sensitivity of sqrt(k), not k.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def bounded_sum(
         normalise: also scale smaller vectors up to the bound, so that every client uses all of its sensitivity.
 
     Raises:
-        InvalidParameter: a weight is negative or not finite, or a coordinate is out of range (the message names no value).
+        InvalidParameter: a weight is negative or not finite, or a coordinate is out of range (the message names no
+        value).
     """
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
         raise InvalidParameter("A client's vector holds a negative or non-finite weight; votes are finite and >= 0.")

@@ -1,11 +1,12 @@
 """The budget of a data set, in SQLite: the only place where noise is drawn.
 
 The ledger is a privacy filter. A budget (epsilon, delta) belongs to a data set, not to a run. `release` checks that
-everything ever charged to the data set, composed with the new release, stays within the budget; draws; and commits charge
-and noisy value, all in one transaction that locks out every other writer. A crash before the commit leaves neither charge
-nor value, and the value was seen by nobody; after the commit both are there, and asking again for the same label replays
-the stored value. So no label is drawn twice and no spending is forgotten. Later releases may be chosen after earlier ones
-were seen: Gaussian differential privacy composes under such adaptivity at no loss (sources in `privacy.mechanisms`).
+everything ever charged to the data set, composed with the new release, stays within the budget; draws; and commits
+charge and noisy value, all in one transaction that locks out every other writer. A crash before the commit leaves
+neither charge nor value, and the value was seen by nobody; after the commit both are there, and asking again for the
+same label replays the stored value. So no label is drawn twice and no spending is forgotten. Later releases may be
+chosen after earlier ones were seen: Gaussian differential privacy composes under such adaptivity at no loss (sources
+in `privacy.mechanisms`).
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ CREATE TABLE IF NOT EXISTS source (
     path TEXT NOT NULL, data_set TEXT NOT NULL REFERENCES data_set(name), PRIMARY KEY (path, data_set)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS budget (
-    id INTEGER PRIMARY KEY, data_set TEXT NOT NULL REFERENCES data_set(name), epsilon REAL NOT NULL, delta REAL NOT NULL,
-    time TEXT NOT NULL
+    id INTEGER PRIMARY KEY, data_set TEXT NOT NULL REFERENCES data_set(name), epsilon REAL NOT NULL,
+    delta REAL NOT NULL, time TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS release (
-    id INTEGER PRIMARY KEY, data_set TEXT NOT NULL REFERENCES data_set(name), label TEXT NOT NULL, subject TEXT NOT NULL,
-    mechanism TEXT NOT NULL, sigma REAL NOT NULL, grid REAL NOT NULL, dimension INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, data_set TEXT NOT NULL REFERENCES data_set(name), label TEXT NOT NULL,
+    subject TEXT NOT NULL, mechanism TEXT NOT NULL, sigma REAL NOT NULL, grid REAL NOT NULL, dimension INTEGER NOT NULL,
     norm_squared INTEGER NOT NULL, nonnegative INTEGER NOT NULL, relation TEXT NOT NULL, cost TEXT NOT NULL,
     value BLOB NOT NULL, digest TEXT NOT NULL, time TEXT NOT NULL, code TEXT NOT NULL, UNIQUE (data_set, label)
 ) STRICT;
@@ -80,8 +81,8 @@ class Ledger:
         The budget counts only for a new data set; a known one keeps its own (see `set_budget`).
 
         Raises:
-            LedgerConflict: the same source is known under another name and `confirmed` is False, or the data set is known
-                with another unit. A second name would start a second budget for the same people.
+            LedgerConflict: the same source is known under another name and `confirmed` is False, or the data set is
+                known with another unit. A second name would start a second budget for the same people.
         """
         check_epsilon(budget.epsilon)
         check_delta(budget.delta)
@@ -94,8 +95,10 @@ class Ledger:
                 self._insert_budget(connection, name, budget)
             elif json.loads(known[0]) != unit.column:
                 raise LedgerConflict(
-                    f"Data set {name!r} was charged with another privacy unit ({Unit(json.loads(known[0])).words}); now asked is: "
-                    f"{unit.words}. Guarantees for different units do not add up; use the same client column, or a data set name of its own."
+                    f"Data set {name!r} was charged with another privacy unit ({Unit(json.loads(known[0])).words}); "
+                    "now asked is: "
+                    f"{unit.words}. Guarantees for different units do not add up; use the same client column, or a "
+                    "data set name of its own."
                 )
             connection.execute("INSERT OR IGNORE INTO source VALUES (?, ?)", (source, name))
             return self._account(connection, name)
@@ -146,8 +149,8 @@ class Ledger:
         Args:
             name: a registered data set.
             label: names the release within the data set; drawn once for all time.
-            subject: a digest of the public question (for votes: of the candidates), so that a replay answers the same one.
-            bounded: the private value.
+            subject: a digest of the public question (for votes: of the candidates), so that a replay answers the same
+            one. bounded: the private value.
             mechanism: the noise.
             relation: the one that `mechanism` was calibrated for; the charge is under the budget's own relation.
 
@@ -201,7 +204,8 @@ class Ledger:
                 f"The ledger {self.path} cannot be used: {reason}. Nothing was charged; mend the cause, then resume."
             )
         return LedgerCorrupted(
-            f"The ledger {self.path} is damaged or is not a pretext ledger ({reason}). Restore it from a backup; without it "
+            f"The ledger {self.path} is damaged or is not a pretext ledger ({reason}). Restore it from a backup; "
+            "without it "
             "nobody knows what was spent, so nothing more is released."
         )
 
@@ -220,8 +224,10 @@ class Ledger:
         row = connection.execute("SELECT data_set FROM source WHERE path = ? LIMIT 1", (source,)).fetchone()
         if row is not None and not confirmed:
             raise LedgerConflict(
-                f"{source} is already charged as data set {row[0]!r}; the new name {name!r} would give the same people a second budget. "
-                f"Use the name {row[0]!r}, or, if other people's data lie there now, confirm it with --confirm-new-name."
+                f"{source} is already charged as data set {row[0]!r}; the new name {name!r} would give the same "
+                "people a second budget. "
+                f"Use the name {row[0]!r}, or, if other people's data lie there now, confirm it with "
+                "--confirm-new-name."
             )
 
     def _insert_budget(self, connection: sqlite3.Connection, name: str, budget: Budget) -> None:
@@ -257,14 +263,18 @@ class Ledger:
         release = _release(row)
         if release.subject != subject:
             raise LedgerConflict(
-                f"Release {label!r} of data set {name!r} answered another question (its candidates differ from those in the run "
-                "folder now). The folder was changed after the release; restore it, or start a new run."
+                f"Release {label!r} of data set {name!r} answered another question (its candidates differ from those "
+                "in the run folder now). The folder was changed after the release; restore it, or start a new run."
             )
         return release
 
 
-_SELECT = """SELECT id, label, subject, mechanism, sigma, grid, dimension, norm_squared, nonnegative, relation, value, digest,
-    time, code FROM release"""
+_SELECT = """SELECT id, label, subject, mechanism, sigma, grid, dimension, norm_squared, nonnegative, relation, value,
+    digest, time, code FROM release"""
+
+_INSERT = """INSERT INTO release (data_set, label, subject, mechanism, sigma, grid, dimension, norm_squared, nonnegative,
+    relation, cost, value, digest, time, code) VALUES (:data_set, :label, :subject, :mechanism, :sigma, :grid, :dimension,
+    :norm_squared, :nonnegative, :relation, :cost, :value, :digest, :time, :code)"""
 
 
 def _insert_release(
@@ -296,8 +306,7 @@ def _insert_release(
         "time": _now(),
         "code": f"pretext {importlib.metadata.version('pretext')}",
     }
-    columns = ", ".join(row)
-    connection.execute(f"INSERT INTO release ({columns}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+    connection.execute(_INSERT, row)
 
 
 def _release(row: tuple[object, ...]) -> Release:

@@ -1,10 +1,11 @@
 r"""Noise. One mechanism: the discrete Gaussian on a fine integer grid, sampled exactly by OpenDP from the OS's entropy.
 
-There is no seed, and no floating-point Gaussian: its rounding cannot be accounted for, and the discrete one costs the same.
+There is no seed, and no floating-point Gaussian: its rounding cannot be accounted for, and the discrete one costs the
+same.
 
-Claim. Let M add independent discrete Gaussian noise N_Z(0, s^2), s >= 1, to each of the n coordinates of an integer vector
-of L2 sensitivity S (all in grid steps). Then M is (epsilon, delta(epsilon) + (1 + e^epsilon) t)-DP for every epsilon, with
-delta(.) the exact curve of the continuous Gaussian mechanism at mu = S / s and t = n / (16 s^2).
+Claim. Let M add independent discrete Gaussian noise N_Z(0, s^2), s >= 1, to each of the n coordinates of an integer
+vector of L2 sensitivity S (all in grid steps). Then M is (epsilon, delta(epsilon) + (1 + e^epsilon) t)-DP for every
+epsilon, with delta(.) the exact curve of the continuous Gaussian mechanism at mu = S / s and t = n / (16 s^2).
 
 Proof.
  1. Let R add round(Z), Z ~ N(0, s^2) per coordinate. For integer x, x + round(Z) = round(x + Z): post-processing of the
@@ -18,9 +19,9 @@ Proof.
     at most n / (16 s^2) for n independent ones.
  3. If the output laws are within t of R's on either data set, P(M(D) in A) <= P(R(D) in A) + t
     <= e^eps P(R(D') in A) + delta(eps) + t <= e^eps P(M(D') in A) + delta(eps) + (1 + e^eps) t.
- 4. Adaptive composition: replacing the releases one at a time (a hybrid argument) adds up their t; the R's compose to one
-    Gaussian of mu^2 = sum of mu_i^2, also when later noise is chosen after earlier releases (Gaussian-DP filters: Smith and
-    Thakurta 2022; Koskela, Tobaben and Honkela 2022).
+ 4. Adaptive composition: replacing the releases one at a time (a hybrid argument) adds up their t; the R's compose to
+    one Gaussian of mu^2 = sum of mu_i^2, also when later noise is chosen after earlier releases (Gaussian-DP filters:
+    Smith and Thakurta 2022; Koskela, Tobaben and Honkela 2022).
 With s above 2^29 grid steps, n = 1024 and eleven releases t is below 1e-14: the price of exactness is not visible.
 """
 

@@ -36,5 +36,8 @@ class Unit:
     def words(self) -> str:
         """The unit in a sentence for people who sign."""
         if self.column is None:
-            return "each record by itself, because no client column was named: a person with many records is NOT protected as a whole"
+            return (
+                "each record by itself, because no client column was named: a person with many records is NOT "
+                "protected as a whole"
+            )
         return f"all texts of one client, as told apart by the column {self.column!r}"
