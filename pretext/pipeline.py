@@ -16,7 +16,7 @@ import platformdirs
 from pretext.clients import Ballot, Clients, VoteRule
 from pretext.config import Config
 from pretext.embedding import Embedder
-from pretext.engines import Engine, open_engine
+from pretext.engines import Engine
 from pretext.evolve import Noisy, Steps, evolve, seeds_of
 from pretext.expansion import expand
 from pretext.federation import Federation, LocalFederation
@@ -191,6 +191,8 @@ def _open_all(config: Config, parts: Parts) -> None:
 
 
 def _engine(config: Config) -> Engine:
+    from pretext.engines import open_engine
+
     return open_engine(config.speed, config.models.generator)
 
 

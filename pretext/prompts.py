@@ -10,11 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pretext.errors import ModelError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 HEADER = "Original Text Sample"
 INSTRUCTION = "diverse original text samples"
+# What Llama 3 templates print in place of today, so that a prompt does not depend on the day.
+_TEMPLATE_DATE = "26 Jul 2024"
+_PLACEHOLDER = "-pretext-prompt-text-"
 _REWRITTEN = "The same sample in other words"
 _FRAGMENTS = (HEADER.casefold(), INSTRUCTION, _REWRITTEN.casefold(), "answer with the text only")
 
@@ -70,9 +75,49 @@ def leaks(text: str) -> bool:
 
 
 def token_ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The prompt as token ids, `prompt.text` encoded with special tokens disabled.
+    """The prompt as token ids, `prompt.text` encoded with special tokens disabled; never empty.
 
     A chat prompt is rendered by the tokenizer's template around a placeholder, so that `<|im_end|>` inside the text
     stays eight harmless characters. Raises ModelError if a chat prompt meets a tokenizer without a template.
     """
-    raise NotImplementedError
+    text = _plain_ids(prompt.text, tokenizer)
+    if prompt.chat:
+        first, *others = (_template_ids(piece, tokenizer) for piece in _template_pieces(tokenizer))
+        return [*first, *(token for piece in others for token in (*text, *piece))]
+    start = tokenizer.bos_token_id
+    if start is not None and start in tokenizer("").input_ids:
+        return [start, *text]
+    return text or [start if start is not None else tokenizer.eos_token_id]
+
+
+def _plain_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The text's tokens; where a vocabulary holds a special token as an ordinary piece too, that piece is left out."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    special = set(tokenizer.all_special_ids)
+    return [token for token in ids if token not in special]
+
+
+def _template_ids(piece: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    ids: list[int] = tokenizer.encode(piece, add_special_tokens=False, split_special_tokens=False)
+    return ids
+
+
+def _template_pieces(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What the chat template writes before and after the user's text, with no thinking aloud and, where it can be told, no date of today."""
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"The model {tokenizer.name_or_path!r} has no chat template; use base prompts, or a chat model."
+        )
+    rendered = tokenizer.apply_chat_template(
+        [{"role": "user", "content": _PLACEHOLDER}],
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=False,
+        date_string=_TEMPLATE_DATE,
+    )
+    pieces = str(rendered).split(_PLACEHOLDER)
+    if len(pieces) < 2:
+        raise ModelError(
+            f"The chat template of {tokenizer.name_or_path!r} leaves out what the user says; use base prompts."
+        )
+    return pieces

@@ -26,7 +26,10 @@ _CONSEQUENCE = {
 
 
 def commented(preset: str, settings: Mapping[str, Any]) -> str:
-    """A complete TOML file: every setting with its meaning, its value in the preset, unset ones commented out."""
+    """A complete TOML file: every setting with its meaning, its value in the preset, unset ones commented out.
+
+    A table that the preset leaves alone gets an example where it would be useless without one.
+    """
     document = tomlkit.document()
     document.add(
         tomlkit.comment("pretext: what is not set here comes from the preset; `pretext plan` shows what it will spend.")
@@ -40,7 +43,7 @@ def commented(preset: str, settings: Mapping[str, Any]) -> str:
         document.add(tomlkit.nl())
         if name in _CONSEQUENCE:
             document.add(tomlkit.comment(_CONSEQUENCE[name]))
-        document.add(name, _table(section, {**_EXAMPLES.get(name, {}), **settings.get(name, {})}))
+        document.add(name, _table(section, settings.get(name) or _EXAMPLES.get(name, {})))
     return tomlkit.dumps(document)
 
 

@@ -103,7 +103,8 @@ def calibrate(epsilon_target: float, delta_target: float, cost_of: Callable[[flo
         if step > 1e-3:
             raise InvalidParameter(
                 f"No noise on this grid keeps within epsilon {epsilon_target} and delta {delta_target}: "
-                "the delta is smaller than the discretisation's slack; ask for a larger delta."
+                "the slack of the grid, which grows like e^epsilon, exceeds the delta; ask for a smaller epsilon (above 20 "
+                "it guarantees next to nothing anyway) or a larger delta."
             )
     return multiplier
 

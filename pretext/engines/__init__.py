@@ -5,12 +5,18 @@ An engine completes prompts and knows nothing of privacy: everything it sees is 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, assert_never, runtime_checkable
+
+from pretext.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
+    from pretext.config import Speed
     from pretext.prompts import Prompt
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,7 @@ class Sampling:
     """How to sample one completion per prompt.
 
     `seed` makes a batch repeatable where the engine allows it; every prompt of a batch gets randomness of its own.
-    A completion ends before the first of the `stop` strings, which is not part of it.
+    A completion ends before the first of the `stop` strings, which is not part of it. Temperature 0 is greedy.
     """
 
     max_tokens: int
@@ -26,6 +32,20 @@ class Sampling:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise UsageError(f"max_tokens is {self.max_tokens}; a completion needs at least 1.")
+        if not 0 <= self.temperature < float("inf"):
+            raise UsageError(f"temperature is {self.temperature}; it must be 0 (greedy) or a positive number.")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p is {self.top_p}; it must be above 0 and at most 1.")
+        if self.seed < 0:
+            raise UsageError(f"seed is {self.seed}; it must be 0 or more.")
+        if "" in self.stop:
+            raise UsageError(
+                "One of the stop strings is empty, which would cut every completion to nothing; leave it out."
+            )
 
 
 @runtime_checkable
@@ -35,7 +55,70 @@ class Engine(Protocol):
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[str | None]:
         """One completion per prompt, in order; None where this one request failed.
 
+        A prompt that leaves no room for `max_tokens` in the model's context has failed: half a prompt asks for
+        something else.
+
         Raises:
             EngineError: every request of the batch failed.
         """
         ...
+
+
+def open_engine(speed: Speed, model: str) -> Engine:
+    """The engine that `speed.engine` names, with `model` loaded; `model` as in `pretext.models.resolve_generator`.
+
+    Raises:
+        ModelError: the model cannot be loaded, or the engine's package is not installed.
+    """
+    match speed.engine:
+        case "transformers":
+            from pretext.engines.transformers import TransformersEngine
+
+            return TransformersEngine(model, device=speed.device, dtype=speed.dtype, batch_size=speed.batch_size)
+        case "vllm":
+            from pretext.engines.vllm import VLLMEngine
+
+            return VLLMEngine(
+                model,
+                dtype=speed.dtype,
+                memory_share=speed.memory_share,
+                max_length=speed.max_length,
+                tensor_parallel=speed.tensor_parallel,
+            )
+        case "openai":
+            from pretext.engines.openai import OpenAIEngine
+
+            return OpenAIEngine(
+                model, base_url=speed.base_url, concurrency=speed.concurrency, timeout=speed.request_timeout
+            )
+        case other:
+            assert_never(other)
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> str:
+    """The text before the first stop string in it."""
+    ends = [text.find(string) for string in stop]
+    return text[: min((end for end in ends if end >= 0), default=len(text))]
+
+
+def fitting(prompts: Sequence[Sequence[int]], context: int, max_tokens: int) -> list[int]:
+    """The indices of the prompts (as token ids) that leave room for `max_tokens` in a context of that many tokens.
+
+    Raises:
+        EngineError: there are prompts, and none of them fits.
+    """
+    chosen = [index for index, ids in enumerate(prompts) if len(ids) + max_tokens <= context]
+    if prompts and not chosen:
+        raise EngineError(
+            f"Every prompt of the batch ({len(prompts)}) is longer than the model's context of {context} tokens less "
+            f"max_tokens = {max_tokens}; use fewer or shorter examples, fewer tokens, or a model with a longer context."
+        )
+    if len(chosen) < len(prompts):
+        _logger.warning(
+            "%d of %d prompts do not fit into the model's context of %d tokens less max_tokens = %d.",
+            len(prompts) - len(chosen),
+            len(prompts),
+            context,
+            max_tokens,
+        )
+    return chosen

@@ -44,7 +44,7 @@ def pretext_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 def arguments(private_file: Path, public_file: Path, tmp_path: Path) -> list[str]:
     """A small run."""
     sets = ["evolution.population=24", "evolution.threshold=0.5", "privacy.rounds=2", "speed.chunk=8"]
-    flags = ["--private", private_file, "--client-column", "client_id", "--public", public_file, "--epsilon", "20"]
+    flags = ["--private", private_file, "--client-column", "client_id", "--public", public_file, "--epsilon", "5"]
     flags += ["--delta", "1e-3", "--texts", "10", "--out", tmp_path / "run"]
     return [*map(str, flags), *(part for setting in sets for part in ("--set", setting))]
 
@@ -75,7 +75,7 @@ def test_run_resume_expand_and_ledger(pretext_command: Command, arguments: list[
     assert len(rows) == 10
     assert all(row["text"] for row in rows)
     privacy = json.loads((tmp_path / "run" / "privacy.json").read_text())
-    assert privacy["guarantee"]["epsilon"] <= 20
+    assert privacy["guarantee"]["epsilon"] <= 5
     assert privacy["rounds_released"] == 2
     assert {entry["relation"] for entry in privacy["other_relation"]} == {"replace-one"}
     assert privacy["not_covered"]
@@ -89,7 +89,7 @@ def test_run_resume_expand_and_ledger(pretext_command: Command, arguments: list[
     assert len(json.loads(out)["releases"]) == 2
     code, out, _ = pretext_command("ledger")
     assert code == 0
-    assert "private: budget epsilon 20" in out
+    assert "private: budget epsilon 5" in out
 
 
 def test_over_budget_is_exit_3_and_draws_nothing(
@@ -99,7 +99,7 @@ def test_over_budget_is_exit_3_and_draws_nothing(
     other = [*arguments, "--out", str(tmp_path / "second")]
     code, _, err = pretext_command("run", *other)
     assert code == 3
-    assert "asked is epsilon 20" in err
+    assert "asked is epsilon 5" in err
     assert "left is 0" in err
     assert "pretext ledger budget private --epsilon" in err
     assert len(json.loads(pretext_command("ledger", "show", "private", "--json")[1])["releases"]) == 2
@@ -140,7 +140,7 @@ def test_plan_touches_nothing_private(pretext_command: Command, arguments: list[
     assert code == 0, err
     assert "unit client, relation add/remove" in out
     code, out, _ = pretext_command("plan", *arguments[: arguments.index("--out")], "--json")
-    assert json.loads(out)["epsilon"] <= 20
+    assert json.loads(out)["epsilon"] <= 5
 
 
 BAD = {
@@ -225,9 +225,9 @@ def test_odd_but_usable_texts(pretext_command: Command, arguments: list[str], tm
 
 
 def test_more_rounds_than_the_budget_holds(pretext_command: Command, arguments: list[str]) -> None:
-    code, _, err = pretext_command("run", *arguments, "--set", "privacy.budget_epsilon=5")
+    code, _, err = pretext_command("run", *arguments, "--set", "privacy.budget_epsilon=2")
     assert code == 3
-    assert "of 5, left is 5" in err or "left is 4.99" in err
+    assert "of 2, left is 2." in err or "left is 1.99" in err
 
 
 @pytest.mark.parametrize("damage", [b"garbage" * 1000, b"SQLite format 3\x00" + b"\xff" * 5000])

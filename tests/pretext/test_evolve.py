@@ -18,7 +18,7 @@ from pretext.evolve import Steps, evolve, lookahead_points, select, threshold_of
 from pretext.pipeline import synthesize
 from pretext.population import Candidate
 from pretext.run import Run
-from tests.pretext.conftest import HashEmbedder, make_parts
+from tests.pretext.conftest import HashEmbedder, make_parts, rows_of, write_rows
 
 histograms = hnp.arrays(np.float64, st.integers(2, 40), elements=st.floats(-1e6, 1e6))
 
@@ -91,9 +91,12 @@ def test_lookahead_zero_is_the_text_itself(make_config: Callable[..., Config]) -
     np.testing.assert_allclose(points, embed(["kernel driver"]))
 
 
-def test_votes_move_the_population_toward_the_clients(make_config: Callable[..., Config], tmp_path: Path) -> None:
+def test_votes_move_the_population_toward_the_clients(
+    make_config: Callable[..., Config], tmp_path: Path, private_file: Path
+) -> None:
     """At a generous epsilon the seeds are nearer to the private texts than the public start was."""
-    config = make_config("privacy.epsilon=500", "privacy.rounds=4", "evolution.population=60")
+    write_rows(private_file, rows_of(clients=1000))
+    config = make_config("privacy.rounds=4", "evolution.population=60")
     run = synthesize(config, tmp_path / "run", make_parts(config))
     private = HashEmbedder()(["kernel driver screen boot", "garden soup recipe flower"])
 
@@ -137,11 +140,9 @@ def test_a_generator_that_only_fails_keeps_the_survivors(make_config: Callable[.
 def test_labels_run_through_to_the_seeds(
     make_config: Callable[..., Config], tmp_path: Path, private_file: Path
 ) -> None:
-    from tests.pretext.conftest import rows_of, write_rows
-
     write_rows(private_file, rows_of(label=True))
     config = make_config(
-        "data.label_column=label", "data.labels=['computers', 'home']", "privacy.epsilon=200", "evolution.threshold=0"
+        "data.label_column=label", "data.labels=['computers', 'home']", "evolution.threshold=0"
     )
     run = synthesize(config, tmp_path / "run", make_parts(config))
     import json

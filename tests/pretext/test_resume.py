@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pretext.config import Config
-from pretext.pipeline import open_ledger, synthesize
+from pretext.config import Config, plain
+from pretext.pipeline import Parts, open_ledger, synthesize
 from pretext.run import Run
 from privacy import Ledger
 from tests.pretext.conftest import make_parts
-
-
-def _killed_at(count: int, work: Callable[[], object]) -> bool:
-    """Do the work in a forked child that is killed (-9) right before or after its count-th save; was it killed?
-
-    Save points are every fsync, every rename and every commit of the ledger; odd counts die before, even ones after.
-    """
-    child = os.fork()
-    if child == 0:
-        left = [count]
-
-        def deadly(real: Callable[..., object]) -> Callable[..., object]:
-            def call(*arguments: object, **named: object) -> object:
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                result = real(*arguments, **named)
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return result
-
-            return call
-
-        class Connection(sqlite3.Connection):
-            commit = deadly(sqlite3.Connection.commit)  # type: ignore[assignment]
-
-        real_connect = sqlite3.connect
-        sqlite3.connect = lambda *args, **named: real_connect(*args, factory=Connection, **named)  # type: ignore[assignment]
-        os.fsync = deadly(os.fsync)  # type: ignore[assignment]
-        os.replace = deadly(os.replace)  # type: ignore[assignment]
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-        try:
-            work()
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
 def _releases() -> list[tuple[str, bytes]]:
@@ -64,36 +25,20 @@ def _releases() -> list[tuple[str, bytes]]:
     ]
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_kill_at_every_save_point(
-    make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kill_at_every_save_point(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    """-9 before and after every save and at every step of a release; also several times in one run."""
     config = make_config("privacy.rounds=2", "expansion.texts=20")
-    count = 0
-    while True:
-        count += 1
-        folder = tmp_path / f"run-{count}"
-        monkeypatch.setenv("PRETEXT_HOME", str(tmp_path / f"home-{count}"))
-        killed = _killed_at(count, lambda folder=folder: synthesize(config, folder, make_parts(config)))  # type: ignore[misc]
-        before = _releases()
-        run = synthesize(config, folder, make_parts(config))
-        after = _releases()
-        assert after[: len(before)] == before, f"killed at save point {count}: a release was lost or drawn again"
-        assert [label.split("/", 1)[1] for label, _ in after] == ["votes/0", "votes/1"]
-        assert len((run.folder / "synthetic.jsonl").read_text().splitlines()) == 20
-        assert not list(folder.glob("*.part"))
-        if not killed:
-            break
-    assert count > 40, "the save points were not counted"
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_killed_twice(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    config = make_config()
-    for count in (17, 9, 23):
-        _killed_at(count, lambda: synthesize(config, tmp_path / "run", make_parts(config)))
-    synthesize(config, tmp_path / "run", make_parts(config))
-    assert len(_releases()) == 3
+    command = [sys.executable, "-m", "tests.pretext.killing", str(tmp_path / "killed"), json.dumps(plain(config))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) > 60, "the save points were not counted"
+    for result in results:
+        assert result["releases_kept"], f"a release was lost or drawn again: {result}"
+        assert result["labels"] == ["votes/0", "votes/1"]
+        assert result["texts"] == 20
+        assert result["leftovers"] == []
+        assert result["statement"] == 2
 
 
 def test_a_finished_run_resumes_without_private_file_models_or_cost(
@@ -105,11 +50,10 @@ def test_a_finished_run_resumes_without_private_file_models_or_cost(
     private_file.unlink()
     releases = _releases()
 
-    class Untouchable:
-        def __getattr__(self, name: str) -> object:
-            raise AssertionError(f"a finished run must not open its {name}")
+    def untouchable() -> Any:
+        raise AssertionError("a finished run must not open a model or the clients")
 
-    synthesize(config, tmp_path / "run", Untouchable())  # type: ignore[arg-type]
+    synthesize(config, tmp_path / "run", Parts(untouchable, untouchable, untouchable, untouchable))
     assert _releases() == releases
     assert {path: path.read_bytes() for path in run.folder.rglob("*.json*")} == before
 

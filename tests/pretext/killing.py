@@ -1,0 +1,120 @@
+"""Kills a run at every save point, in a process of its own.
+
+Models and faiss are imported here but never used: a process that used OpenMP must not fork. Every piece of work is done by
+a forked child. Prints one JSON line per save point.
+
+    python -m tests.pretext.killing FOLDER FIRST LAST
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import faiss  # noqa: F401
+import opendp.prelude  # noqa: F401
+import torch  # noqa: F401
+
+from pretext.config import Config, resolve
+from pretext.pipeline import open_ledger, synthesize
+from pretext.run import Run
+from tests.pretext.conftest import make_parts
+
+
+def killed_at(count: int, work: Callable[[], object]) -> bool:
+    """Do the work in a child that is killed (-9) at its count-th chance; 0 means never. Was it killed?
+
+    Chances are right before and right after every fsync, every rename, every draw and every commit of the ledger.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            _arm(count)
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise SystemExit("the work itself failed")
+    return os.WIFSIGNALED(status)
+
+
+def _arm(count: int) -> None:
+    left = [count]
+
+    def chance() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def deadly(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **named: object) -> object:
+            chance()
+            result = real(*arguments, **named)
+            chance()
+            return result
+
+        return call
+
+    class Connection(sqlite3.Connection):
+        def commit(self) -> None:
+            chance()
+            super().commit()
+            chance()
+
+    from privacy import DiscreteGaussian
+
+    connect = sqlite3.connect
+    sqlite3.connect = lambda *args, **named: connect(*args, **named, factory=Connection)  # type: ignore[assignment]
+    DiscreteGaussian.draw = deadly(DiscreteGaussian.draw)  # type: ignore[assignment,method-assign]
+    os.fsync = deadly(os.fsync)  # type: ignore[assignment]
+    os.replace = deadly(os.replace)  # type: ignore[assignment]
+
+
+def releases() -> list[tuple[str, str]]:
+    ledger = open_ledger()
+    accounts = [ledger.account(name) for name in ledger.names()]
+    return [(release.label, release.noisy.tobytes().hex()) for account in accounts for release in account.releases]
+
+
+def one(config: Config, folder: Path, counts: list[int]) -> dict[str, object]:
+    """Kill at each of the counts in turn, then let it finish."""
+    os.environ["PRETEXT_HOME"] = str(folder / "home")
+    seen: list[list[tuple[str, str]]] = []
+    killed = False
+    for count in [*counts, 0]:
+        killed = killed_at(count, lambda: synthesize(config, folder / "run", make_parts(config))) or killed
+        seen.append(releases())
+    run, _ = Run.open(folder / "run")
+    return {
+        "counts": counts,
+        "killed": killed,
+        "releases_kept": all(later[: len(earlier)] == earlier for earlier, later in zip(seen, seen[1:], strict=False)),
+        "labels": [label.split("/", 1)[1] for label, _ in seen[-1]],
+        "texts": len((run.folder / "synthetic.jsonl").read_text().splitlines()),
+        "leftovers": sorted(path.name for path in folder.rglob("*.part")),
+        "statement": json.loads((run.folder / "privacy.json").read_text())["rounds_released"],
+    }
+
+
+def main() -> None:
+    folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
+    config = resolve(settings=settings)
+    for number in range(1, 10_000):
+        result = one(config, folder / str(number), [number])
+        print(json.dumps(result), flush=True)
+        if not result["killed"]:
+            break
+    print(json.dumps(one(config, folder / "often", [19, 7, 23, 11])), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""What a damaged or odd file does. Every file here may be somebody's diary: no message may quote it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pretext.errors import UsageError
+from pretext.tables import Source, check_columns, read_columns
+
+SECRET = "zqxj my secret words"
+ROWS = [{"text": f"{SECRET} {number}", "client_id": f"c{number % 3}"} for number in range(5)]
+
+
+def content(kind: str, rows: Sequence[dict[str, Any]] = ROWS) -> bytes:
+    if kind == "csv":
+        return ("text,client_id\n" + "".join(f"{row['text']},{row['client_id']}\n" for row in rows)).encode()
+    if kind == "json":
+        return json.dumps(list(rows)).encode()
+    if kind == "jsonl":
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    import pyarrow
+    import pyarrow.parquet
+
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def read(path: Path | str, columns: Sequence[str] = ("text", "client_id")) -> list[tuple[Any, ...]]:
+    return [
+        row
+        for batch in read_columns(Source(str(path)), columns)
+        for row in zip(*(batch[name] for name in columns), strict=True)
+    ]
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception with all that hangs on it, shown or not: a logger with `exc_info` may walk it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def refused(path: Path | str, columns: Sequence[str] = ("text", "client_id")) -> str:
+    """The message of the refusal, after a search of everything that could quote the file."""
+    with pytest.raises(UsageError) as caught:
+        read(path, columns)
+    told = "".join(traceback.format_exception(caught.value)).replace(str(path), "")
+    told += "".join(repr(link) + str(link) + repr(link.args) for link in chain(caught.value))
+    assert "zqxj" not in told and "secret" not in told
+    message = str(caught.value)
+    assert str(path) in message and "\n" not in message and message.endswith(".")
+    return message
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def put(name: str, data: bytes | str) -> Path:
+        path = tmp_path / name
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return path
+
+    return put
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "jsonl", "parquet", "CSV", "JSONL", "v2.csv", "2024.01.jsonl"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_every_format(write: Any, ending: str, zipped: bool) -> None:
+    kind = ending.lower().rpartition(".")[2]
+    if kind == "parquet" and zipped:
+        pytest.skip("see test_a_zipped_parquet_file")
+    data = content(kind)
+    path = write(f"some.{ending}.gz", gzip.compress(data)) if zipped else write(f"some.{ending}", data)
+    assert read(path) == [(row["text"], row["client_id"]) for row in ROWS]
+    assert read(path, ["client_id"]) == [(row["client_id"],) for row in ROWS]
+
+
+def test_a_zipped_parquet_file_is_read_or_told_how_to_unpack(write: Any) -> None:
+    path = write("some.parquet.gz", gzip.compress(content("parquet")))
+    try:
+        assert read(path) == [(row["text"], row["client_id"]) for row in ROWS]
+    except UsageError as error:
+        assert "compress" in str(error) or "unpack" in str(error)  # "is it complete?" would send people astray
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "parquet"])
+def test_many_rows_come_in_order(write: Any, kind: str) -> None:
+    rows = [{"text": f"text {number}", "client_id": str(number)} for number in range(9000)]
+    assert read(write(f"some.{kind}", content(kind, rows))) == [(row["text"], row["client_id"]) for row in rows]
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "parquet"])
+def test_a_missing_column_is_named(write: Any, kind: str) -> None:
+    assert "no column 'user'" in refused(write(f"some.{kind}", content(kind)), ["text", "user"])
+
+
+@pytest.mark.parametrize("name", ["no.csv", "no.jsonl", "no.parquet.gz", "no/where.json"])
+def test_a_missing_file(tmp_path: Path, name: str) -> None:
+    assert "There is no file" in refused(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.jsonl", "a.parquet", "a.csv.gz"])
+def test_an_empty_file(write: Any, name: str) -> None:
+    assert "is empty" in refused(write(name, b""))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("a.csv", "text,client_id\n"), ("a.json", "[]"), ("a.jsonl", "\n\n"), ("a.csv.gz", None)]
+)
+def test_a_file_without_rows(write: Any, name: str, data: str | None) -> None:
+    assert "at least one text" in refused(write(name, gzip.compress(b"text,client_id\n") if data is None else data))
+
+
+def test_what_is_no_table(tmp_path: Path, write: Any) -> None:
+    assert "not known by its ending" in refused(write("notes.txt", SECRET))
+    assert "not known by its ending" in refused(write("notes", SECRET))
+    (tmp_path / "folder.csv").mkdir()
+    assert "is a folder" in refused(tmp_path / "folder.csv")
+    (tmp_path / "folder").mkdir()
+    assert "folder" in refused(tmp_path / "folder")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(write: Any) -> None:
+    path = write("a.csv", content("csv"))
+    path.chmod(0)
+    assert "permission denied" in refused(path)
+
+
+@pytest.mark.parametrize("bad", [b"caf\xe9 ", b"\xff\xfe\x00", b"\xc0\xaf"])
+def test_invalid_utf8(write: Any, bad: bytes) -> None:
+    secret = SECRET.encode()
+    line = b'{"text": "' + secret + b" " + bad + b'", "client_id": "c"}\n'
+    for data in (line, content("jsonl") + line):
+        assert "not valid UTF-8" in refused(write("a.jsonl", data))
+    for data in (b"text,client_id\n" + secret + bad + b",c\n", content("csv") + secret + bad + b",c\n"):
+        assert "not valid UTF-8" in refused(write("a.csv", data))
+
+
+BROKEN = {
+    "broken.jsonl": content("jsonl") + f'{{"text": "{SECRET}", "client_id": \n'.encode() + content("jsonl"),
+    "comma.jsonl": content("jsonl") + f'{{"text": "{SECRET}" {SECRET}, "client_id": 1}}\n'.encode(),
+    "cut.jsonl": content("jsonl")[:-9],
+    "list.jsonl": content("jsonl") + f'["{SECRET}"]\n'.encode(),
+    "nul.jsonl": content("jsonl") + f'{{"text": "\0{SECRET}", "client_id": "c"}}\n'.encode(),
+    "number.jsonl": f"{SECRET}\n".encode(),
+    "cut.json": content("json")[:-20],
+    "scalar.json": json.dumps(SECRET).encode(),
+    "comma.json": content("json").replace(b"}, {", b"} {", 1),
+    "quote.csv": content("csv") + f'"{SECRET} never closed,c1\n'.encode(),
+    "wide.csv": content("csv") + f"{SECRET},c1,{SECRET},more\n".encode() + content("csv"),
+    "utf16.csv": content("csv").decode().encode("utf-16"),
+    "other.parquet": content("jsonl"),
+    "cut.parquet": content("parquet")[:-50],
+    "other.csv.gz": content("csv"),
+    "cut.csv.gz": gzip.compress(content("csv"))[:-15],
+    "cut.jsonl.gz": gzip.compress(content("jsonl"))[:-15],
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_damaged_file_is_not_quoted(write: Any, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    refused(write(name, BROKEN[name]))
+    # The library that parses has a logger of its own; what it says may quote too.
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_a_file_without_a_header_is_not_quoted(write: Any) -> None:
+    # Then the first record stands where the names of the columns should be.
+    refused(write("a.csv", f"{SECRET} one,c1\n{SECRET} two,c2\n"))
+    refused(write("a.jsonl", json.dumps({SECRET: 1}) + "\n"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "parquet"])
+def test_texts_of_all_scripts(write: Any, kind: str) -> None:
+    texts = ["😀 party 👩‍👩‍👧", "مرحبا بالعالم", "שלום \u202eolleh", "日本語 テキスト", "e\u0301\u200b", "tab\there"]
+    rows = [{"text": text, "client_id": str(number)} for number, text in enumerate(texts)]
+    assert [text for text, _ in read(write(f"a.{kind}", content(kind, rows)))] == texts
+
+
+def test_a_byte_order_mark_is_not_part_of_a_name(write: Any) -> None:
+    for kind in ("csv", "jsonl"):
+        assert len(read(write(f"a.{kind}", b"\xef\xbb\xbf" + content(kind)))) == 5
+
+
+def test_a_nul_is_a_character(write: Any) -> None:
+    assert read(write("a.jsonl", json.dumps({"text": "a\0b", "client_id": "c"}))) == [("a\0b", "c")]
+    text, client = read(write("a.csv", b"text,client_id\na\0b,c\n"))[0]
+    assert text.replace("\0", "") == "ab" and client == "c"
+
+
+def test_csv_cells_stay_text(write: Any) -> None:
+    cells = ["NA", "007", "None", "null", "1e5", "nan", "TRUE", "2024-01-01", "-"]
+    assert read(write("a.csv", "text,client_id\n" + "".join(f"{cell},{cell}\n" for cell in cells))) == [
+        (cell, cell) for cell in cells
+    ]
+
+
+def test_csv_quotes_and_line_ends(write: Any) -> None:
+    data = 'text,client_id\r\n"a, ""b""\nc",1\r\n,2\r\nlast,\r\n'
+    rows = read(write("a.csv", data))
+    assert rows[0] == ("a, \"b\"\nc", "1")
+    assert [cell or None for cell in (rows[1][0], rows[2][1])] == [None, None]  # empty: passed over later on
+
+
+STRANGE = [{"text": 5}, {"text": {"a": SECRET}}, {"text": [1]}, {"text": True}, {"text": None}, {"client_id": {"a": 1}}]
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+@pytest.mark.parametrize("strange", STRANGE, ids=str)
+def test_one_record_does_not_change_how_another_is_read(write: Any, kind: str, strange: dict[str, Any]) -> None:
+    # The guarantee: neighbouring files differ in one client. A parser that guesses a column's type from all its cells
+    # lets one client change everybody's text.
+    rows = [{"text": "2024-01-01", "client_id": 1}, {"text": "plain words", "client_id": 2}]
+    expected = [("2024-01-01", "1"), ("plain words", "2")]
+    got = read(write(f"a.{kind}", content(kind, [*rows, {"text": "x", "client_id": 3, **strange}])))
+    assert [(text, str(client)) for text, client in got[:2]] == expected
+
+
+def test_dates_are_texts(write: Any) -> None:
+    rows = [{"text": "2024-01-01", "client_id": "2024-01-01"}, {"text": "2024-01-02", "client_id": "2024-01-02"}]
+    assert read(write("a.jsonl", content("jsonl", rows))) == [tuple(row.values()) for row in rows]
+
+
+def test_a_client_is_the_same_in_every_part_of_a_large_file(write: Any) -> None:
+    # Parsers work through a file in parts of some megabytes, and guess types for each anew or for all from the first.
+    rows = [{"text": "x" * 4000, "client_id": 7 if number < 2900 else "7"} for number in range(3000)]
+    rows += [{"text": "y", "client_id": "abc"}]
+    clients = {str(client) for _, client in read(write("a.jsonl", content("jsonl", rows)))}
+    assert clients == {"7", "abc"}
+
+
+@pytest.mark.parametrize("name", ["a[1].jsonl", "a*.jsonl", "a?.jsonl", "a b#c%20.jsonl", "ä.jsonl", "a::b.jsonl"])
+def test_a_path_is_no_pattern(write: Any, name: str) -> None:
+    write("a1.jsonl", content("jsonl", [{"text": "another file's", "client_id": "other"}]))
+    assert len(read(write(name, content("jsonl")))) == 5
+
+
+def test_check_columns_reads_and_refuses(write: Any) -> None:
+    path = write("a.jsonl", content("jsonl"))
+    check_columns(Source(str(path)), ["text"])
+    with pytest.raises(UsageError, match="no column 'label'"):
+        check_columns(Source(str(path)), ["label"])
+
+
+def test_names_and_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.csv").symlink_to(tmp_path / "notes.v1.csv")
+    (tmp_path / "notes.v1.csv").touch()
+    assert Source("link.csv").identity == Source("./notes.v1.csv").identity == str(tmp_path.resolve() / "notes.v1.csv")
+    assert Source("notes.v1.csv").default_name == "notes"
+    hub = Source("user/notes", "en", "test")
+    assert hub.file is None and hub.identity == "hf:user/notes:en:test" and hub.default_name == "notes"
+    assert Source("user/notes").identity == "hf:user/notes:default:train"
+
+
+def test_no_copy_is_left_behind(tmp_path: Path) -> None:
+    names = []
+    for kind in ("csv", "json", "jsonl", "parquet"):
+        (tmp_path / f"private.{kind}").write_bytes(content(kind))
+        (tmp_path / f"private.{kind}.gz").write_bytes(gzip.compress(content(kind)))
+        names += [str(tmp_path / f"private.{kind}"), str(tmp_path / f"private.{kind}.gz")]
+    folders = {name: str(tmp_path / name.lower()) for name in ("HF_HOME", "HF_DATASETS_CACHE", "TMPDIR", "HOME")}
+    for folder in folders.values():
+        Path(folder).mkdir()
+    script = (
+        "import sys\n"
+        "from pretext.tables import Source, read_columns\n"
+        "from pretext.errors import UsageError\n"
+        "for name in sys.argv[1:]:\n"
+        "    try: list(read_columns(Source(name), ['text']))\n"
+        "    except UsageError: pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *names],
+        env={**os.environ, **folders, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"zqxj" not in done.stdout + done.stderr
+    left = [path for folder in folders.values() for path in Path(folder).rglob("*") if path.is_file()]
+    # A parquet or gz copy would not show the words, so its size counts too: nothing but small lock files may be there.
+    assert [path for path in left if b"zqxj" in path.read_bytes() or path.suffix in {".arrow", ".parquet"}] == []
+    assert all(path.stat().st_size < 100 for path in left), left

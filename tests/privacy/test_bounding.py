@@ -1,0 +1,302 @@
+"""The premise of the guarantee: no client moves the sum further than the bound says, in exact integers."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from privacy import Bounded, InvalidParameter, Relation, bounded_sum, grid_for
+from privacy.bounding import GRID_BITS, sensitivity_squared
+from tests.privacy.helpers import BOUND, Federation, add_up
+
+DIMENSION = 6
+
+weights = st.one_of(
+    st.sampled_from([0.0, 1.0, 2.0, 3.0, 1 / 3, 0.1, math.sqrt(8), math.sqrt(8 / 3), 1e-9, 5e-324, 1e3, 1e150]),
+    st.floats(0.0, 1e12, allow_subnormal=True),
+)
+clients = st.lists(st.tuples(st.integers(0, DIMENSION - 1), weights), max_size=8)
+federations = st.dictionaries(st.integers(-5, 5), clients, max_size=5)
+bounds = st.one_of(
+    st.sampled_from([Fraction(1), Fraction(8), Fraction(3), Fraction(1, 3), Fraction(4), Fraction(10**12)]),
+    st.fractions(Fraction(1, 10**6), Fraction(10**6)),
+)
+
+
+def slow_sum(federation: Federation, norm_squared: Fraction, normalise: bool) -> list[Fraction]:
+    """The slow twin: dense, one client at a time, in fractions and without the grid, in votes."""
+    total = [Fraction(0)] * DIMENSION
+    for votes in federation.values():
+        vector = [Fraction(0)] * DIMENSION
+        for where, weight in votes:
+            vector[where] += Fraction(weight)
+        norm = sum(entry * entry for entry in vector)
+        if norm > norm_squared or (normalise and norm > 0):
+            scale = square_root(norm_squared / norm)
+            vector = [entry * scale for entry in vector]
+        total = [left + right for left, right in zip(total, vector, strict=True)]
+    return total
+
+
+def square_root(value: Fraction) -> Fraction:
+    """To a relative 2^-100 or better."""
+    shift = 200 + 2 * max(0, value.denominator.bit_length() - value.numerator.bit_length())
+    shift += shift % 2
+    return Fraction(math.isqrt(value.numerator * 2**shift // value.denominator), 2 ** (shift // 2))
+
+
+def integers(bounded: Bounded) -> list[int]:
+    return [int(entry) for entry in bounded.value]
+
+
+def distance_squared(left: Bounded, right: Bounded) -> int:
+    return sum((a - b) ** 2 for a, b in zip(integers(left), integers(right), strict=True))
+
+
+# One client
+
+
+@given(clients, bounds, st.booleans())
+def test_a_client_never_exceeds_its_bound(
+    votes: list[tuple[int, float]], norm_squared: Fraction, normalise: bool
+) -> None:
+    bounded = add_up({0: votes}, DIMENSION, norm_squared, normalise)
+    assert sum(entry**2 for entry in integers(bounded)) <= bounded.norm_squared
+    assert bounded.norm_squared * Fraction(bounded.grid) ** 2 <= norm_squared
+    assert min(integers(bounded)) >= 0
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize(
+    "votes",
+    [
+        [(0, math.sqrt(8))],
+        [(i, math.sqrt(8 / 3)) for i in range(3)],
+        [(0, 2.0), (1, 2.0)],
+        [(0, 8.0)],
+        [(i % 4, 1 / 3) for i in range(1000)],
+        [(i, 1.0) for i in range(8)],
+    ],
+)
+def test_weights_that_sit_on_the_bound(votes: list[tuple[int, float]], normalise: bool) -> None:
+    bounded = add_up({7: votes}, 8, BOUND, normalise)
+    squared = sum(entry**2 for entry in integers(bounded))
+    assert squared <= bounded.norm_squared
+    assert squared > bounded.norm_squared * (1 - 1e-7)
+
+
+def test_votes_under_the_bound_are_kept_as_they_are() -> None:
+    value = add_up({0: [(0, 1.0), (1, 2.0)]}, DIMENSION).value * grid_for(BOUND)[0]
+    np.testing.assert_allclose(value, [1, 2, 0, 0, 0, 0], atol=1e-8)
+
+
+def test_repeated_votes_add_up_before_they_are_clipped() -> None:
+    eight_times = add_up({0: [(3, 1.0)] * 8}, DIMENSION)
+    assert eight_times.value[3] * eight_times.grid == pytest.approx(math.sqrt(8), rel=1e-8)
+
+
+def test_normalise_lifts_small_clients_to_the_bound() -> None:
+    lifted = add_up({0: [(3, 0.001)]}, DIMENSION, normalise=True)
+    assert lifted.value[3] * lifted.grid == pytest.approx(math.sqrt(8), rel=1e-8)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_a_client_without_votes_stays_zero(normalise: bool) -> None:
+    assert not add_up({0: [(2, 0.0)]}, DIMENSION, normalise=normalise).value.any()
+
+
+@pytest.mark.xfail(strict=True, reason="repeated weights that overflow to infinity get past the bound")
+@pytest.mark.parametrize("normalise", [False, True])
+def test_weights_that_add_up_to_infinity_cannot_get_past_the_bound(normalise: bool) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # in production a warning stops nothing
+        try:
+            bounded = add_up({0: [(3, 1e308), (3, 1e308)]}, DIMENSION, normalise=normalise)
+        except InvalidParameter:
+            return
+    assert sum(entry**2 for entry in integers(bounded)) <= bounded.norm_squared
+
+
+@pytest.mark.xfail(strict=True, reason="the square of a weight above 1e154 overflows with a warning")
+def test_huge_finite_weights_are_clipped_without_a_warning() -> None:
+    bounded = add_up({0: [(3, 1e200)]}, DIMENSION)
+    assert bounded.value[3] * bounded.grid == pytest.approx(math.sqrt(8), rel=1e-8)
+
+
+# The sum
+
+
+@given(federations, bounds, st.booleans())
+def test_the_sum_equals_the_slow_twin(federation: Federation, norm_squared: Fraction, normalise: bool) -> None:
+    """Within the documented truncation: one grid step, and a relative 2^-38 for the scale factor, per client."""
+    if normalise:  # below 1e-9 votes a client is lifted only part of the way
+        federation = {
+            client: votes for client, votes in federation.items() if sum(weight for _, weight in votes) > 1e-6
+        }
+    bounded = add_up(federation, DIMENSION, norm_squared, normalise)
+    exact = slow_sum(federation, norm_squared, normalise)
+    for steps, votes in zip(integers(bounded), exact, strict=True):
+        error = votes - steps * Fraction(bounded.grid)
+        assert abs(error) <= len(federation) * (Fraction(bounded.grid) + square_root(norm_squared) / 2**38)
+
+
+@given(federations, st.randoms(use_true_random=False))
+def test_the_order_of_the_triples_does_not_matter(federation: Federation, shuffler: object) -> None:
+    triples = [(client, where, weight) for client, votes in federation.items() for where, weight in votes]
+    # Dyadic weights, so that floating-point addition itself is exact in every order.
+    triples = [(client, where, math.floor(min(weight, 1e6) * 4) / 4) for client, where, weight in triples]
+    mixed = list(triples)
+    shuffler.shuffle(mixed)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(total(triples).value, total(mixed).value)
+
+
+def total(triples: list[tuple[int, int, float]]) -> Bounded:
+    return bounded_sum(
+        np.array([client for client, _, _ in triples], np.int64),
+        np.array([where for _, where, _ in triples], np.int64),
+        np.array([weight for _, _, weight in triples], np.float64),
+        dimension=DIMENSION,
+        norm_squared=BOUND,
+    )
+
+
+@given(federations, st.booleans())
+def test_the_names_of_the_clients_do_not_matter(federation: Federation, normalise: bool) -> None:
+    renamed = {10**15 - client * 7: votes for client, votes in federation.items()}
+    expected = add_up(federation, DIMENSION, normalise=normalise)
+    np.testing.assert_array_equal(expected.value, add_up(renamed, DIMENSION, normalise=normalise).value)
+
+
+def test_an_empty_federation_is_zero_with_the_same_sensitivity() -> None:
+    bounded = add_up({}, DIMENSION)
+    assert bounded.dimension == DIMENSION
+    assert not bounded.value.any()
+    assert bounded.norm_squared == grid_for(BOUND)[1]
+
+
+def test_many_full_clients_do_not_overflow() -> None:
+    everybody = add_up({client: [(0, 100.0)] for client in range(20_000)}, 2)
+    assert everybody.value[0] * everybody.grid == pytest.approx(20_000 * math.sqrt(8), rel=1e-8)
+
+
+# Neighbours
+
+
+@given(federations, clients, bounds, st.booleans())
+def test_adding_or_removing_a_client_moves_the_sum_by_at_most_the_sensitivity(
+    federation: Federation, votes: list[tuple[int, float]], norm_squared: Fraction, normalise: bool
+) -> None:
+    without = add_up(federation, DIMENSION, norm_squared, normalise)
+    present = add_up(federation | {99: votes}, DIMENSION, norm_squared, normalise)
+    assert distance_squared(without, present) <= present.sensitivity_squared(Relation.ADD_REMOVE)
+    assert without.norm_squared == present.norm_squared, "the sensitivity must not depend on the data"
+    assert without.grid == present.grid
+
+
+@given(federations, clients, clients, bounds, st.booleans())
+def test_replacing_a_client_moves_the_sum_by_at_most_the_sensitivity(
+    federation: Federation,
+    before: list[tuple[int, float]],
+    after: list[tuple[int, float]],
+    norm_squared: Fraction,
+    normalise: bool,
+) -> None:
+    old = add_up(federation | {99: before}, DIMENSION, norm_squared, normalise)
+    new = add_up(federation | {99: after}, DIMENSION, norm_squared, normalise)
+    assert distance_squared(old, new) <= old.sensitivity_squared(Relation.REPLACE_ONE)
+
+
+def test_the_replace_one_sensitivity_is_reached() -> None:
+    """Two clients that share no candidate: sqrt 2 is needed, 1 would be too small."""
+    old, new = add_up({0: [(0, 9.0)]}, 2), add_up({0: [(1, 9.0)]}, 2)
+    reached = distance_squared(old, new)
+    assert reached > old.sensitivity_squared(Relation.ADD_REMOVE)
+    assert reached >= old.sensitivity_squared(Relation.REPLACE_ONE) * (1 - 1e-7)
+
+
+def test_signed_vectors_need_twice_the_norm_when_replaced() -> None:
+    assert sensitivity_squared(5, False, Relation.ADD_REMOVE) == 5
+    assert sensitivity_squared(5, True, Relation.REPLACE_ONE) == 10
+    assert sensitivity_squared(5, False, Relation.REPLACE_ONE) == 20
+
+
+# The grid
+
+
+@given(bounds)
+def test_the_grid_is_fine_and_cannot_overflow(norm_squared: Fraction) -> None:
+    grid, bound = grid_for(norm_squared)
+    assert math.frexp(grid)[0] == 0.5
+    assert 2 ** (2 * GRID_BITS - 2) <= bound * (1 + 1e-12)
+    assert bound <= 2 ** (2 * GRID_BITS) * (1 + 1e-12) < 2**63
+    assert bound * Fraction(grid) ** 2 <= norm_squared < (bound + 1) * Fraction(grid) ** 2
+
+
+@pytest.mark.parametrize("norm_squared", [Fraction(0), Fraction(-1), Fraction(-1, 10**9)])
+def test_a_bound_must_be_positive(norm_squared: Fraction) -> None:
+    with pytest.raises(InvalidParameter, match="above 0"):
+        grid_for(norm_squared)
+
+
+@pytest.mark.xfail(strict=True, raises=(OverflowError, ValueError), reason="no full sentence for absurd bounds")
+@pytest.mark.parametrize("norm_squared", [Fraction(10) ** 400, Fraction(1, 10**400)])
+def test_an_absurd_bound_is_refused_in_a_sentence(norm_squared: Fraction) -> None:
+    try:
+        grid_for(norm_squared)
+    except InvalidParameter:
+        return
+
+
+# Refusals, and what they may say
+
+
+@pytest.mark.parametrize("weight", [math.nan, math.inf, -math.inf, -1.0, -5e-324])
+def test_bad_weights_are_refused_and_not_named(weight: float) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        add_up({0: [(1, 4711.25), (2, weight)]}, DIMENSION)
+    assert str(weight) not in str(caught.value)
+    assert "4711" not in str(caught.value)
+
+
+@pytest.mark.parametrize("coordinate", [-1, DIMENSION, 10**12])
+def test_bad_coordinates_are_refused_and_not_named(coordinate: int) -> None:
+    with pytest.raises(InvalidParameter) as caught:
+        add_up({0: [(coordinate, 1.0)]}, DIMENSION)
+    assert str(caught.value) == f"A client votes outside of the {DIMENSION} coordinates."
+
+
+def test_a_vector_that_is_too_long_after_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The integer check guards the guarantee, not the floating-point scaling before it."""
+
+    def doubled(
+        owner: NDArray[np.int64], votes: NDArray[np.float64], norm_squared: Fraction, normalise: bool, grid: float
+    ) -> NDArray[np.int64]:
+        return (2 * votes / grid).astype(np.int64)
+
+    monkeypatch.setattr("privacy.bounding._on_grid", doubled)
+    assert add_up({0: [(0, 1.0)]}, DIMENSION).value[0] > 0
+    with pytest.raises(InvalidParameter, match="refusing to release") as caught:
+        add_up({0: [(0, 1.0)], 1: [(0, 1.5)]}, DIMENSION)
+    assert "1.5" not in str(caught.value)
+
+
+def test_repr_shows_no_value() -> None:
+    bounded = add_up({0: [(0, 1.0)]}, DIMENSION)
+    shown = repr(bounded) + str(bounded) + f"{bounded}"
+    assert "value" not in shown
+    assert str(int(bounded.value[0])) not in shown
+    assert "array" not in shown
+
+
+@pytest.mark.xfail(strict=True, reason="anybody can make a Bounded of any norm; the constructor checks nothing")
+@pytest.mark.parametrize("norm_squared", [0, -1])
+def test_a_bounded_without_sensitivity_cannot_be_made(norm_squared: int) -> None:
+    with pytest.raises(InvalidParameter):
+        Bounded(np.ones(3, np.int64), 1.0, norm_squared, nonnegative=True)
