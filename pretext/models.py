@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pretext.errors import ModelError
 
@@ -66,8 +67,9 @@ def preferred_dtype(device: str | None) -> str:
 @contextmanager
 def loading(name: str) -> Iterator[None]:
     """Turns whatever a model library raises while it loads `name` into one sentence; shows bars on a terminal only."""
-    from transformers.utils import logging as model_logging
+    import transformers.utils.logging
 
+    model_logging: Any = transformers.utils.logging
     if not sys.stderr.isatty():
         model_logging.disable_progress_bar()
     try:

@@ -103,7 +103,7 @@ def _template_ids(piece: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def _template_pieces(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """What the chat template writes before and after the user's text, with no thinking aloud and, where it can be told, no date of today."""
+    """What the chat template writes before and after the user's text: no thinking aloud and, if possible, no date."""
     if not tokenizer.chat_template:
         raise ModelError(
             f"The model {tokenizer.name_or_path!r} has no chat template; use base prompts, or a chat model."

@@ -18,7 +18,7 @@ SILENCE = 5.0  # seconds
 
 
 class ModelServer:
-    """Serves `engine` on a free port while it is entered; `requests` holds the bodies, `keys` the headers it was sent."""
+    """Serves `engine` on a free port while it is entered; `requests` and `keys` hold what it was sent."""
 
     def __init__(self, engine: Engine) -> None:
         self.misbehaviour: Misbehaviour = "none"

@@ -23,7 +23,7 @@ from tests.contracts.engine_contract import BASE, EngineContract
 from tests.contracts.server import ModelServer
 
 START_SECONDS = 300
-WORDS = "the weather was fine and people went out to buy some bread at markets".split()
+WORDS = ["the", "weather", "was", "fine", "and", "people", "went", "out", "to", "buy", "some", "bread"]
 
 
 def _babble(prompt, rng):

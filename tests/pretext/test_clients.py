@@ -47,12 +47,12 @@ def twin(clients: Clients, ballot: Ballot, rule: VoteRule) -> NDArray[np.float64
         if norm > bound or (rule.normalise and norm > 0):
             vector *= bound / norm
         total += vector
-    return total
+    return np.asarray(total, dtype=np.float64)
 
 
 def votes(clients: Clients, ballot: Ballot, rule: VoteRule) -> NDArray[np.float64]:
     bounded = clients.vote(ballot, rule)
-    return bounded.value * bounded.grid
+    return np.asarray(bounded.value * bounded.grid, dtype=np.float64)
 
 
 @pytest.mark.parametrize("normalise", [False, True])
@@ -169,7 +169,9 @@ def test_clients_are_embedded_once_and_tell_nothing() -> None:
         return np.eye(len(texts), 5, dtype=np.float32)
 
     clients = Clients.embed(PrivateTexts([SECRET, "b"], np.array([0, 1]), np.zeros(2, np.int64)), embed)  # type: ignore[arg-type]
-    bounded = clients.vote(Ballot(np.eye(2, 5, dtype=np.float32), np.zeros(2, np.int64)), VoteRule(1, Fraction(1), False))
+    bounded = clients.vote(
+        Ballot(np.eye(2, 5, dtype=np.float32), np.zeros(2, np.int64)), VoteRule(1, Fraction(1), False)
+    )
     assert asked == [[SECRET, "b"]]
     assert repr(clients) == str(clients) == "Clients()"
     assert SECRET not in repr(vars(clients)) and "value" not in repr(bounded)

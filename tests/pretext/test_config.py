@@ -191,7 +191,7 @@ def test_the_threshold_may_be_derived() -> None:
 
 
 def test_the_initial_population_has_a_source() -> None:
-    with pytest.raises(UsageError, match="give texts .* or prompts"):
+    with pytest.raises(UsageError, match=r"give texts .* or prompts"):
         resolve(settings={"privacy": {"epsilon": 1.0}})
 
 
@@ -211,10 +211,15 @@ def test_the_paper_s_preset() -> None:
     config = resolve(overrides=["preset=icml2024"])
     privacy, evolution, variation = config.privacy, config.evolution, config.variation
     assert (privacy.rounds, privacy.noise_multiplier, privacy.delta, privacy.epsilon) == (11, 11.3, 3e-6, None)
-    assert (privacy.vote_norm, privacy.norm_squared, privacy.max_texts_per_client) == (8.0, 64, 8)
+    assert privacy.vote_norm == 8.0 and privacy.norm_squared == 64 and privacy.max_texts_per_client == 8
     assert (evolution.population, evolution.lookahead, evolution.threshold, evolution.nearest) == (1024, 4, 1.0, 1)
     assert (evolution.selection, evolution.kept_parents) == ("multinomial", 0.0)
-    assert (variation.kind, variation.mask_share, variation.mask_passes, variation.max_tokens) == ("mask-fill", 0.3, 2, 64)
+    assert (variation.kind, variation.mask_share, variation.mask_passes, variation.max_tokens) == (
+        "mask-fill",
+        0.3,
+        2,
+        64,
+    )
     assert (config.expansion.texts, config.expansion.max_tokens, config.expansion.top_p) == (2_000_000, 85, 1.0)
     assert config.initial.min_words == 21  # "more than 20 words"
     assert config.screening.min_words == 4  # "more than 3 words"

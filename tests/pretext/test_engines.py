@@ -307,7 +307,7 @@ def test_control_tokens_do_not_reach_a_server(server):
 
 
 def test_many_stop_strings(server):
-    stop = tuple("abcde") + ("1",)
+    stop = ("a", "b", "c", "d", "e", "1")
     (text,) = _client(server).complete([Prompt("Hello")], Sampling(max_tokens=4, stop=stop))
     assert not set(text) & set("abcde1")
     assert server.requests[0]["stop"] == list("abcd")

@@ -19,9 +19,7 @@ DELTA = 1e-6
 Federation = dict[int, list[tuple[int, float]]]
 
 
-def add_up(
-    federation: Federation, dimension: int, norm_squared: Fraction = BOUND, normalise: bool = False
-) -> Bounded:
+def add_up(federation: Federation, dimension: int, norm_squared: Fraction = BOUND, normalise: bool = False) -> Bounded:
     """`bounded_sum` of clients that are given as lists of (coordinate, weight)."""
     triples = [(client, where, weight) for client, votes in federation.items() for where, weight in votes]
     return bounded_sum(

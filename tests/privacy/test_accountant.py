@@ -37,7 +37,7 @@ def test_exact_epsilon_of_the_paper_rounds(noise_multiplier: float, exact: float
 
 @pytest.mark.parametrize(("noise_multiplier", "printed"), [(11.3, 1.2875), (2.31, 7.5790)])
 def test_renyi_epsilon_is_what_the_paper_prints(noise_multiplier: float, printed: float) -> None:
-    assert rdp_epsilon(rounds(noise_multiplier), PAPER_DELTA) == pytest.approx(printed, abs=5e-5)
+    assert rdp_epsilon(rounds(noise_multiplier), PAPER_DELTA) == pytest.approx(printed, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,13 @@ def test_renyi_accounting_is_never_tighter(cost: Cost, delta_target: float) -> N
 
 def true_delta(cost: Cost, at: float) -> float:
     """The curve of Balle and Wang (2018) to sixty digits, plus the slack."""
-    import mpmath
+    import mpmath  # type: ignore[import-untyped]
 
     with mpmath.workdps(60):
         mu, epsilon_ = mpmath.sqrt(mpmath.mpf(cost.mu_squared)), mpmath.mpf(at)
-        gaussian_delta = mpmath.ncdf(mu / 2 - epsilon_ / mu) - mpmath.exp(epsilon_) * mpmath.ncdf(-mu / 2 - epsilon_ / mu)
+        gaussian_delta = mpmath.ncdf(mu / 2 - epsilon_ / mu) - mpmath.exp(epsilon_) * mpmath.ncdf(
+            -mu / 2 - epsilon_ / mu
+        )
         return float(gaussian_delta + (1 + mpmath.exp(epsilon_)) * mpmath.mpf(cost.slack))
 
 

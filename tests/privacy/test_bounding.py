@@ -234,7 +234,7 @@ def test_signed_vectors_need_twice_the_norm_when_replaced() -> None:
 def test_the_grid_is_fine_and_cannot_overflow(norm_squared: Fraction) -> None:
     grid, bound = grid_for(norm_squared)
     assert math.frexp(grid)[0] == 0.5
-    assert 2 ** (2 * GRID_BITS - 2) <= bound * (1 + 1e-12)
+    assert bound * (1 + 1e-12) >= 2 ** (2 * GRID_BITS - 2)
     assert bound <= 2 ** (2 * GRID_BITS) * (1 + 1e-12) < 2**63
     assert bound * Fraction(grid) ** 2 <= norm_squared < (bound + 1) * Fraction(grid) ** 2
 

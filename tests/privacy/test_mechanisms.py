@@ -1,7 +1,7 @@
 """The noise: what is proved about it, and what is drawn.
 
-Every statistical test rejects the right noise with probability at most 1e-6, and has a twin that must reject noise whose
-sigma is wrong by 20 %.
+Every statistical test rejects the right noise with probability at most 1e-6, and has a twin that must reject noise
+whose sigma is wrong by 20 % (or, where sigma does not matter, another fault).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.special import ndtr
+from scipy import stats  # type: ignore[import-untyped]
+from scipy.special import ndtr  # type: ignore[import-untyped]
 
 import privacy
 from privacy import Cost, DiscreteGaussian, InvalidParameter, Relation, delta, grid_for
@@ -37,13 +37,15 @@ Floats = NDArray[np.float64]
 def discrete(sigma: float) -> Floats:
     """N_Z(0, sigma^2) on the integers of +-40 sigma."""
     weight = np.exp(-(support(sigma) ** 2) / (2 * sigma**2))
-    return weight / weight.sum()
+    law: Floats = weight / weight.sum()
+    return law
 
 
 def rounded(sigma: float) -> Floats:
     """round(N(0, sigma^2)); from the left tail, where the distribution function is exact."""
     left = -np.abs(support(sigma))
-    return ndtr((left + 0.5) / sigma) - ndtr((left - 0.5) / sigma)
+    law: Floats = ndtr((left + 0.5) / sigma) - ndtr((left - 0.5) / sigma)
+    return law
 
 
 def support(sigma: float) -> Floats:
@@ -274,7 +276,7 @@ def test_global_seeds_do_not_reach_the_noise() -> None:
 
     def after_seeding() -> NDArray[np.int64]:
         random.seed(0)
-        np.random.seed(0)  # noqa: NPY002 -- the global generator is the point
+        np.random.seed(0)
         torch.manual_seed(0)
         return LARGE.draw(zeros(50, grid=LARGE.grid))
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from privacy import InvalidParameter, LedgerConflict, LedgerCorrupted, LedgerError, LedgerLocked, PrivacyError
-from privacy import Relation, Unit
+from privacy import (
+    InvalidParameter,
+    LedgerConflict,
+    LedgerCorrupted,
+    LedgerError,
+    LedgerLocked,
+    PrivacyError,
+    Relation,
+    Unit,
+)
 from privacy.errors import BudgetExceeded
 
 

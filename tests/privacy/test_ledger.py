@@ -1,0 +1,530 @@
+"""The ledger in one process: charge and value come together, once, within the budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from privacy import (
+    Bounded,
+    Budget,
+    BudgetExceeded,
+    DiscreteGaussian,
+    InvalidParameter,
+    Ledger,
+    LedgerConflict,
+    LedgerCorrupted,
+    LedgerError,
+    LedgerLocked,
+    Relation,
+    Release,
+    Unit,
+    calibrate,
+)
+from tests.privacy.helpers import BUDGET, add_up, ask, cost_of_rounds, gaussian, labels, open_ledger, vote
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Ledger:
+    return open_ledger(path)
+
+
+@pytest.fixture
+def no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any draw is a failure of the test."""
+
+    def draw(mechanism: DiscreteGaussian, bounded: Bounded) -> None:
+        raise AssertionError("noise was drawn")
+
+    monkeypatch.setattr(DiscreteGaussian, "draw", draw)
+
+
+def edit(path: Path, statement: str, *values: object) -> None:
+    """Change the file behind the ledger's back."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute(statement, values).rowcount == 1
+
+
+# Release
+
+
+def test_a_release_holds_all_that_its_cost_is_computed_from(ledger: Ledger) -> None:
+    bounded, mechanism = vote(), gaussian(50.0)
+    release = ledger.release("forum", "votes/0", "digest", bounded, mechanism, Relation.ADD_REMOVE)
+    assert (release.label, release.subject, release.mechanism) == ("votes/0", "digest", mechanism)
+    assert (release.dimension, release.norm_squared, release.nonnegative) == (4, bounded.norm_squared, True)
+    assert release.relation is Relation.ADD_REMOVE
+    assert release.cost(Relation.ADD_REMOVE) == mechanism.cost(4, bounded.sensitivity_squared(Relation.ADD_REMOVE))
+    assert release.noisy.shape == (4,)
+    assert release.code.startswith("pretext ")
+    assert release.time.endswith("+00:00")
+    assert ledger.account("forum").spent_epsilon > 0
+
+
+def test_the_value_is_the_sum_plus_what_was_drawn(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DiscreteGaussian, "draw", lambda mechanism, bounded: bounded.value + np.arange(4))
+    bounded = vote()
+    expected = (bounded.value + np.arange(4)) * bounded.grid
+    np.testing.assert_array_equal(ask(ledger, "votes/0"), expected)
+
+
+def test_replay_returns_the_same_value_and_charges_nothing(ledger: Ledger, path: Path) -> None:
+    first = ask(ledger, "votes/0")
+    spent = ledger.account("forum").spent
+    np.testing.assert_array_equal(ask(ledger, "votes/0"), first)
+    np.testing.assert_array_equal(ask(Ledger(path), "votes/0"), first)
+    assert ledger.account("forum").spent == spent
+    assert labels(ledger.account("forum")) == ["votes/0"]
+
+
+@pytest.mark.usefixtures("ledger")
+def test_replay_draws_nothing(path: Path, request: pytest.FixtureRequest) -> None:
+    first = ask(Ledger(path), "votes/0")
+    request.getfixturevalue("no_draw")
+    np.testing.assert_array_equal(ask(Ledger(path), "votes/0"), first)
+
+
+def test_replay_without_a_value_to_release(ledger: Ledger) -> None:
+    assert ledger.replay("forum", "votes/0", "digest") is None
+    first = ask(ledger, "votes/0")
+    stored = ledger.replay("forum", "votes/0", "digest")
+    assert stored is not None
+    np.testing.assert_array_equal(stored.noisy, first)
+    assert ledger.replay("forum", "votes/1", "digest") is None
+
+
+def test_replay_needs_no_budget(ledger: Ledger) -> None:
+    first = ask(ledger, "votes/0")
+    ledger.set_budget("forum", Budget(1e-3, 1e-6))
+    np.testing.assert_array_equal(ask(ledger, "votes/0"), first)
+
+
+def test_another_subject_is_refused(ledger: Ledger) -> None:
+    ask(ledger, "votes/0")
+    spent = ledger.account("forum").spent
+    with pytest.raises(LedgerConflict, match="another question"):
+        ask(ledger, "votes/0", subject="other digest")
+    with pytest.raises(LedgerConflict, match="another question"):
+        ledger.replay("forum", "votes/0", "other digest")
+    assert ledger.account("forum").spent == spent
+
+
+def test_labels_belong_to_their_data_set(ledger: Ledger) -> None:
+    ledger.register("code", "/data/code.csv", Unit("user"), Relation.ADD_REMOVE, BUDGET)
+    first = ask(ledger, "votes/0")
+    other = ledger.release("code", "votes/0", "digest", vote(), gaussian(50.0), Relation.ADD_REMOVE)
+    assert not np.array_equal(first, other.noisy)
+    assert ledger.names() == ["code", "forum"]
+
+
+def test_noise_on_another_grid_leaves_no_trace(ledger: Ledger) -> None:
+    wrong = dataclasses.replace(gaussian(50.0), grid=1.0)
+    with pytest.raises(InvalidParameter, match="grid"):
+        ledger.release("forum", "votes/0", "digest", vote(), wrong, Relation.ADD_REMOVE)
+    assert ledger.account("forum").releases == ()
+
+
+def test_large_values_survive_the_file(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    extremes = np.array([-(2**62), 2**62, -1, 0])
+    monkeypatch.setattr(DiscreteGaussian, "draw", lambda mechanism, bounded: extremes)
+    np.testing.assert_array_equal(ask(ledger, "votes/0"), extremes * vote().grid)
+
+
+# Budget
+
+
+@pytest.mark.usefixtures("no_draw")
+def test_over_budget_is_refused_before_anything_is_drawn(ledger: Ledger) -> None:
+    with pytest.raises(BudgetExceeded) as caught:
+        ask(ledger, "votes/0", noise_multiplier=4.0)
+    message = str(caught.value)
+    assert "asked is epsilon 1.0" in message
+    assert "left is " in message
+    assert "Nothing was drawn and nothing was charged" in message
+    assert "pretext ledger budget forum --epsilon" in message
+    assert ledger.account("forum").releases == ()
+
+
+def test_the_last_release_that_fits(ledger: Ledger) -> None:
+    ask(ledger, "votes/0", noise_multiplier=4.23)
+    assert ledger.account("forum").spent_epsilon == pytest.approx(1.0, abs=2e-3)
+    with pytest.raises(BudgetExceeded):
+        ask(ledger, "votes/1", noise_multiplier=30.0)
+    assert labels(ledger.account("forum")) == ["votes/0"]
+
+
+@pytest.mark.parametrize("relation", list(Relation))
+@pytest.mark.parametrize(("target", "delta", "rounds"), [(1.0, 1e-6, 3), (1.29, 3e-6, 11), (7.58, 3e-6, 11)])
+def test_a_calibrated_run_uses_the_budget_up(
+    path: Path, relation: Relation, target: float, delta: float, rounds: int
+) -> None:
+    use_up(path, relation, target, delta, rounds)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=BudgetExceeded,
+    reason="calibrate and the ledger compose in different orders and disagree by an ulp",
+)
+@pytest.mark.parametrize("rounds", [2, 5, 8, 11])
+def test_a_calibrated_run_uses_the_budget_up_to_the_last_bit(path: Path, rounds: int) -> None:
+    use_up(path, Relation.ADD_REMOVE, 0.1, 1e-6, rounds)
+
+
+def use_up(path: Path, relation: Relation, target: float, delta: float, rounds: int) -> None:
+    multiplier = calibrate(target, delta, lambda m: cost_of_rounds(m, rounds, dimension=1024, relation=relation))
+    mechanism, bounded = gaussian(multiplier, relation), add_up({0: [(0, 1.0)]}, 1024)
+    ledger = Ledger(path)
+    ledger.register("forum", "/data/forum.csv", Unit("user"), relation, Budget(target, delta))
+    for number in range(rounds):
+        ledger.release("forum", f"votes/{number}", "digest", bounded, mechanism, relation)
+    account = ledger.account("forum")
+    assert target - 1e-6 < account.spent_epsilon <= target
+    # dp-accounting warns of a division by zero when almost nothing is left; see test_account.
+    with np.errstate(divide="ignore"):
+        assert account.left_epsilon < 1e-2
+    with np.errstate(divide="ignore"), pytest.raises(BudgetExceeded):
+        ledger.release("forum", "one more", "digest", bounded, mechanism, relation)
+
+
+def test_spending_adds_up_across_runs(path: Path) -> None:
+    for run in range(3):
+        ask(open_ledger(path), f"run {run}/votes/0", noise_multiplier=10.0)
+    account = Ledger(path).account("forum")
+    assert account.spent.mu_squared == pytest.approx(3 / 100)
+
+
+def test_the_charge_is_under_the_relation_of_the_budget(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.register("forum", "/data/forum.csv", Unit("user"), Relation.REPLACE_ONE, BUDGET)
+    release = ledger.release("forum", "votes/0", "digest", vote(), gaussian(10.0), Relation.ADD_REMOVE)
+    assert release.relation is Relation.ADD_REMOVE
+    account = ledger.account("forum")
+    assert account.relation is Relation.REPLACE_ONE
+    assert account.spent.mu_squared == pytest.approx(0.02)
+    with pytest.raises(BudgetExceeded, match="replace-one"):
+        ledger.release("forum", "votes/1", "digest", vote(), gaussian(4.3), Relation.ADD_REMOVE)
+
+
+def test_set_budget_keeps_the_history(ledger: Ledger, path: Path) -> None:
+    ledger.set_budget("forum", Budget(2.0, 1e-5))
+    account = ledger.set_budget("forum", Budget(3.0, 1e-5))
+    assert account.budget == ledger.account("forum").budget == Budget(3.0, 1e-5)
+    with closing(sqlite3.connect(path)) as connection:
+        history = connection.execute("SELECT epsilon, delta FROM budget ORDER BY id").fetchall()
+    assert history == [(1.0, 1e-6), (2.0, 1e-5), (3.0, 1e-5)]
+
+
+def test_a_raised_budget_lets_the_refused_release_through(ledger: Ledger) -> None:
+    with pytest.raises(BudgetExceeded) as caught:
+        ask(ledger, "votes/0", noise_multiplier=2.0)
+    proposed = float(str(caught.value).split("--epsilon ")[1].split()[0])
+    ledger.set_budget("forum", Budget(proposed, 1e-6))
+    ask(ledger, "votes/0", noise_multiplier=2.0)
+
+
+@pytest.mark.parametrize("budget", [Budget(0.0, 1e-6), Budget(float("nan"), 1e-6), Budget(1.0, 0.0), Budget(1.0, 1.0)])
+def test_bad_budgets(ledger: Ledger, budget: Budget) -> None:
+    with pytest.raises(InvalidParameter):
+        ledger.set_budget("forum", budget)
+    with pytest.raises(InvalidParameter):
+        ledger.register("code", "/data/code.csv", Unit(), Relation.ADD_REMOVE, budget)
+    assert ledger.names() == ["forum"]
+    assert ledger.account("forum").budget == BUDGET
+
+
+# Data sets, units and sources
+
+
+def test_unknown_data_sets(ledger: Ledger) -> None:
+    for call in (lambda: ledger.account("typo"), lambda: ledger.set_budget("typo", BUDGET)):
+        with pytest.raises(LedgerConflict, match="knows no data set 'typo'"):
+            call()
+    with pytest.raises(LedgerConflict):
+        ledger.release("typo", "votes/0", "digest", vote(), gaussian(50.0), Relation.ADD_REMOVE)
+
+
+def test_registering_again_keeps_budget_and_relation(ledger: Ledger) -> None:
+    account = ledger.register("forum", "/data/forum.csv", Unit("user"), Relation.REPLACE_ONE, Budget(99.0, 0.1))
+    assert account.budget == BUDGET
+    assert account.relation is Relation.ADD_REMOVE
+
+
+@pytest.mark.parametrize("unit", [Unit(), Unit("thread")])
+def test_another_unit_is_refused(ledger: Ledger, unit: Unit) -> None:
+    with pytest.raises(LedgerConflict, match="another privacy unit"):
+        ledger.register("forum", "/data/forum.csv", unit, Relation.ADD_REMOVE, BUDGET)
+
+
+def test_records_stay_records(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.register("notes", "/data/notes.csv", Unit(), Relation.ADD_REMOVE, BUDGET)
+    assert ledger.account("notes").unit == Unit(None)
+    ledger.register("notes", "/data/notes.csv", Unit(), Relation.ADD_REMOVE, BUDGET)
+
+
+def test_a_data_set_may_have_many_sources(ledger: Ledger) -> None:
+    account = ledger.register("forum", "/data/a copy.csv", Unit("user"), Relation.ADD_REMOVE, BUDGET)
+    assert account.sources == ("/data/a copy.csv", "/data/forum.csv")
+
+
+def test_a_second_name_for_the_same_source_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(LedgerConflict, match="second budget") as caught:
+        ledger.register("forum2", "/data/forum.csv", Unit("user"), Relation.ADD_REMOVE, BUDGET)
+    assert "--confirm-new-name" in str(caught.value)
+    assert ledger.names() == ledger.names_of("/data/forum.csv") == ["forum"]
+
+
+def test_a_second_name_can_be_confirmed(ledger: Ledger) -> None:
+    ledger.register("forum2", "/data/forum.csv", Unit("user"), Relation.ADD_REMOVE, BUDGET, confirmed=True)
+    assert ledger.names_of("/data/forum.csv") == ["forum", "forum2"]
+
+
+@pytest.mark.xfail(strict=True, reason="the alias is looked for only when the name is new")
+def test_the_source_of_another_data_set_is_refused_under_a_known_name_too(ledger: Ledger) -> None:
+    ledger.register("code", "/data/code.csv", Unit("user"), Relation.ADD_REMOVE, BUDGET)
+    with pytest.raises(LedgerConflict):
+        ledger.register("code", "/data/forum.csv", Unit("user"), Relation.ADD_REMOVE, BUDGET)
+
+
+# The file
+
+
+def test_the_file_is_written_through(path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """WAL, and FULL: a commit that was answered survives a power cut."""
+    modes: list[object] = []
+
+    def spying_draw(mechanism: DiscreteGaussian, bounded: Bounded) -> object:
+        frame = connections[-1]
+        modes.append([frame.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")])
+        modes.append(frame.in_transaction)
+        return bounded.value
+
+    connections: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def spying_connect(*args: object, **keywords: object) -> sqlite3.Connection:
+        connections.append(connect(*args, **keywords))  # type: ignore[call-overload]
+        return connections[-1]
+
+    monkeypatch.setattr(DiscreteGaussian, "draw", spying_draw)
+    monkeypatch.setattr(sqlite3, "connect", spying_connect)
+    ask(ledger, "votes/0")
+    assert modes == [["wal", 2], True]
+
+
+def test_garbage_is_no_ledger(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"this is not a database at all " * 400)
+    with pytest.raises(LedgerCorrupted, match="not a pretext ledger"):
+        Ledger(path)
+    assert path.read_bytes().startswith(b"this is not")
+
+
+def test_another_programs_database_is_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE bookmark (url TEXT)")
+    with pytest.raises(LedgerCorrupted, match="other program"):
+        Ledger(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("bookmark",)]
+
+
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.9])
+def test_a_truncated_file_is_refused(path: Path, part: float) -> None:
+    ledger = open_ledger(path)
+    for number in range(5):
+        ledger.release("forum", f"{number}", "d", add_up({}, 1024), gaussian(50.0), Relation.ADD_REMOVE)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
+    with pytest.raises(LedgerError):
+        Ledger(path)
+    with pytest.raises(LedgerError):
+        ledger.release("forum", "another", "d", add_up({}, 1024), gaussian(50.0), Relation.ADD_REMOVE)
+
+
+def test_a_file_that_vanished_is_not_replaced_by_an_empty_budget(ledger: Ledger, path: Path) -> None:
+    path.unlink()
+    with pytest.raises(LedgerError):
+        ask(ledger, "votes/0")
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a file that was emptied is taken for a new ledger and all spending is forgotten"
+)
+def test_an_emptied_file_is_refused(ledger: Ledger, path: Path) -> None:
+    ask(ledger, "votes/0")
+    path.write_bytes(b"")
+    with pytest.raises(LedgerError):
+        Ledger(path)
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_failed_integrity_check_is_refused(path: Path) -> None:
+    """A NULL where the schema allows none, brought in by loosening the schema for a moment."""
+
+    def schema(old: str, new: str) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("PRAGMA writable_schema = ON")
+            statement = "UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE name = 'data_set'"
+            connection.execute(statement, (old, new))
+
+    schema("relation TEXT NOT NULL", "relation TEXT")
+    edit(path, "UPDATE data_set SET relation = NULL")
+    schema("relation TEXT", "relation TEXT NOT NULL")
+    with pytest.raises(LedgerCorrupted, match="integrity check fails"):
+        Ledger(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "value = zeroblob(32)",
+        "value = x'00'",
+        "digest = 'edited'",
+        "dimension = 5",
+        "mechanism = 'Laplace'",
+    ],
+)
+def test_an_edited_release_is_refused(ledger: Ledger, path: Path, change: str) -> None:
+    ask(ledger, "votes/0")
+    edit(path, f"UPDATE release SET {change}")
+    for call in (
+        lambda: ask(ledger, "votes/0"),
+        lambda: ledger.replay("forum", "votes/0", "digest"),
+        lambda: ledger.account("forum"),
+        lambda: ask(ledger, "votes/1"),
+    ):
+        with pytest.raises(LedgerCorrupted, match="does not match its digest"):
+            call()
+
+
+@pytest.mark.xfail(strict=True, reason="the digest covers the value, not the numbers that the cost is computed from")
+@pytest.mark.parametrize("change", ["sigma = sigma * 1000", "norm_squared = 1", "nonnegative = 0"])
+def test_an_edited_cost_is_refused(ledger: Ledger, path: Path, change: str) -> None:
+    ask(ledger, "votes/0")
+    edit(path, f"UPDATE release SET {change}")
+    with pytest.raises(LedgerCorrupted):
+        ledger.account("forum")
+
+
+@pytest.mark.xfail(strict=True, reason="raw ValueError, TypeError or InvalidParameter instead of LedgerCorrupted")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE release SET sigma = 0.5",
+        "UPDATE release SET relation = 'none'",
+        "UPDATE data_set SET relation = 'none'",
+        "UPDATE data_set SET unit = 'not json'",
+        "DELETE FROM budget",
+    ],
+)
+def test_edited_rows_are_called_corruption(ledger: Ledger, path: Path, statement: str) -> None:
+    ask(ledger, "votes/0")
+    edit(path, statement)
+    with pytest.raises(LedgerCorrupted):
+        ledger.account("forum")
+
+
+@pytest.mark.xfail(strict=True, reason="'locked' is looked for in the whole message, labels included")
+def test_a_label_cannot_change_the_kind_of_error(ledger: Ledger, path: Path) -> None:
+    ask(ledger, "blocked users/votes/0")
+    edit(path, "UPDATE release SET value = zeroblob(32)")
+    with pytest.raises(LedgerCorrupted):
+        ledger.account("forum")
+
+
+def test_a_page_of_the_file_overwritten(ledger: Ledger, path: Path) -> None:
+    for number in range(5):
+        ask(ledger, f"votes/{number}")
+    content = bytearray(path.read_bytes())
+    content[4096:8192] = b"\xff" * 4096
+    path.write_bytes(bytes(content))
+    with pytest.raises(LedgerCorrupted):
+        Ledger(path)
+
+
+def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="cannot be used") as caught:
+        Ledger(tmp_path)
+    assert not isinstance(caught.value, LedgerCorrupted)
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LedgerError, match="cannot be made"):
+        Ledger(tmp_path / "file" / "ledger.db")
+    with pytest.raises(LedgerError, match="cannot be made"):
+        Ledger(tmp_path / "file" / "deeper" / "ledger.db")
+
+
+@contextmanager
+def lock_of_another(path: Path) -> Iterator[None]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.rollback()
+
+
+@pytest.mark.usefixtures("no_draw")
+def test_a_locked_ledger_says_so_and_draws_nothing(path: Path) -> None:
+    ledger = open_ledger(path, patience=0.2)
+    with lock_of_another(path), pytest.raises(LedgerLocked, match=r"waited 0.2 seconds"):
+        ask(ledger, "votes/0")
+    assert ledger.account("forum").releases == ()
+
+
+def test_an_error_while_drawing_charges_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(mechanism: DiscreteGaussian, bounded: Bounded) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiscreteGaussian, "draw", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ask(ledger, "votes/0")
+    assert ledger.account("forum").releases == ()
+    ask(ledger, "votes/0")
+
+
+def test_refusals_and_reprs_show_no_private_value(ledger: Ledger) -> None:
+    """A sum of 1234 votes in one bin is found in nothing but the noisy release."""
+    crowd = add_up({client: [(0, 1.0)] for client in range(1234)}, 2)
+    planted = {str(int(crowd.value[0])), "1234"}
+    wrong = DiscreteGaussian(50.0, 1.0)
+    shown = [repr(crowd)]
+    for mechanism in (gaussian(0.1), wrong):
+        with pytest.raises((BudgetExceeded, InvalidParameter)) as caught:
+            ledger.release("forum", "votes/0", "digest", crowd, mechanism, Relation.ADD_REMOVE)
+        shown.append(str(caught.value))
+    assert not [text for text in shown for secret in planted if secret in text]
+
+
+def test_releases_are_ordered_and_numbered(ledger: Ledger) -> None:
+    for label in ("b", "a", "c"):
+        ask(ledger, label)
+    releases: tuple[Release, ...] = ledger.account("forum").releases
+    assert [release.label for release in releases] == ["b", "a", "c"]
+    assert [release.id for release in releases] == sorted(release.id for release in releases)
+
+
+def test_the_sensitivity_comes_from_the_value(ledger: Ledger) -> None:
+    """A value with a larger bound on the same grid is charged more for the same noise."""
+    # Squared norms of 5 and 16 votes share the grid that 8 has.
+    noise = gaussian(50.0)
+    for label, norm_squared in (("small", Fraction(5)), ("large", Fraction(16))):
+        ledger.release("forum", label, "d", add_up({}, 4, norm_squared), noise, Relation.ADD_REMOVE)
+    small, large = ledger.account("forum").releases
+    ratio = large.cost(Relation.ADD_REMOVE).mu_squared / small.cost(Relation.ADD_REMOVE).mu_squared
+    assert ratio == pytest.approx(16 / 5, rel=1e-6)

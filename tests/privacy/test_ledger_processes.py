@@ -1,0 +1,103 @@
+"""Several processes at one ledger: never over budget, and one value for each label."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.synchronize
+import random
+import sqlite3
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from privacy import BudgetExceeded, Ledger, LedgerLocked
+from tests.privacy.helpers import BUDGET, ask, labels, open_ledger
+
+LABELS = [f"votes/{number}" for number in range(10)]
+MULTIPLIER = 10.0
+FIT = 5
+"""At epsilon 1 and delta 1e-6 there is room for 1 / 4.22468^2 = 0.0560 of mu squared, five times 0.01."""
+
+Answers = dict[str, bytes | None]
+
+
+def hammer(path: Path, start: float, seed: int) -> Answers:
+    """Ask for every label, in an order of this process's own; None where the budget refuses."""
+    time.sleep(max(0.0, start - time.time()))  # all at once
+    order = list(LABELS)
+    random.Random(seed).shuffle(order)
+    ledger = open_ledger(path)
+    return {label: answer(ledger, label) for label in order}
+
+
+def answer(ledger: Ledger, label: str) -> bytes | None:
+    try:
+        return ask(ledger, label, MULTIPLIER).tobytes()
+    except BudgetExceeded:
+        return None
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_one_budget(tmp_path: Path, processes: int) -> None:
+    path = tmp_path / "ledger.db"
+    open_ledger(path)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        start = time.time() + 2.0
+        runs = [pool.submit(hammer, path, start, seed) for seed in range(processes)]
+        answers = [run.result() for run in runs]
+    account = Ledger(path).account("forum")
+    assert len(account.releases) == len(set(labels(account))) == FIT
+    assert account.spent_epsilon <= BUDGET.epsilon
+    for release in account.releases:
+        values = {run[release.label] for run in answers} - {None}
+        assert values == {release.noisy.tobytes()}, "all who got an answer got the same"
+    refused = set(LABELS) - set(labels(account))
+    assert all(run[label] is None for run in answers for label in refused)
+
+
+@pytest.mark.xfail(strict=True, raises=LedgerLocked, reason="the switch to WAL does not wait for anybody")
+def test_two_that_make_the_same_ledger_wait_for_each_other(tmp_path: Path) -> None:
+    """The other one is in the middle of its first transaction, before the file is in WAL mode."""
+    path = tmp_path / "ledger.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE first (page TEXT)")
+    other.execute("DROP TABLE first")
+    other.execute("BEGIN IMMEDIATE")
+    finisher = threading.Timer(0.5, other.rollback)
+    finisher.start()
+    try:
+        Ledger(path, patience=20.0)
+    finally:
+        finisher.join()
+        other.close()
+
+
+def test_a_process_that_holds_the_lock_is_waited_for(tmp_path: Path) -> None:
+    """Patience that is long enough gets the value; patience that is too short says so and draws nothing."""
+    path = tmp_path / "ledger.db"
+    ledger = open_ledger(path, patience=0.2)
+    context = multiprocessing.get_context("spawn")
+    held, done = context.Event(), context.Event()
+    holder = context.Process(target=hold, args=(path, held, done))
+    holder.start()
+    try:
+        assert held.wait(60)
+        with pytest.raises(LedgerLocked, match="locked by another process"):
+            ask(ledger, "votes/0")
+    finally:
+        done.set()
+        holder.join()
+    patient = ask(Ledger(path, patience=10.0), "votes/0")
+    np.testing.assert_array_equal(ask(ledger, "votes/0"), patient)
+
+
+def hold(path: Path, held: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
+    """Keep the ledger locked until told to let go."""
+    with Ledger(path)._transaction():
+        held.set()
+        done.wait(60)
