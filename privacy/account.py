@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.accountant import Cost, compose, epsilon, mu_squared_for
+from privacy.accountant import Cost, compose, epsilon, fits, mu_squared_for
 from privacy.bounding import sensitivity_squared
 from privacy.errors import BudgetExceeded
 from privacy.mechanisms import DiscreteGaussian
@@ -71,30 +72,44 @@ class Account:
     def left_epsilon(self) -> float:
         """Epsilon, at the budget's delta, of the largest further release that still fits (slack neglected)."""
         left = mu_squared_for(self.budget.epsilon, self.budget.delta) - self.spent.mu_squared
-        return epsilon(Cost(left), self.budget.delta) if left > 1e-12 else 0.0
+        return epsilon(Cost(left), self.budget.delta) if left > 1e-9 else 0.0
 
     def check(self, asked: Cost) -> None:
         """Raises BudgetExceeded, saying what was asked, what is left and what to do, if `asked` does not fit."""
-        total = epsilon(compose([self.spent, asked]), self.budget.delta)
-        if total <= self.budget.epsilon:
+        total = compose([self.spent, asked])
+        if fits(total, self.budget.epsilon, self.budget.delta):
             return
         terms = f"delta {self.budget.delta:g}, {self.relation.value}, unit {self.unit.name}"
         raise BudgetExceeded(
             f"The budget of data set {self.name!r} refuses this: asked is epsilon "
             f"{round_up(epsilon(asked, self.budget.delta))} ({terms}), "
-            f"spent so far is {round_up(self.spent_epsilon)} of {self.budget.epsilon:g}, left is "
-            f"{round_down(self.left_epsilon)}. "
-            "Nothing was drawn and nothing was charged. Ask for at most what is left, or, if whoever answers for the "
-            "data agrees, raise the "
-            f"budget: pretext ledger budget {self.name} --epsilon {round_up(total)} --delta {self.budget.delta:g}"
+            f"spent so far is {round_up(self.spent_epsilon)} of {self.budget.epsilon:.10g}, "
+            f"left is {round_down(self.left_epsilon)}. Nothing was drawn and nothing was charged. "
+            f"Ask for at most what is left{self._remedy(total)}"
+        )
+
+    def _remedy(self, total: Cost) -> str:
+        """The command that would make room for `total`, where a finite epsilon can."""
+        needed = epsilon(total, self.budget.delta)
+        while needed < 1e3 and not fits(total, needed, self.budget.delta):
+            needed *= 1.0001
+        if needed >= 1e3:
+            return "."
+        return (
+            ", or, if whoever answers for the data agrees, raise the budget: "
+            f"pretext ledger budget {self.name} --epsilon {round_up(needed)} --delta {self.budget.delta!r}"
         )
 
 
 def round_up(value: float, digits: int = 4) -> str:
     """`value` rounded up, for privacy losses in print: the number shown is never the better one."""
-    return f"{-(-value * 10**digits // 1) / 10**digits:g}" if value < 1e9 else "infinity"
+    return _rounded(math.ceil(value * 10**digits), digits) if value < 1e9 else "infinity"
 
 
 def round_down(value: float, digits: int = 4) -> str:
     """`value` rounded down, for what is left of a budget."""
-    return f"{value * 10**digits // 1 / 10**digits:g}"
+    return _rounded(math.floor(value * 10**digits), digits)
+
+
+def _rounded(scaled: int, digits: int) -> str:
+    return f"{scaled / 10**digits:.{digits}f}".rstrip("0").rstrip(".")

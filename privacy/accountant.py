@@ -1,8 +1,12 @@
 """Accounting: what Gaussian releases cost together, exactly, and never rounded to the unsafe side.
 
 A release costs `mu_squared` (of Gaussian differential privacy) and `slack` (total-variation distance to the continuous
-Gaussian mechanism); both add up over releases, chosen adaptively or not. The curve is dp-accounting's. Proofs and
-sources: `privacy.mechanisms`.
+Gaussian mechanism); both add up over releases. The curve is dp-accounting's. Proofs and sources:
+`privacy.mechanisms`.
+
+Two questions are kept apart. `epsilon` and `delta` tell what releases of a known total cost. `fits` decides beforehand
+whether an adaptive sequence may go on: it sets a share of delta aside for the slack, fixed by the target alone, so that
+no adversary can gain by trading the one kind of cost against the other depending on what was released before.
 """
 
 from __future__ import annotations
@@ -11,15 +15,25 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from privacy.errors import InvalidParameter
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Privacy cost of one or many releases; costs add up with `compose`."""
+    """Privacy cost of one or many releases; costs add up with `compose`.
+
+    Raises:
+        InvalidParameter: a part is negative or not finite.
+    """
 
     mu_squared: float = 0.0
     slack: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.mu_squared < math.inf and 0 <= self.slack < math.inf):
+            raise InvalidParameter(f"The cost {self.mu_squared}, {self.slack} is not a pair of finite numbers >= 0.")
 
 
 def compose(costs: Iterable[Cost]) -> Cost:
@@ -34,12 +48,7 @@ def compose(costs: Iterable[Cost]) -> Cost:
 
 def delta(cost: Cost, epsilon: float) -> float:
     """The smallest delta at which the releases are (epsilon, delta)-DP, at most 1."""
-    from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
-
-    if cost.mu_squared == 0:
-        return 0.0
-    gaussian = GaussianPrivacyLoss(standard_deviation=1.0 / math.sqrt(cost.mu_squared))
-    return float(min(1.0, gaussian.get_delta_for_epsilon(epsilon) + _slack(cost, epsilon)))
+    return min(1.0, _gaussian_delta(cost.mu_squared, epsilon) + _slack(cost, epsilon))
 
 
 def epsilon(cost: Cost, delta_target: float) -> float:
@@ -50,19 +59,13 @@ def epsilon(cost: Cost, delta_target: float) -> float:
     Raises:
         InvalidParameter: `delta_target` is outside (0, 1).
     """
-    from dp_accounting.gaussian_mechanism import get_epsilon_gaussian
-
     check_delta(delta_target)
-    if cost.mu_squared == 0:
-        return 0.0
-    sigma = 1.0 / math.sqrt(cost.mu_squared)
-    value = float(get_epsilon_gaussian(sigma, delta_target))
-    step = 1e-9
+    value, step = _gaussian_epsilon(cost.mu_squared, delta_target), 1e-9
     while delta(cost, value) > delta_target:
         room = delta_target - _slack(cost, value)
         if room <= 0:
             return math.inf
-        value = max(float(get_epsilon_gaussian(sigma, room)), value) + step
+        value = max(_gaussian_epsilon(cost.mu_squared, room), value) + step
         step *= 2
     return value
 
@@ -80,40 +83,45 @@ def rdp_epsilon(cost: Cost, delta_target: float) -> float:
     return float(accountant.get_epsilon(delta_target))
 
 
+def fits(cost: Cost, epsilon_target: float, delta_target: float) -> bool:
+    """Whether releases of this cost, chosen adaptively, stay within (epsilon_target, delta_target)."""
+    aside = _aside(epsilon_target) * delta_target
+    gaussian = _gaussian_delta(cost.mu_squared, epsilon_target)
+    return gaussian <= delta_target - aside and _slack(cost, epsilon_target) <= aside
+
+
 def calibrate(epsilon_target: float, delta_target: float, cost_of: Callable[[float], Cost]) -> float:
-    """The smallest noise multiplier (to a relative 1e-3 at worst, usually 1e-9) whose cost keeps within
-    (epsilon_target, delta_target).
+    """The smallest noise multiplier (to a relative 1e-9) whose cost fits (epsilon_target, delta_target).
 
     `cost_of(noise_multiplier)` builds the releases themselves and adds up their costs, so the answer is checked against
     the very objects that will draw.
 
     Raises:
-        InvalidParameter: the target is outside the range of the definition or cannot be met.
+        InvalidParameter: the target is outside the range of the definition.
     """
-    from dp_accounting.gaussian_mechanism import get_sigma_gaussian
-
     check_epsilon(epsilon_target)
     check_delta(delta_target)
-    mu = 1.0 / float(get_sigma_gaussian(epsilon_target, delta_target))
-    multiplier = math.sqrt(cost_of(1.0).mu_squared) / mu
-    step = 1e-10
-    while epsilon(cost_of(multiplier), delta_target) > epsilon_target:
-        multiplier *= 1.0 + step
-        step *= 2
-        if step > 1e-3:
-            raise InvalidParameter(
-                f"No noise on this grid keeps within epsilon {epsilon_target} and delta {delta_target}: "
-                "the slack of the grid, which grows like e^epsilon, exceeds the delta; ask for a smaller epsilon (above 20 "
-                "it guarantees next to nothing anyway) or a larger delta."
-            )
-    return multiplier
+
+    def enough(multiplier: float) -> bool:
+        cost = cost_of(multiplier)
+        # Headroom for adding up the same releases in another order: the last one must not be refused by an ulp.
+        return fits(Cost(cost.mu_squared * (1 + 1e-12), cost.slack * (1 + 1e-12)), epsilon_target, delta_target)
+
+    low = math.sqrt(cost_of(1.0).mu_squared / mu_squared_for(epsilon_target, delta_target)) * (1 - 1e-9)
+    high, step = low, 1e-9
+    while not enough(high):
+        low, high, step = high, high * (1 + step), 2 * step
+    while high / low > 1 + 1e-9:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def mu_squared_for(epsilon_target: float, delta_target: float) -> float:
-    """The mu^2 that a budget of (epsilon_target, delta_target) can hold when no slack is spent."""
+    """The largest mu^2 that fits (epsilon_target, delta_target), to floating-point precision."""
     from dp_accounting.gaussian_mechanism import get_sigma_gaussian
 
-    return float(get_sigma_gaussian(epsilon_target, delta_target)) ** -2
+    return float(get_sigma_gaussian(epsilon_target, delta_target * (1 - _aside(epsilon_target)))) ** -2
 
 
 def check_epsilon(value: float) -> None:
@@ -128,5 +136,27 @@ def check_delta(value: float) -> None:
         raise InvalidParameter(f"delta is {value}; it must lie between 0 and 1, below one over the number of clients.")
 
 
+def _aside(epsilon_target: float) -> float:
+    """Share of delta that is set aside for the slack: a hundred-thousandth, more where e^epsilon makes slack dear."""
+    return min(0.5, 1e-5 * math.exp(min(max(epsilon_target - 10.0, 0.0), 20.0)))
+
+
+def _gaussian_delta(mu_squared: float, at: float) -> float:
+    from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
+
+    if mu_squared == 0:
+        return 0.0
+    return float(GaussianPrivacyLoss(standard_deviation=mu_squared**-0.5).get_delta_for_epsilon(at))
+
+
+def _gaussian_epsilon(mu_squared: float, delta_target: float) -> float:
+    from dp_accounting.gaussian_mechanism import get_epsilon_gaussian
+
+    if mu_squared == 0:
+        return 0.0
+    with np.errstate(divide="ignore"):  # its search passes by log(0)
+        return float(get_epsilon_gaussian(mu_squared**-0.5, delta_target))
+
+
 def _slack(cost: Cost, at: float) -> float:
-    return math.exp(min(at, 700.0)) * cost.slack + cost.slack
+    return (math.exp(min(at, 700.0)) + 1.0) * cost.slack

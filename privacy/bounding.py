@@ -55,6 +55,12 @@ class Bounded:
     norm_squared: int
     nonnegative: bool
 
+    def __post_init__(self) -> None:
+        if self.value.dtype != np.int64 or self.value.ndim != 1:
+            raise InvalidParameter("A bounded value must be a vector of 64-bit integers.")
+        if not 1 <= self.norm_squared <= 2**62:
+            raise InvalidParameter("The bound on a client's squared norm must be 1 to 2^62 squared grid steps.")
+
     @property
     def dimension(self) -> int:
         """Number of coordinates n."""
@@ -80,10 +86,10 @@ def grid_for(norm_squared: Fraction) -> tuple[float, int]:
     """The grid's spacing for a bound on the squared norm (in squared votes), and K, the bound in squared steps.
 
     Raises:
-        InvalidParameter: the bound is not positive.
+        InvalidParameter: the bound is outside 2^-100 to 2^100.
     """
-    if norm_squared <= 0:
-        raise InvalidParameter(f"The bound on a client's squared norm is {float(norm_squared)}; it must be above 0.")
+    if not Fraction(1, 2**100) <= norm_squared <= 2**100:
+        raise InvalidParameter("The bound on a client's squared norm of votes must lie between 2^-100 and 2^100.")
     grid = 2.0 ** (math.ceil(math.log2(norm_squared) / 2) - GRID_BITS)
     return grid, math.floor(norm_squared / Fraction(grid) ** 2)
 
@@ -104,23 +110,24 @@ def bounded_sum(
     Args:
         client: shape (m,), any integers that tell clients apart.
         coordinate: shape (m,), in [0, dimension).
-        weight: shape (m,), finite, >= 0, in votes.
+        weight: shape (m,), 0 to 2^20, in votes.
         dimension: n, public.
         norm_squared: the bound C^2 in squared votes, public.
         normalise: also scale smaller vectors up to the bound, so that every client uses all of its sensitivity.
 
     Raises:
-        InvalidParameter: a weight is negative or not finite, or a coordinate is out of range (the message names no
-        value).
+        InvalidParameter: a weight or a coordinate is out of range (the message names no value).
     """
-    if not (np.isfinite(weight).all() and (weight >= 0).all()):
-        raise InvalidParameter("A client's vector holds a negative or non-finite weight; votes are finite and >= 0.")
+    # The limit keeps every sum of squares far from overflow.
+    if not ((weight >= 0) & (weight <= 2.0**20)).all():
+        raise InvalidParameter("A client's vector holds a weight that is not between 0 and 2^20 votes.")
     if coordinate.size and not (coordinate.min() >= 0 and coordinate.max() < dimension):
         raise InvalidParameter(f"A client votes outside of the {dimension} coordinates.")
     grid, bound = grid_for(norm_squared)
     owner, where, votes = _merged(client, coordinate, weight, dimension)
     steps = _on_grid(owner, votes, norm_squared, normalise, grid)
-    if (_sums(owner, steps * steps) > bound).any():
+    # Steps above 2^31 would overflow when squared; they exceed every bound anyway.
+    if (steps > 2**31).any() or (_sums(owner, steps * steps) > bound).any():
         raise InvalidParameter("A client's vector exceeds its bound after scaling; refusing to release.")
     total = np.zeros(dimension, np.int64)
     np.add.at(total, where, steps)

@@ -11,44 +11,19 @@ in `privacy.mechanisms`).
 
 from __future__ import annotations
 
-import datetime
-import hashlib
-import importlib.metadata
+import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from privacy.account import Account, Budget, Release
-from privacy.accountant import Cost, check_delta, check_epsilon
+from privacy.accountant import check_delta, check_epsilon
 from privacy.bounding import Bounded
 from privacy.errors import LedgerConflict, LedgerCorrupted, LedgerError, LedgerLocked
 from privacy.mechanisms import DiscreteGaussian
+from privacy.storage import INSERT, check, create, now, release_row, stored_release
 from privacy.unit import Relation, Unit
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS data_set (
-    name TEXT PRIMARY KEY, unit TEXT NOT NULL, relation TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS source (
-    path TEXT NOT NULL, data_set TEXT NOT NULL REFERENCES data_set(name), PRIMARY KEY (path, data_set)
-) STRICT;
-CREATE TABLE IF NOT EXISTS budget (
-    id INTEGER PRIMARY KEY, data_set TEXT NOT NULL REFERENCES data_set(name), epsilon REAL NOT NULL,
-    delta REAL NOT NULL, time TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS release (
-    id INTEGER PRIMARY KEY, data_set TEXT NOT NULL REFERENCES data_set(name), label TEXT NOT NULL,
-    subject TEXT NOT NULL, mechanism TEXT NOT NULL, sigma REAL NOT NULL, grid REAL NOT NULL, dimension INTEGER NOT NULL,
-    norm_squared INTEGER NOT NULL, nonnegative INTEGER NOT NULL, relation TEXT NOT NULL, cost TEXT NOT NULL,
-    value BLOB NOT NULL, digest TEXT NOT NULL, time TEXT NOT NULL, code TEXT NOT NULL, UNIQUE (data_set, label)
-) STRICT;
-"""
-_APPLICATION_ID = 0x70727478
 
 
 class Ledger:
@@ -68,10 +43,14 @@ class Ledger:
         self._patience = patience
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                create(path)
         except OSError as error:
-            raise LedgerError(f"The ledger's folder {path.parent} cannot be made: {error.strerror}.") from None
+            raise LedgerError(f"The ledger {path} cannot be made: {error.strerror}.") from None
+        except sqlite3.Error as error:
+            raise self._translated(error) from None
         with self._transaction() as connection:
-            self._prepare(connection)
+            check(connection)
 
     def register(
         self, name: str, source: str, unit: Unit, relation: Relation, budget: Budget, *, confirmed: bool = False
@@ -87,21 +66,21 @@ class Ledger:
         check_epsilon(budget.epsilon)
         check_delta(budget.delta)
         with self._transaction() as connection:
-            known = connection.execute("SELECT unit FROM data_set WHERE name = ?", (name,)).fetchone()
+            self._refuse_alias(connection, name, source, confirmed)
+            known = connection.execute("SELECT 1 FROM data_set WHERE name = ?", (name,)).fetchone()
             if known is None:
-                self._refuse_alias(connection, name, source, confirmed)
                 row = (name, json.dumps(unit.column), relation.value)
                 connection.execute("INSERT INTO data_set VALUES (?, ?, ?)", row)
                 self._insert_budget(connection, name, budget)
-            elif json.loads(known[0]) != unit.column:
+            connection.execute("INSERT OR IGNORE INTO source VALUES (?, ?)", (source, name))
+            account = self._account(connection, name)
+            if account.unit != unit:
                 raise LedgerConflict(
-                    f"Data set {name!r} was charged with another privacy unit ({Unit(json.loads(known[0])).words}); "
-                    "now asked is: "
+                    f"Data set {name!r} was charged with another privacy unit ({account.unit.words}); now asked is: "
                     f"{unit.words}. Guarantees for different units do not add up; use the same client column, or a "
                     "data set name of its own."
                 )
-            connection.execute("INSERT OR IGNORE INTO source VALUES (?, ?)", (source, name))
-            return self._account(connection, name)
+            return account
 
     def set_budget(self, name: str, budget: Budget) -> Account:
         """Replace the budget of a known data set; the old one stays in the history.
@@ -166,18 +145,20 @@ class Ledger:
             asked = mechanism.cost(bounded.dimension, bounded.sensitivity_squared(account.relation))
             account.check(asked)
             noisy = mechanism.draw(bounded)
-            _insert_release(connection, name, label, subject, bounded, mechanism, relation, asked, noisy)
+            connection.execute(INSERT, release_row(name, label, subject, bounded, mechanism, relation, asked, noisy))
             drawn = self._replay(connection, name, label, subject)
         assert drawn is not None  # committed: from here on the value is public
         return drawn
 
-    @contextmanager
+    @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A connection that holds the write lock; commits on success, rolls back on any exception."""
         try:
-            connection = sqlite3.connect(self.path, timeout=self._patience, isolation_level=None)
+            # Never made here: a ledger that vanished or was emptied must not come back with nothing spent.
+            address = f"{self.path.absolute().as_uri()}?mode=rw"
+            connection = sqlite3.connect(address, uri=True, timeout=self._patience, isolation_level=None)
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
+                connection.row_factory = sqlite3.Row
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("BEGIN IMMEDIATE")
@@ -193,47 +174,34 @@ class Ledger:
             raise self._translated(error) from None
 
     def _translated(self, error: sqlite3.Error) -> LedgerError:
-        reason = str(error)
-        if "locked" in reason or "busy" in reason:
+        kind = getattr(error, "sqlite_errorname", "")
+        if kind.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return LedgerLocked(
                 f"The ledger {self.path} is locked by another process; waited {self._patience:g} seconds. "
                 "Nothing was charged. Wait for the other run's release to finish, or end that process, then resume."
             )
-        if isinstance(error, sqlite3.OperationalError) and "malformed" not in reason:
+        if isinstance(error, sqlite3.OperationalError):
             return LedgerError(
-                f"The ledger {self.path} cannot be used: {reason}. Nothing was charged; mend the cause, then resume."
+                f"The ledger {self.path} cannot be used: {error}. Nothing was charged; mend the cause, then resume."
             )
         return LedgerCorrupted(
-            f"The ledger {self.path} is damaged or is not a pretext ledger ({reason}). Restore it from a backup; "
-            "without it "
-            "nobody knows what was spent, so nothing more is released."
+            f"The ledger {self.path} is damaged or is not a pretext ledger ({error}). Restore it from a "
+            "backup that holds every release; without it nobody knows what was spent, so nothing more is released."
         )
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        owner = connection.execute("PRAGMA application_id").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if owner != _APPLICATION_ID and tables:
-            raise sqlite3.DatabaseError("it is some other program's database")
-        if connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("its integrity check fails")
-        for statement in _SCHEMA.split(";"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-
     def _refuse_alias(self, connection: sqlite3.Connection, name: str, source: str, confirmed: bool) -> None:
-        row = connection.execute("SELECT data_set FROM source WHERE path = ? LIMIT 1", (source,)).fetchone()
-        if row is not None and not confirmed:
+        names = [row[0] for row in connection.execute("SELECT data_set FROM source WHERE path = ?", (source,))]
+        if names and name not in names and not confirmed:
             raise LedgerConflict(
-                f"{source} is already charged as data set {row[0]!r}; the new name {name!r} would give the same "
-                "people a second budget. "
-                f"Use the name {row[0]!r}, or, if other people's data lie there now, confirm it with "
-                "--confirm-new-name."
+                f"{source} is already charged as data set {names[0]!r}; under the name {name!r} the same people "
+                f"would get a second budget. Use the name {names[0]!r}, or, if other people's data lie there now, "
+                "confirm it with --confirm-new-name."
             )
 
     def _insert_budget(self, connection: sqlite3.Connection, name: str, budget: Budget) -> None:
         connection.execute(
             "INSERT INTO budget (data_set, epsilon, delta, time) VALUES (?, ?, ?, ?)",
-            (name, budget.epsilon, budget.delta, _now()),
+            (name, float(budget.epsilon), float(budget.delta), now()),
         )
 
     def _account(self, connection: sqlite3.Connection, name: str) -> Account:
@@ -246,104 +214,23 @@ class Ledger:
             "SELECT epsilon, delta FROM budget WHERE data_set = ? ORDER BY id DESC LIMIT 1", (name,)
         ).fetchone()
         sources = connection.execute("SELECT path FROM source WHERE data_set = ? ORDER BY path", (name,)).fetchall()
-        releases = connection.execute(f"{_SELECT} WHERE data_set = ? ORDER BY id", (name,)).fetchall()
-        return Account(
-            name,
-            Unit(json.loads(row[0])),
-            Relation(row[1]),
-            Budget(*budget),
-            tuple(source[0] for source in sources),
-            tuple(_release(entry) for entry in releases),
-        )
+        releases = connection.execute("SELECT * FROM release WHERE data_set = ? ORDER BY id", (name,)).fetchall()
+        try:
+            unit, relation, current = Unit(json.loads(row["unit"])), Relation(row["relation"]), Budget(*budget)
+        except (ValueError, TypeError):
+            raise sqlite3.DatabaseError(f"the entry of data set {name!r} is not as it was written") from None
+        paths = tuple(source["path"] for source in sources)
+        return Account(name, unit, relation, current, paths, tuple(map(stored_release, releases)))
 
     def _replay(self, connection: sqlite3.Connection, name: str, label: str, subject: str) -> Release | None:
-        row = connection.execute(f"{_SELECT} WHERE data_set = ? AND label = ?", (name, label)).fetchone()
+        query = "SELECT * FROM release WHERE data_set = ? AND label = ?"
+        row = connection.execute(query, (name, label)).fetchone()
         if row is None:
             return None
-        release = _release(row)
+        release = stored_release(row)
         if release.subject != subject:
             raise LedgerConflict(
                 f"Release {label!r} of data set {name!r} answered another question (its candidates differ from those "
                 "in the run folder now). The folder was changed after the release; restore it, or start a new run."
             )
         return release
-
-
-_SELECT = """SELECT id, label, subject, mechanism, sigma, grid, dimension, norm_squared, nonnegative, relation, value,
-    digest, time, code FROM release"""
-
-_INSERT = """INSERT INTO release (data_set, label, subject, mechanism, sigma, grid, dimension, norm_squared, nonnegative,
-    relation, cost, value, digest, time, code) VALUES (:data_set, :label, :subject, :mechanism, :sigma, :grid, :dimension,
-    :norm_squared, :nonnegative, :relation, :cost, :value, :digest, :time, :code)"""
-
-
-def _insert_release(
-    connection: sqlite3.Connection,
-    name: str,
-    label: str,
-    subject: str,
-    bounded: Bounded,
-    mechanism: DiscreteGaussian,
-    relation: Relation,
-    cost: Cost,
-    noisy: NDArray[np.int64],
-) -> None:
-    value = noisy.astype("<i8").tobytes()
-    row = {
-        "data_set": name,
-        "label": label,
-        "subject": subject,
-        "mechanism": mechanism.name,
-        "sigma": mechanism.sigma,
-        "grid": mechanism.grid,
-        "dimension": bounded.dimension,
-        "norm_squared": bounded.norm_squared,
-        "nonnegative": int(bounded.nonnegative),
-        "relation": relation.value,
-        "cost": json.dumps({"mu_squared": cost.mu_squared, "slack": cost.slack}),
-        "value": value,
-        "digest": hashlib.sha256(value).hexdigest(),
-        "time": _now(),
-        "code": f"pretext {importlib.metadata.version('pretext')}",
-    }
-    connection.execute(_INSERT, row)
-
-
-def _release(row: tuple[object, ...]) -> Release:
-    (
-        identifier,
-        label,
-        subject,
-        name,
-        sigma,
-        grid,
-        dimension,
-        norm_squared,
-        nonnegative,
-        relation,
-        value,
-        digest,
-        time,
-        code,
-    ) = row
-    assert isinstance(sigma, float) and isinstance(grid, float) and isinstance(value, bytes)
-    mechanism = DiscreteGaussian(sigma, grid)
-    if name != mechanism.name or hashlib.sha256(value).hexdigest() != digest or len(value) != 8 * int(str(dimension)):
-        raise sqlite3.DatabaseError(f"the stored value of release {label!r} does not match its digest")
-    return Release(
-        int(str(identifier)),
-        str(label),
-        str(subject),
-        mechanism,
-        int(str(dimension)),
-        int(str(norm_squared)),
-        bool(nonnegative),
-        Relation(relation),
-        np.frombuffer(value, dtype="<i8").astype(np.float64) * grid,
-        str(time),
-        str(code),
-    )
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
