@@ -81,8 +81,8 @@ class Privacy(Section):
     )
     vote_norm: float | None = Field(
         None,
-        gt=0,
-        allow_inf_nan=False,
+        ge=1e-3,
+        le=1e6,
         description="L2 bound C on a client's votes; default sqrt(max_texts_per_client)",
     )
     normalise_votes: bool = Field(False, description="scale every client's votes up to the bound, not only down")
@@ -121,6 +121,7 @@ class Initial(Section):
     subset: str | None = Field(None, description="configuration of a Hugging Face data set")
     split: str = Field("train", description="split of a Hugging Face data set")
     text_column: str = Field("text", description="column of the public file that holds the text")
+    most_rows: int = Field(1_000_000, ge=1, description="rows of the public source that are read at most")
     min_words: int = Field(5, ge=1, description="shorter public texts are not taken")
     max_words: int = Field(100, ge=1, description="longer public texts are cut to this many words")
     prompts: tuple[str, ...] = Field(
@@ -206,6 +207,7 @@ class Models(Section):
     prompt_format: Literal["base", "chat"] = Field(
         "base", description="continue a list of samples, or ask through the chat template"
     )
+    one_paragraph: bool = Field(True, description="end every generated text at its first blank line")
     embedder: str = Field("embedded", description="sentence-transformers model (embedded: all-MiniLM-L6-v2)")
     embedder_tokens: int = Field(
         64, ge=1, le=8192, description="texts, private or not, are cut to this many tokens before embedding"
@@ -223,7 +225,9 @@ class Speed(Section):
     chunk: int = Field(128, ge=1, description="prompts handed to the engine at once; a save point of the expansion")
     embed_batch_size: int = Field(64, ge=1, description="texts per forward pass of the embedder")
     device: str | None = Field(None, description="cpu, cuda, ...; default: the best there is")
-    dtype: str | None = Field(None, description="float32, bfloat16, ...; default: what the processor is fast at")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="float32, bfloat16 or float16; default: what the processor is fast at"
+    )
     memory_share: float = Field(0.3, gt=0, le=1, description="share of the memory that vLLM takes")
     tensor_parallel: int = Field(1, ge=1, description="GPUs over which vLLM splits the model")
     max_length: int | None = Field(None, ge=1, description="longest prompt plus answer in tokens (vLLM)")
@@ -287,10 +291,11 @@ def resolve(
     """
     layers = [dict(defaults or {}), _read(file) if file is not None else {}, dict(settings or {}), _nested(overrides)]
     preset = next((layer["preset"] for layer in reversed(layers) if "preset" in layer), "default")
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise UsageError(f"There is no preset {preset!r}; there are {' and '.join(PRESETS)}.")
     merged: Settings = {}
     for layer in [PRESETS[preset], *layers]:
+        _replace_target(merged, layer)
         _merge(merged, layer)
     return validated(merged)
 
@@ -346,15 +351,20 @@ def _nested(overrides: Sequence[str]) -> Settings:
 
 
 def _merge(base: Settings, layer: Mapping[str, Any]) -> None:
-    """Lay `layer` over `base`; naming one of epsilon and noise_multiplier takes the other one of a lower layer away."""
+    """Lay the nested `layer` over `base`."""
     for key, value in layer.items():
         if isinstance(value, Mapping) and isinstance(base.get(key, {}), dict):
             _merge(base.setdefault(key, {}), value)
         else:
             base[key] = value
-    for one, other in (("epsilon", "noise_multiplier"), ("noise_multiplier", "epsilon")):
-        if layer.get(one) is not None and layer.get(other) is None:
-            base.pop(other, None)
+
+
+def _replace_target(base: Settings, layer: Mapping[str, Any]) -> None:
+    """A layer that names epsilon or noise_multiplier takes the lower layers' target away."""
+    given, below = layer.get("privacy"), base.get("privacy")
+    if isinstance(given, Mapping) and isinstance(below, dict) and {"epsilon", "noise_multiplier"} & given.keys():
+        below.pop("epsilon", None)
+        below.pop("noise_multiplier", None)
 
 
 def _sentence(problem: Settings) -> str:

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.config import Config
-from pretext.errors import ModelError
-from pretext.models import preferred_dtype, resolve_embedder
+from pretext.models import loading, preferred_dtype, resolve_embedder
 from pretext.progress import progress
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ class SentenceEmbedder:
         return unit_rows(rows)
 
     def _encode(self, texts: list[str]) -> NDArray[np.float32]:
+        texts = [text.encode(errors="replace").decode() for text in texts]  # half a surrogate pair stops the tokenizer
         encoded = self._model.encode(
             texts, batch_size=self._batch_size, convert_to_tensor=True, show_progress_bar=False
         )
@@ -72,13 +72,8 @@ def _load(name: str, device: str | None, dtype: str | None) -> SentenceTransform
     import torch
     from sentence_transformers import SentenceTransformer
 
-    chosen = getattr(torch, dtype or preferred_dtype(device))
-    try:
-        return SentenceTransformer(str(resolve_embedder(name)), device=device, model_kwargs={"dtype": chosen})
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"The embedder {name!r} cannot be loaded ({type(error).__name__}); give `embedded`, the folder of a "
-            "sentence-transformers model with all its files, or a Hugging Face name that can be reached from here."
-        ) from None
+    source = str(resolve_embedder(name))
+    with loading(name):
+        return SentenceTransformer(
+            source, device=device, model_kwargs={"dtype": getattr(torch, dtype or preferred_dtype(device))}
+        )

@@ -21,7 +21,7 @@ from pretext.config import Config
 from pretext.engines import Engine, Sampling
 from pretext.errors import EngineError
 from pretext.progress import progress
-from pretext.prompts import HEADER, answer, few_shot
+from pretext.prompts import answer, few_shot, stops
 from pretext.run import Run, Seed
 from pretext.screen import Screen
 
@@ -94,7 +94,11 @@ def _chunk(config: Config, seeds: Sequence[Seed], engine: Engine, number: int, s
         prompts.append(few_shot([seeds[row].text for row in examples], name, chat))
         chosen.append({} if name is None else {"label": name})
     sampling = Sampling(
-        expansion.max_tokens, expansion.temperature, expansion.top_p, (HEADER,), int(rng.integers(2**31))
+        expansion.max_tokens,
+        expansion.temperature,
+        expansion.top_p,
+        stops(config.models.one_paragraph),
+        int(rng.integers(2**31)),
     )
     answers = [answer(completion) for completion in engine.complete(prompts, sampling)]
     return [{"text": text or "", **extra} for text, extra in zip(answers, chosen, strict=True) if screen.keep(text)]

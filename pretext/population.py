@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from pretext.config import Config
 from pretext.engines import Engine, Sampling
 from pretext.errors import UsageError
 from pretext.progress import progress
-from pretext.prompts import HEADER, Prompt, answer, described
+from pretext.prompts import Prompt, answer, described, stops
 from pretext.screen import Screen
 from pretext.tables import Source, read_columns
 
@@ -62,27 +63,35 @@ def initial_population(config: Config, engine: Engine | None) -> list[Candidate]
 
 def _from_public(config: Config, wanted: int, screen: Screen, rng: np.random.Generator) -> list[str]:
     """A uniform sample of the usable public texts, by reservoir; one pass over any number of them."""
-    initial = config.initial
     kept: list[str] = []
     seen = 0
-    for batch in read_columns(Source(initial.texts or "", initial.subset, initial.split), [initial.text_column]):
-        for text in batch[initial.text_column]:
-            if not isinstance(text, str) or len(text.split()) < initial.min_words:
-                continue
-            cut = " ".join(text.split()[: initial.max_words]) if len(text.split()) > initial.max_words else text.strip()
-            if not screen.keep(cut):
-                continue
-            seen += 1
-            if len(kept) < wanted:
-                kept.append(cut)
-            elif (slot := int(rng.integers(seen))) < wanted:
-                kept[slot] = cut
+    for text in _public_texts(config):
+        if not screen.keep(text):
+            continue
+        seen += 1
+        if len(kept) < wanted:
+            kept.append(text)
+        elif (slot := int(rng.integers(seen))) < wanted:
+            kept[slot] = text
     if seen < wanted:
         raise UsageError(
-            f"{initial.texts} has only {seen} usable texts of at least {initial.min_words} words, {wanted} are needed; "
-            "lower evolution.population or give a larger public source."
+            f"{config.initial.texts} has only {seen} usable texts of at least {config.initial.min_words} words, "
+            f"{wanted} are needed; lower evolution.population or give a larger public source."
         )
     return kept
+
+
+def _public_texts(config: Config) -> Iterator[str]:
+    """The public texts that are long enough, cut to the longest that is allowed; at most `most_rows` rows are read."""
+    initial = config.initial
+    longest = min(initial.max_words, config.screening.max_words)
+    batches = read_columns(Source(initial.texts or "", initial.subset, initial.split), [initial.text_column])
+    rows = islice(chain.from_iterable(batch[initial.text_column] for batch in batches), initial.most_rows)
+    for text in rows:
+        words = text.split() if isinstance(text, str) else []
+        if len(words) >= initial.min_words:
+            cut = text.strip() if len(words) <= longest else " ".join(words[:longest])
+            yield cut.encode(errors="replace").decode()
 
 
 def _from_prompts(config: Config, engine: Engine, wanted: int, screen: Screen, rng: np.random.Generator) -> list[str]:
@@ -94,7 +103,11 @@ def _from_prompts(config: Config, engine: Engine, wanted: int, screen: Screen, r
             if len(kept) >= wanted:
                 break
             sampling = Sampling(
-                variation.max_tokens, variation.temperature, variation.top_p, (HEADER,), int(rng.integers(2**31))
+                variation.max_tokens,
+                variation.temperature,
+                variation.top_p,
+                stops(config.models.one_paragraph),
+                int(rng.integers(2**31)),
             )
             fresh = [text for text in map(answer, engine.complete(prompts, sampling)) if screen.keep(text)]
             advance(min(len(fresh), wanted - len(kept)))
@@ -106,6 +119,6 @@ def _rounds_of(config: Config, wanted: int) -> Iterator[list[Prompt]]:
     """Chunks of prompts, enough for `_ATTEMPTS` times the texts that are wanted."""
     chat = config.models.prompt_format == "chat"
     prompts = [described(description, chat) for description in config.initial.prompts]
-    chunk = config.speed.chunk
-    for start in range(0, _ATTEMPTS * wanted, chunk):
-        yield [prompts[(start + i) % len(prompts)] for i in range(min(chunk, wanted))]
+    size = max(1, min(config.speed.chunk, wanted))
+    for start in range(0, _ATTEMPTS * wanted, size):
+        yield [prompts[(start + i) % len(prompts)] for i in range(size)]

@@ -41,6 +41,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
         "models": {
             "generator": "meta-llama/Llama-2-7b-hf",
             "prompt_format": "base",
+            "one_paragraph": False,
             "embedder": "sentence-transformers/all-MiniLM-L6-v2",
             "embedder_tokens": 64,
             "masked": "FacebookAI/roberta-large",

@@ -76,18 +76,17 @@ def _from_source(data: Data) -> Iterator[Row]:
 
 def _from_rows(data: Data, given: Sequence[Any]) -> Iterator[Row]:
     for number, row in enumerate(given):
-        try:
-            client = row[data.client_column] if data.client_column else number
-            label = row[data.label_column] if data.label_column else None
-            text = row[data.text_column]
-        except KeyError as error:
-            raise UsageError(f"The given texts have no column {error.args[0]!r}; name the right one.") from None
-        yield from _usable(data, text, client, label)
+        missing = [column for column in data.columns if column not in row]
+        if missing:
+            raise UsageError(f"The given texts have no column {missing[0]!r}; name the right one.")
+        client = row[data.client_column] if data.client_column else number
+        label = row[data.label_column] if data.label_column else None
+        yield from _usable(data, row[data.text_column], client, label)
 
 
 def _usable(data: Data, text: Any, client: Any, label: Any) -> Iterator[Row]:
-    if not isinstance(text, str) or not text.strip() or client is None or client == "":
-        return
+    if not isinstance(text, str) or not text.strip() or client is None or client == "" or client != client:
+        return  # a missing value of a DataFrame differs from itself
     if data.label_column is None:
         yield Row(text[:LONGEST_TEXT], str(client), 0)
     elif str(label) in data.labels:

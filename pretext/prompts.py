@@ -63,6 +63,11 @@ def described(description: str, chat: bool) -> Prompt:
     return Prompt(f"{description}\n\nList of 6 {INSTRUCTION}:\n\n{HEADER} 1\n")
 
 
+def stops(one_paragraph: bool) -> tuple[str, ...]:
+    """Where an answer ends: at the next header, and with `one_paragraph` at a blank line."""
+    return (HEADER, "\n\n") if one_paragraph else (HEADER,)
+
+
 def answer(completion: str | None) -> str | None:
     """The text in a completion: what stands before the next header, without the white space around it."""
     return None if completion is None else completion.split(HEADER)[0].strip()

@@ -1,22 +1,32 @@
-"""Columns of a file or of a Hugging Face data set, streamed in batches through `datasets`.
+"""Columns of a file or of a Hugging Face data set, streamed in batches.
 
-Streaming leaves no copy in the cache of `datasets`, which matters for private files. Parsers quote what they fail on,
-so their messages are never passed on.
+Files are read record by record, by parsers that never guess a type from other records. A loader that infers a column's
+type from all of its cells lets one client change how every other client's text is read, and then no bound on one
+client's votes bounds what that client changes. Hugging Face data sets, whose types are fixed by their publisher, come
+through `datasets`.
+
+Parsers quote what they fail on, so neither their messages nor their exceptions are passed on.
 """
 
 from __future__ import annotations
 
+import csv
+import gzip
+import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pretext.errors import UsageError
 
-_FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+_FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".parquet": "parquet"}
 _BATCH_ROWS = 4096
+
+Batch = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
@@ -46,64 +56,126 @@ class Source:
         return Path(self.location).name.split(".")[0] or "data"
 
 
-def read_columns(source: Source, columns: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
-    """Batches of the named columns, as plain Python values.
+def read_columns(source: Source, columns: Sequence[str]) -> Iterator[Batch]:
+    """Batches of the named columns, as plain Python values; a record without one of them holds None there.
 
     Raises:
-        UsageError: the source is missing, empty, of an unknown format, damaged, or lacks a column; no cell is quoted.
+        UsageError: the source is missing, empty, of an unknown format, damaged, or lacks a column; nothing of its
+            content is quoted, not even in the chain of exceptions.
     """
-    stream = _open(source)
+    batches = _of_hub(source, columns) if source.file is None else _of_file(source.file, columns)
     rows = 0
-    try:
-        for table in stream.with_format("arrow").iter(batch_size=_BATCH_ROWS):
-            missing = [name for name in columns if name not in table.column_names]
-            if missing:
-                raise UsageError(_missing(source, missing[0], table.column_names))
-            rows += table.num_rows
-            yield {name: table.column(name).to_pylist() for name in columns}
-    except (UsageError, MemoryError):
-        raise
-    except Exception as error:
-        raise UsageError(_unreadable(source, error)) from None
+    while True:
+        batch, failure = _next(batches, source)
+        if failure is not None:
+            raise UsageError(failure)
+        if batch is None:
+            break
+        if rows == 0:
+            _check_present(source, batch, columns)
+        length = max(map(len, batch.values()), default=0)
+        rows += length
+        yield {name: batch.get(name, [None] * length) for name in columns}
     if rows == 0:
         raise UsageError(f"{source.location} holds no rows; it must hold at least one text.")
 
 
 def check_columns(source: Source, columns: Sequence[str]) -> None:
     """Read the first rows only. Raises UsageError as `read_columns` does."""
-    next(iter(read_columns(source, columns)))
+    next(read_columns(source, columns))
 
 
-def _open(source: Source) -> Any:
+def _next(batches: Iterator[Batch], source: Source) -> tuple[Batch | None, str | None]:
+    """The next batch, or why there is none. A parser's exception holds content, so it ends here, in no chain."""
+    try:
+        return next(batches, None), None
+    except UsageError as error:
+        return None, str(error)
+    except UnicodeDecodeError:
+        return None, f"{source.location} is not valid UTF-8; convert it, for example with `iconv -c -t UTF-8`."
+    except MemoryError:
+        return None, f"{source.location} does not fit into memory; as jsonl, csv or parquet it is read in pieces."
+    except Exception as error:
+        kind = _format(source.file) if source.file is not None else "a Hugging Face data set"
+        name = type(error).__name__
+        return None, f"{source.location} cannot be read as {kind} ({name}); check that it is whole and of that format."
+
+
+def _check_present(source: Source, batch: Batch, columns: Sequence[str]) -> None:
+    """The first records must know every column. Theirs are not listed: without a header they would be a record."""
+    for name in columns:
+        if name not in batch:
+            raise UsageError(
+                f"{source.location} has no column {name!r}; name the right one with --text-column, --client-column or "
+                "--label-column (in the configuration: text_column, client_column, label_column)."
+            )
+
+
+def _of_file(path: Path, columns: Sequence[str]) -> Iterator[Batch]:
+    kind = _format(path)
+    _check_file(path, kind)
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    if kind == "parquet":
+        with opened(path, "rb") as raw:
+            yield from _of_parquet(raw, columns)  # type: ignore[arg-type]
+        return
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
+        records = _of_csv(stream) if kind == "csv" else _of_json(stream)  # type: ignore[arg-type]
+        while rows := list(islice(records, _BATCH_ROWS)):
+            yield {name: [row.get(name) for row in rows] for name in columns if any(name in row for row in rows)}
+
+
+def _of_csv(stream: IO[str]) -> Iterator[dict[str, Any]]:
+    """Every cell is a text: "NA" and "007" are neither gaps nor numbers."""
+    csv.field_size_limit(2**31 - 1)
+    for row in csv.DictReader(stream, strict=True):
+        if None in row or None in row.values():
+            raise ValueError("a row has more or fewer cells than the header")
+        yield row
+
+
+def _of_json(stream: IO[str]) -> Iterator[dict[str, Any]]:
+    """One object a line, or one array of objects."""
+    start = stream.read(4096)
+    stream.seek(0)
+    records = (
+        json.load(stream) if start.lstrip().startswith("[") else (json.loads(line) for line in stream if line.strip())
+    )
+    for record in records:
+        if not isinstance(record, dict):
+            raise TypeError("a record is not an object")
+        yield record
+
+
+def _of_parquet(raw: IO[bytes], columns: Sequence[str]) -> Iterator[Batch]:
+    from pyarrow.parquet import ParquetFile
+
+    table = ParquetFile(raw)
+    present = [name for name in columns if name in table.schema_arrow.names]
+    for batch in table.iter_batches(_BATCH_ROWS, columns=present):
+        yield {name: batch.column(name).to_pylist() for name in present}
+
+
+def _of_hub(source: Source, columns: Sequence[str]) -> Iterator[Batch]:
     from datasets import load_dataset
     from datasets.utils.logging import set_verbosity
 
     set_verbosity(logging.CRITICAL + 1)  # its errors quote the rows they fail on
-    path = source.file
-    if path is None:
-        try:
-            return load_dataset(source.location, source.subset, split=source.split, streaming=True)
-        except Exception as error:
-            raise UsageError(
-                f"{source.location} is neither a file here nor a Hugging Face data set that can be reached "
-                f"({type(error).__name__}); "
-                "give the path of a csv, json, jsonl or parquet file (each also .gz), or check the id, subset, split "
-                "and the connection."
-            ) from None
-    kind = _format(path)
-    _check_file(path, kind)
-    assert kind is not None
-    # Every csv cell is read as text: "NA" and "007" are texts, not gaps or numbers.
-    options: dict[str, Any] = {"dtype": str, "keep_default_na": False} if kind == "csv" else {}
     try:
-        return load_dataset(kind, data_files=os.fspath(path.resolve()), split="train", streaming=True, **options)
+        stream = load_dataset(source.location, source.subset, split=source.split, streaming=True)
     except Exception as error:
-        raise UsageError(_unreadable(source, error)) from None
+        raise UsageError(
+            f"{source.location} is neither a file here nor a Hugging Face data set that can be reached "
+            f"({type(error).__name__}); give the path of a csv, json, jsonl or parquet file (each also .gz), or check the "
+            "id, subset, split and the connection."
+        ) from None
+    for table in stream.with_format("arrow").iter(batch_size=_BATCH_ROWS):
+        yield {name: table.column(name).to_pylist() for name in columns if name in table.column_names}
 
 
 def _format(path: Path) -> str | None:
     suffixes = path.suffixes[-2:]
-    ending = suffixes[0] if len(suffixes) == 2 and suffixes[1] == ".gz" else path.suffix
+    ending = suffixes[0] if len(suffixes) == 2 and suffixes[1].lower() == ".gz" else path.suffix
     return _FORMATS.get(ending.lower())
 
 
@@ -112,8 +184,8 @@ def _check_file(path: Path, kind: str | None) -> None:
         raise UsageError(f"There is no file {path}; check the path.")
     if kind is None:
         raise UsageError(
-            f"The format of {path} is not known by its ending; allowed are csv, json, jsonl and parquet, each also "
-            "with .gz."
+            f"The format of {path} is not known by its ending; allowed are csv, json, jsonl "
+            "and parquet, each also with .gz."
         )
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give one file.")
@@ -121,23 +193,3 @@ def _check_file(path: Path, kind: str | None) -> None:
         raise UsageError(f"{path} cannot be read: permission denied.")
     if path.stat().st_size == 0:
         raise UsageError(f"{path} is empty; it must hold at least one text.")
-
-
-def _missing(source: Source, column: str, present: Sequence[str]) -> str:
-    return (
-        f"{source.location} has no column {column!r}; its columns are {', '.join(map(repr, present))}. "
-        "Name the right one with --text-column, --client-column or --label-column."
-    )
-
-
-def _unreadable(source: Source, error: Exception) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UnicodeDecodeError):
-            return f"{source.location} is not valid UTF-8; convert it, for example with `iconv -c -t UTF-8`."
-        cause = cause.__cause__ or cause.__context__
-    kind = source.location.removesuffix(".gz").rpartition(".")[2]
-    return (
-        f"{source.location} cannot be read as {kind} ({type(error).__name__}); check that the file is complete and "
-        "of that format."
-    )

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from pretext.config import Config
 from pretext.engines import Engine, Sampling
 from pretext.errors import ModelError
+from pretext.models import loading, preferred_dtype
 from pretext.population import Candidate
 from pretext.progress import progress
-from pretext.prompts import HEADER, Prompt, answer, few_shot, rewrite
+from pretext.prompts import Prompt, answer, few_shot, rewrite, stops
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,11 @@ class Prompted:
         with progress("Writing variations", len(prompts)) as advance:
             for start in range(0, len(prompts), chunk):
                 sampling = Sampling(
-                    variation.max_tokens, variation.temperature, variation.top_p, (HEADER,), int(rng.integers(2**31))
+                    variation.max_tokens,
+                    variation.temperature,
+                    variation.top_p,
+                    stops(self._config.models.one_paragraph),
+                    int(rng.integers(2**31)),
                 )
                 completions = self._engine.complete(prompts[start : start + chunk], sampling)
                 texts += [answer(completion) for completion in completions]
@@ -158,18 +163,9 @@ def _load_masked(name: str, device: str | None, dtype: str | None) -> tuple[Any,
     import torch
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    from pretext.models import preferred_dtype
-
-    try:
+    with loading(name):
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForMaskedLM.from_pretrained(name, dtype=getattr(torch, dtype or preferred_dtype(device)))
-    except Exception as error:
-        raise ModelError(
-            f"The masked language model {name!r} cannot be loaded ({type(error).__name__}); give the folder of one "
-            "with all its files, or a "
-            "Hugging Face name that can be reached from here, as models.masked, or use variation.kind = "
-            "'in-context', which needs none."
-        ) from None
     if tokenizer.mask_token_id is None:
         raise ModelError(
             f"The model {name!r} has no mask token, so it cannot fill masks; name a masked language model such as "

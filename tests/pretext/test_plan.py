@@ -62,7 +62,7 @@ def test_a_target_that_cannot_be_met_is_refused() -> None:
     with pytest.raises(InvalidParameter):
         plan(paper("privacy.delta=1e-300"))
     with pytest.raises(InvalidParameter):
-        plan(paper("privacy.noise_multiplier=1e-30"))
+        plan(resolve(settings={"initial": {"prompts": ["Short notes."]}, "privacy": {"noise_multiplier": 1e-30}}))
 
 
 @pytest.mark.parametrize("norm", ["1e-200", "1e200"])

@@ -1,0 +1,76 @@
+"""Real text that every machine has, for the demonstration.
+
+    python scripts/demo_data.py FOLDER [--modules 8000]
+
+docstrings.jsonl: the docstrings of the installed Python packages, one client per module, treated as private. Sources are
+parsed, never imported; the first paragraph of every docstring of 5 to 60 words becomes a text.
+descriptions.jsonl: the sentences of the same packages' published descriptions, which are public.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import importlib.metadata
+import json
+import re
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def main() -> None:
+    """Write both files."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--modules", type=int, default=8000, help="modules that are parsed at most")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    private = [{"client": str(path), "text": text} for path in modules(arguments.modules) for text in docstrings(path)]
+    public = [{"text": text} for text in dict.fromkeys(descriptions())]
+    for name, rows in (("docstrings", private), ("descriptions", public)):
+        path = arguments.folder / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        print(f"{path}: {len(rows)} texts", file=sys.stderr)
+
+
+def modules(most: int) -> list[Path]:
+    """At most `most` source files, chosen by a hash of their path, so that the choice is the same on every call."""
+    paths = sysconfig.get_paths()
+    outside = {"site-packages", "dist-packages", "test"}
+    found = {path for path in Path(paths["purelib"]).rglob("*.py") if "test" not in path.as_posix().lower()}
+    found |= {path for path in Path(paths["stdlib"]).rglob("*.py") if not outside & {*path.parts}}
+    return sorted(found, key=lambda path: hashlib.sha256(str(path).encode()).digest())[:most]
+
+
+def docstrings(path: Path) -> Iterator[str]:
+    """The usable first paragraphs in a source file, each once."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError, ValueError, RecursionError):
+        return
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    documented = [node for node in ast.walk(tree) if isinstance(node, kinds)]
+    paragraphs = [" ".join((ast.get_docstring(node) or "").split("\n\n")[0].split()) for node in documented]
+    yield from dict.fromkeys(text for text in paragraphs if 5 <= len(text.split()) <= 60)
+
+
+def descriptions() -> Iterator[str]:
+    """Sentences of the installed packages' long descriptions, without code, tables and links."""
+    for package in importlib.metadata.distributions():
+        text = re.sub(
+            r"```.*?```|<[^>]*>|\[([^\]]*)\]\([^)]*\)", r"\1", str(package.metadata.get_payload() or ""), flags=re.S
+        )
+        for paragraph in text.split("\n\n"):
+            for sentence in re.split(r"(?<=[.!?])\s+", " ".join(paragraph.split())):
+                if 6 <= len(sentence.split()) <= 40 and re.fullmatch(r"[A-Z][\w\s,.;:'()\"/!?-]*[.!?]", sentence):
+                    yield sentence
+
+
+if __name__ == "__main__":
+    main()
