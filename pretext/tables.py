@@ -120,7 +120,7 @@ def _of_file(path: Path, columns: Sequence[str]) -> Iterator[Batch]:
             yield from _of_parquet(raw, columns)  # type: ignore[arg-type]
         return
     with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
-        records = _of_csv(stream) if kind == "csv" else _of_json(stream)  # type: ignore[arg-type]
+        records = _of_csv(stream) if kind == "csv" else _of_json(stream)
         while rows := list(islice(records, _BATCH_ROWS)):
             yield {name: [row.get(name) for row in rows] for name in columns if any(name in row for row in rows)}
 
@@ -166,8 +166,8 @@ def _of_hub(source: Source, columns: Sequence[str]) -> Iterator[Batch]:
     except Exception as error:
         raise UsageError(
             f"{source.location} is neither a file here nor a Hugging Face data set that can be reached "
-            f"({type(error).__name__}); give the path of a csv, json, jsonl or parquet file (each also .gz), or check the "
-            "id, subset, split and the connection."
+            f"({type(error).__name__}); give the path of a csv, json, jsonl or parquet file (each also .gz), or check "
+            "the id, subset, split and the connection."
         ) from None
     for table in stream.with_format("arrow").iter(batch_size=_BATCH_ROWS):
         yield {name: table.column(name).to_pylist() for name in columns if name in table.column_names}

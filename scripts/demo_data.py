@@ -2,8 +2,8 @@
 
     python scripts/demo_data.py FOLDER [--modules 8000]
 
-docstrings.jsonl: the docstrings of the installed Python packages, one client per module, treated as private. Sources are
-parsed, never imported; the first paragraph of every docstring of 5 to 60 words becomes a text.
+docstrings.jsonl: the docstrings of the installed Python packages, one client per module, treated as private. Sources
+are parsed, never imported; the first paragraph of every docstring of 5 to 60 words becomes a text.
 descriptions.jsonl: the sentences of the same packages' published descriptions, which are public.
 """
 

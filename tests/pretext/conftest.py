@@ -25,9 +25,24 @@ from pretext.private import read_private
 from pretext.prompts import HEADER, Prompt
 from pretext.variation import open_variation
 
-WORDS = (
-    "kernel driver screen boot disk mount sound network printer update garden soup recipe flower oven butter".split()
-)
+WORDS = [
+    "kernel",
+    "driver",
+    "screen",
+    "boot",
+    "disk",
+    "mount",
+    "sound",
+    "network",
+    "printer",
+    "update",
+    "garden",
+    "soup",
+    "recipe",
+    "flower",
+    "oven",
+    "butter",
+]
 
 
 @pytest.fixture(autouse=True)

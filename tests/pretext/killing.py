@@ -1,9 +1,9 @@
 """Kills a run at every save point, in a process of its own.
 
-Models and faiss are imported here but never used: a process that used OpenMP must not fork. Every piece of work is done by
-a forked child. Prints one JSON line per save point.
+Models and faiss are imported here but never used: a process that used OpenMP must not fork. Every piece of work is done
+by a forked child. Prints one JSON line per save point.
 
-    python -m tests.pretext.killing FOLDER FIRST LAST
+    python -m tests.pretext.killing FOLDER SETTINGS-AS-JSON
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import faiss  # noqa: F401
@@ -97,7 +98,7 @@ def one(config: Config, folder: Path, counts: list[int]) -> dict[str, object]:
     return {
         "counts": counts,
         "killed": killed,
-        "releases_kept": all(later[: len(earlier)] == earlier for earlier, later in zip(seen, seen[1:], strict=False)),
+        "releases_kept": all(later[: len(earlier)] == earlier for earlier, later in pairwise(seen)),
         "labels": [label.split("/", 1)[1] for label, _ in seen[-1]],
         "texts": len((run.folder / "synthetic.jsonl").read_text().splitlines()),
         "leftovers": sorted(path.name for path in folder.rglob("*.part")),
@@ -110,10 +111,10 @@ def main() -> None:
     config = resolve(settings=settings)
     for number in range(1, 10_000):
         result = one(config, folder / str(number), [number])
-        print(json.dumps(result), flush=True)
+        sys.stdout.write(json.dumps(result) + "\n")
         if not result["killed"]:
             break
-    print(json.dumps(one(config, folder / "often", [19, 7, 23, 11])), flush=True)
+    sys.stdout.write(json.dumps(one(config, folder / "often", [19, 7, 23, 11])) + "\n")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def _one_sentence(text: str) -> bool:
 
 def test_help_is_quick() -> None:
     """Not a timed test: it looks at what is imported."""
-    code = "import sys; sys.argv = ['pretext', '--help']\ntry:\n import pretext.cli; pretext.cli.cli()\nfinally:\n print(sorted(sys.modules))"
+    code = "import sys; sys.argv = ['pretext', '--help']\n"
+    code += "try:\n import pretext.cli; pretext.cli.cli()\nfinally:\n print(sorted(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for heavy in ("torch", "numpy", "pydantic", "transformers", "faiss", "datasets", "rich", "opendp"):
         assert f"'{heavy}'" not in shown

@@ -105,7 +105,7 @@ def test_votes_move_the_population_toward_the_clients(
 
     start = run.population(0)
     assert start is not None
-    seeds = [line for line in (run.folder / "seeds.jsonl").read_text().splitlines()]
+    seeds = (run.folder / "seeds.jsonl").read_text().splitlines()
     assert nearness(seeds[:10]) > nearness([candidate.text for candidate in start]) + 0.05
 
 
@@ -141,9 +141,7 @@ def test_labels_run_through_to_the_seeds(
     make_config: Callable[..., Config], tmp_path: Path, private_file: Path
 ) -> None:
     write_rows(private_file, rows_of(label=True))
-    config = make_config(
-        "data.label_column=label", "data.labels=['computers', 'home']", "evolution.threshold=0"
-    )
+    config = make_config("data.label_column=label", "data.labels=['computers', 'home']", "evolution.threshold=0")
     run = synthesize(config, tmp_path / "run", make_parts(config))
     import json
 

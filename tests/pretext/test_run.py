@@ -45,7 +45,7 @@ def test_a_folder_with_other_things_in_it_is_left_alone(make_config: Callable[..
     (tmp_path / "run" / "thesis.tex").write_text("precious")
     with pytest.raises(RunFolderError, match="not a run folder"):
         Run.create(tmp_path / "run", make_config())
-    assert os.listdir(tmp_path / "run") == ["thesis.tex"]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
 
 def test_an_empty_folder_is_taken(make_config: Callable[..., Config], tmp_path: Path) -> None:

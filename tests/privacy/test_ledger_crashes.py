@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from numpy.typing import NDArray
 
-import privacy.ledger
 from privacy import Bounded, Budget, BudgetExceeded, Cost, DiscreteGaussian, Ledger, LedgerConflict, Relation, epsilon
+from privacy.storage import INSERT
 from tests.privacy.helpers import BUDGET, DELTA, ask, labels, open_ledger
 
 # The children do nothing but release and die; no thread of the parent is waited for.
@@ -45,17 +45,7 @@ def die_after_draw() -> None:
     DiscreteGaussian.draw = drawn  # type: ignore[method-assign,assignment]
 
 
-def die_after_insert() -> None:
-    insert = privacy.ledger._insert_release
-
-    def inserted(*arguments: object) -> None:
-        insert(*arguments)  # type: ignore[arg-type]
-        die()
-
-    privacy.ledger._insert_release = inserted  # type: ignore[assignment]
-
-
-def with_connection(**methods: Callable[[sqlite3.Connection], None]) -> Callable[[], None]:
+def with_connection(**methods: Callable[..., object]) -> Callable[[], None]:
     """From now on, connections have these methods."""
 
     def patch() -> None:
@@ -66,6 +56,15 @@ def with_connection(**methods: Callable[[sqlite3.Connection], None]) -> Callable
     return patch
 
 
+def execute_and_die_after_insert(connection: sqlite3.Connection, statement: str, *values: object) -> sqlite3.Cursor:
+    cursor = sqlite3.Connection.execute(connection, statement, *values)  # type: ignore[arg-type]
+    if statement == INSERT:
+        assert cursor.rowcount == 1
+        assert connection.in_transaction
+        die()
+    return cursor
+
+
 def commit_and_die(connection: sqlite3.Connection) -> None:
     sqlite3.Connection.commit(connection)
     die()
@@ -74,7 +73,7 @@ def commit_and_die(connection: sqlite3.Connection) -> None:
 BEFORE_COMMIT: dict[str, Callable[[], None]] = {
     "before draw": die_before_draw,
     "after draw": die_after_draw,
-    "after insert": die_after_insert,
+    "after insert": with_connection(execute=execute_and_die_after_insert),
     "before commit": with_connection(commit=lambda connection: die()),
 }
 AFTER_COMMIT: dict[str, Callable[[], None]] = {
@@ -86,15 +85,7 @@ POINTS = BEFORE_COMMIT | AFTER_COMMIT
 
 def crash(path: Path, point: str, label: str, noise_multiplier: float = 50.0, how: int = signal.SIGKILL) -> bool:
     """Release `label` in a child that is killed at `point`; whether it got that far."""
-    child = os.fork()
-    if child == 0:
-        try:
-            ledger = Ledger(path)
-            POINTS[point]()
-            ask(ledger, label, noise_multiplier)
-        finally:
-            os._exit(1)  # never reached by a killed child
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -how
+    return killed(POINTS[point], lambda: ask(Ledger(path), label, noise_multiplier))
 
 
 @pytest.fixture
@@ -131,6 +122,71 @@ def test_a_crash_leaves_earlier_releases_alone(path: Path, point: str) -> None:
     first = ask(Ledger(path), "votes/0")
     assert crash(path, point, "votes/1")
     np.testing.assert_array_equal(ask(Ledger(path), "votes/0"), first)
+
+
+def die_after_temporary_file() -> None:
+    make = tempfile.mkstemp
+
+    def made(*arguments: object, **keywords: object) -> None:
+        make(*arguments, **keywords)  # type: ignore[call-overload]
+        die()
+
+    tempfile.mkstemp = made  # type: ignore[assignment]
+
+
+def half_a_script(connection: sqlite3.Connection, script: str) -> None:
+    for statement in script.split(";")[:2]:
+        connection.execute(statement)
+    die()
+
+
+def mark_and_die(connection: sqlite3.Connection, statement: str, *values: object) -> sqlite3.Cursor:
+    cursor = sqlite3.Connection.execute(connection, statement, *values)  # type: ignore[arg-type]
+    if "application_id =" in statement:
+        die()
+    return cursor
+
+
+def die_before_link() -> None:
+    os.link = lambda *arguments: die()  # type: ignore[assignment]
+
+
+def die_after_link() -> None:
+    link = os.link
+
+    def linked(*arguments: object) -> None:
+        link(*arguments)  # type: ignore[arg-type]
+        die()
+
+    os.link = linked  # type: ignore[assignment]
+
+
+BEFORE_LINK: dict[str, Callable[[], None]] = {
+    "temporary file made": die_after_temporary_file,
+    "before the tables": with_connection(executescript=lambda connection, script: die()),
+    "half of the tables": with_connection(executescript=half_a_script),
+    "marked": with_connection(execute=mark_and_die),
+    "before close": with_connection(close=lambda connection: die()),
+    "before link": die_before_link,
+}
+MAKING = BEFORE_LINK | {"after link": die_after_link}
+
+
+@pytest.mark.parametrize("point", MAKING)
+def test_killed_while_the_ledger_is_made_there_is_none_or_a_whole_one(tmp_path: Path, point: str) -> None:
+    path = tmp_path / "ledger.db"
+    assert killed(MAKING[point], lambda: Ledger(path))
+    assert list(tmp_path.glob(".ledger.db-*")), "it died in the middle"
+    assert path.exists() == (point not in BEFORE_LINK)
+    if path.exists():
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            check(connection)
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        assert tables == {"data_set", "source", "budget", "release"}
+    assert Ledger(path, patience=0.2).names() == []
+    first = ask(open_ledger(path), "votes/0")
+    np.testing.assert_array_equal(ask(Ledger(path), "votes/0"), first)
+    assert labels(Ledger(path).account("forum")) == ["votes/0"]
 
 
 class LedgerMachine(RuleBasedStateMachine):

@@ -60,7 +60,6 @@ def test_processes_share_one_budget(tmp_path: Path, processes: int) -> None:
     assert all(run[label] is None for run in answers for label in refused)
 
 
-@pytest.mark.xfail(strict=True, raises=LedgerLocked, reason="the switch to WAL does not wait for anybody")
 def test_two_that_make_the_same_ledger_wait_for_each_other(tmp_path: Path) -> None:
     """The other one is in the middle of its first transaction, before the file is in WAL mode."""
     path = tmp_path / "ledger.db"
