@@ -141,7 +141,7 @@ class Evolution(Section):
     )
     nearest: int = Field(1, ge=1, le=100, description="candidates among which a text's one vote is split")
     selection: Literal["multinomial", "rank", "threshold"] = Field(
-        "multinomial", description="how parents are taken from the noisy votes"
+        "rank", description="how parents are taken from the noisy votes"
     )
     survivors: float = Field(0.25, gt=0, le=1, description="rank: share of the population that survives at most")
     threshold: float | Literal["gape"] = Field(
