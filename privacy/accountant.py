@@ -60,14 +60,17 @@ def epsilon(cost: Cost, delta_target: float) -> float:
         InvalidParameter: `delta_target` is outside (0, 1).
     """
     check_delta(delta_target)
-    value, step = _gaussian_epsilon(cost.mu_squared, delta_target), 1e-9
-    while delta(cost, value) > delta_target:
-        room = delta_target - _slack(cost, value)
+    low = high = _gaussian_epsilon(cost.mu_squared, delta_target)
+    step = 1e-9
+    while delta(cost, high) > delta_target:
+        room = delta_target - _slack(cost, high)
         if room <= 0:
             return math.inf
-        value = max(_gaussian_epsilon(cost.mu_squared, room), value) + step
-        step *= 2
-    return value
+        low, high, step = high, max(_gaussian_epsilon(cost.mu_squared, room), high) + step, 2 * step
+    while high - low > 1e-9 * max(1.0, high):
+        middle = (low + high) / 2
+        low, high = (low, middle) if delta(cost, middle) <= delta_target else (middle, high)
+    return high
 
 
 def rdp_epsilon(cost: Cost, delta_target: float) -> float:
@@ -79,7 +82,7 @@ def rdp_epsilon(cost: Cost, delta_target: float) -> float:
     if cost.mu_squared == 0:
         return 0.0
     accountant = RdpAccountant()
-    accountant.compose(GaussianDpEvent(1.0 / math.sqrt(cost.mu_squared)))
+    accountant.compose(GaussianDpEvent(_sigma(cost.mu_squared)))
     return float(accountant.get_epsilon(delta_target))
 
 
@@ -146,7 +149,7 @@ def _gaussian_delta(mu_squared: float, at: float) -> float:
 
     if mu_squared == 0:
         return 0.0
-    return float(GaussianPrivacyLoss(standard_deviation=mu_squared**-0.5).get_delta_for_epsilon(at))
+    return float(GaussianPrivacyLoss(standard_deviation=_sigma(mu_squared)).get_delta_for_epsilon(at))
 
 
 def _gaussian_epsilon(mu_squared: float, delta_target: float) -> float:
@@ -155,7 +158,12 @@ def _gaussian_epsilon(mu_squared: float, delta_target: float) -> float:
     if mu_squared == 0:
         return 0.0
     with np.errstate(divide="ignore"):  # its search passes by log(0)
-        return float(get_epsilon_gaussian(mu_squared**-0.5, delta_target))
+        return float(get_epsilon_gaussian(_sigma(mu_squared), delta_target))
+
+
+def _sigma(mu_squared: float) -> float:
+    """The noise multiplier of one Gaussian release that costs this; near 0 rounded up, clear of overflow."""
+    return max(mu_squared, 1e-100) ** -0.5
 
 
 def _slack(cost: Cost, at: float) -> float:

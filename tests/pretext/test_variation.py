@@ -278,7 +278,9 @@ def test_chunks_sample_alike_but_not_the_same(make_config: Make) -> None:
     engine = Listening()
     config = make_config("speed.chunk=4", "variation.max_tokens=7", "variation.temperature=0.5", "variation.top_p=0.9")
     Prompted(config, engine)(POOL, POOL, np.random.default_rng(0))
-    assert {(s.max_tokens, s.temperature, s.top_p, s.stop) for s in engine.samplings} == {(7, 0.5, 0.9, (HEADER,))}
+    assert {(s.max_tokens, s.temperature, s.top_p, s.stop) for s in engine.samplings} == {
+        (7, 0.5, 0.9, (HEADER, "\n\n"))
+    }
     assert len({sampling.seed for sampling in engine.samplings}) == len(engine.samplings) == 3
     assert len(engine.prompts) == 10
 
