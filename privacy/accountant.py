@@ -163,7 +163,7 @@ def _gaussian_epsilon(mu_squared: float, delta_target: float) -> float:
 
 def _sigma(mu_squared: float) -> float:
     """The noise multiplier of one Gaussian release that costs this; near 0 rounded up, clear of overflow."""
-    return max(mu_squared, 1e-100) ** -0.5
+    return 1.0 / math.sqrt(max(mu_squared, 1e-100))
 
 
 def _slack(cost: Cost, at: float) -> float:
