@@ -91,11 +91,12 @@ class Account:
     def _remedy(self, total: Cost) -> str:
         """The command that would make room for `total`, where a finite epsilon can."""
         needed = epsilon(total, self.budget.delta) * 1.0001  # room for the share of delta that `fits` sets aside
-        if not (needed < 1e3 and fits(total, needed, self.budget.delta)):
+        proposed = float(round_up(needed)) if needed < 1e3 else self.budget.epsilon
+        if proposed <= self.budget.epsilon or not fits(total, proposed, self.budget.delta):
             return "."
         return (
             ", or, if whoever answers for the data agrees, raise the budget: "
-            f"pretext ledger budget {self.name} --epsilon {round_up(needed)} --delta {self.budget.delta!r}"
+            f"pretext ledger budget {self.name} --epsilon {proposed:.10g} --delta {self.budget.delta!r}"
         )
 
 

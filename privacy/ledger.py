@@ -217,6 +217,8 @@ class Ledger:
         releases = connection.execute("SELECT * FROM release WHERE data_set = ? ORDER BY id", (name,)).fetchall()
         try:
             unit, relation, current = Unit(json.loads(row["unit"])), Relation(row["relation"]), Budget(*budget)
+            check_epsilon(current.epsilon)
+            check_delta(current.delta)
         except (ValueError, TypeError):
             raise sqlite3.DatabaseError(f"the entry of data set {name!r} is not as it was written") from None
         paths = tuple(source["path"] for source in sources)

@@ -107,7 +107,6 @@ def test_no_budget_is_proposed_where_the_slack_is_in_the_way() -> None:
     assert str(caught.value).endswith("Ask for at most what is left.")
 
 
-@pytest.mark.xfail(strict=True, reason="a budget below the present one is proposed as a raise")
 def test_no_smaller_budget_is_proposed_as_a_raise() -> None:
     """A large budget at a delta for 10^9 people: one release of 1024 bins has more slack than is set aside."""
     asked = gaussian(1.25).cost(1024, grid_for(BOUND)[1])
