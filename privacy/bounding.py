@@ -19,6 +19,7 @@ costs a sensitivity of sqrt(k), not k.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeVar, assert_never
@@ -132,6 +133,31 @@ def bounded_sum(
     total = np.zeros(dimension, np.int64)
     np.add.at(total, where, steps)
     return Bounded(total, grid, bound, nonnegative=True)
+
+
+def bounded_rows(blocks: Iterable[NDArray[np.float64]], *, dimension: int, norm_squared: Fraction) -> Bounded:
+    """Sum of the clients' signed vectors, one row a client, each scaled down to a squared L2 norm of `norm_squared`.
+
+    Args:
+        blocks: each of shape (clients, dimension), finite; one at a time is held, no client in two of them.
+        dimension: n, public.
+        norm_squared: the bound C^2, public.
+
+    Raises:
+        InvalidParameter: a row is not finite or has another length (the message names no value).
+    """
+    grid, bound = grid_for(norm_squared)
+    total = np.zeros(dimension, np.int64)
+    for block in blocks:
+        norms = np.sqrt(np.einsum("ij,ij->i", block, block))
+        if block.shape[1] != dimension or not np.isfinite(norms).all():
+            raise InvalidParameter(f"A client's vector is not {dimension} finite numbers; refusing to release.")
+        scale = np.minimum(math.sqrt(norm_squared) / np.maximum(norms, 1e-300), 1.0) * _SHRINK
+        steps = np.trunc(block * scale[:, None] / grid).astype(np.int64)
+        if (np.abs(steps) > 2**31).any() or ((steps * steps).sum(axis=1) > bound).any():
+            raise InvalidParameter("A client's vector exceeds its bound after scaling; refusing to release.")
+        total += steps.sum(axis=0)
+    return Bounded(total, grid, bound, nonnegative=False)
 
 
 def _merged(

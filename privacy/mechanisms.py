@@ -61,10 +61,12 @@ class DiscreteGaussian:
             raise InvalidParameter(f"The grid's spacing is {self.grid}; it must be a power of two.")
 
     @classmethod
-    def for_sum(cls, noise_multiplier: float, norm_squared: Fraction, relation: Relation) -> DiscreteGaussian:
-        """Noise of `noise_multiplier` sensitivities for a `bounded_sum` of non-negative vectors."""
+    def for_sum(
+        cls, noise_multiplier: float, norm_squared: Fraction, relation: Relation, *, nonnegative: bool = True
+    ) -> DiscreteGaussian:
+        """Noise of `noise_multiplier` sensitivities for a `bounded_sum`, or, signed, for `bounded_rows`."""
         grid, bound = grid_for(norm_squared)
-        return cls(noise_multiplier * math.sqrt(sensitivity_squared(bound, True, relation)), grid)
+        return cls(noise_multiplier * math.sqrt(sensitivity_squared(bound, nonnegative, relation)), grid)
 
     @property
     def name(self) -> str:

@@ -1,0 +1,212 @@
+"""What FreD knows of a public set of texts: moments of its embeddings in groups, streamed, and cached by content.
+
+The groups are there for the bootstrap: every chunk of texts is dealt out over `GROUPS` groups, and drawing the groups
+with replacement tells how far the moments of so many texts can be trusted. Memory and cache do not grow with the number
+of texts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pretext.embedding import Embedder
+from pretext.errors import UsageError
+from pretext.tables import Source, read_columns
+from privacy.moments import Floats, MomentQuery, Moments
+
+GROUPS = 32
+_CHUNK_TEXTS = 8192
+_SAMPLE_ROWS = 2048
+_SEED = 20230218
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """A public set of texts to prefinetune on."""
+
+    name: str
+    source: Source
+    column: str = "text"
+
+    def texts(self) -> Iterator[str]:
+        """Its usable texts: strings that are not blank. Raises UsageError as `read_columns` does."""
+        for batch in read_columns(self.source, [self.column]):
+            yield from (text for text in batch[self.column] if isinstance(text, str) and text.strip())
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over the rows of a public set, in groups.
+
+    Attributes:
+        digest: SHA-256 of its texts.
+        texts: how many there are; more than were embedded, if a sample was.
+        count: shape (GROUPS,), rows in each group.
+        total: shape (GROUPS, d), sums of rows.
+        square: shape (GROUPS, d, d), sums of their outer products.
+        sample: shape (up to 2048, d), rows drawn uniformly.
+    """
+
+    digest: str
+    texts: int
+    count: Floats
+    total: Floats
+    square: Floats
+    sample: NDArray[np.float32]
+
+    @property
+    def moments(self) -> Moments:
+        """Of all rows together, about the origin."""
+        rows = self.count.sum()
+        return Moments(self.total.sum(axis=0) / rows, self.square.sum(axis=0) / rows)
+
+    def seen_by(self, query: MomentQuery) -> ProjectedSet:
+        """The same sums for rows that are centred and projected as the query does it, but not clipped."""
+        total = (self.total - self.count[:, None] * query.centre) @ query.basis
+        first = query.basis[:, : query.rank]
+        sums, offset = self.total @ first, query.centre @ first
+        crossed = sums[:, :, None] * offset
+        square = first.T @ self.square @ first - crossed - np.swapaxes(crossed, 1, 2)
+        return ProjectedSet(self.count, total, square + self.count[:, None, None] * np.outer(offset, offset))
+
+
+@dataclass(frozen=True)
+class ProjectedSet:
+    """Sums in groups as `Statistics` has them, as a query sees them: `total` (GROUPS, n) and `square` (GROUPS, r, r)."""
+
+    count: Floats
+    total: Floats
+    square: Floats
+
+    @property
+    def moments(self) -> Moments:
+        """Of all rows together."""
+        return self.weighted(np.ones_like(self.count))
+
+    def weighted(self, weight: Floats) -> Moments:
+        """The moments where group g counts `weight[..., g]` times; a stack of them for a stack of weights."""
+        rows = (weight @ self.count)[..., None]
+        second = np.tensordot(weight, self.square, axes=1) / rows[..., None]
+        return Moments(weight @ self.total / rows, second)
+
+    def resampled(self, draws: int, rng: np.random.Generator) -> Moments:
+        """The moments of `draws` bootstrap samples of the groups that hold rows, a stack."""
+        filled = self.count > 0
+        weight = np.zeros((draws, self.count.size))
+        weight[:, filled] = rng.multinomial(filled.sum(), np.full(filled.sum(), 1 / filled.sum()), size=draws)
+        return self.weighted(weight)
+
+
+def grouped(chunks: Iterable[NDArray[np.float32]], digest: str = "", texts: int = 0) -> Statistics:
+    """Running sums over chunks of rows, each of shape (any, d); one chunk at a time is held."""
+    rng = np.random.default_rng(_SEED)
+    sums: tuple[Floats, Floats, Floats] | None = None
+    sample, keys = np.empty((0, 0), np.float32), np.empty(0)
+    for chunk in chunks:
+        if sums is None:
+            d = chunk.shape[1]
+            sums = np.zeros(GROUPS), np.zeros((GROUPS, d)), np.zeros((GROUPS, d, d))
+            sample = np.empty((0, d), np.float32)
+        _add(chunk, *sums)
+        sample, keys = _kept(sample, keys, chunk, rng)
+    assert sums is not None
+    return Statistics(digest, texts, *sums, sample)
+
+
+def _kept(
+    sample: NDArray[np.float32], keys: Floats, chunk: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], Floats]:
+    """The rows with the smallest of independent random keys among those sampled so far and the chunk's."""
+    merged = np.concatenate([keys, rng.random(len(chunk))])
+    chosen = np.sort(np.argsort(merged)[:_SAMPLE_ROWS])
+    old, fresh = chosen[chosen < keys.size], chosen[chosen >= keys.size] - keys.size
+    return np.concatenate([sample[old], chunk[fresh]]), merged[chosen]
+
+
+def _add(chunk: NDArray[np.float32], count: Floats, total: Floats, square: Floats) -> None:
+    """Deal a chunk out over the groups: products in 32 bits within a part of it, sums over parts in 64."""
+    for group, rows in enumerate(np.array_split(chunk, GROUPS)):
+        if len(rows):
+            count[group] += len(rows)
+            total[group] += np.ones(len(rows), np.float32) @ rows
+            square[group] += rows.T @ rows
+
+
+def statistics(public: PublicSet, embed: Embedder, identity: str, most_texts: int | None, cache: Path) -> Statistics:
+    """The statistics of a public set, out of the cache if this content was embedded before.
+
+    Args:
+        public: the set.
+        embed: the embedder.
+        identity: tells embedders apart in the cache.
+        most_texts: a uniform sample of so many texts is embedded; None embeds all, in chunks.
+        cache: folder of cached statistics, made if missing.
+
+    Raises:
+        UsageError: the set cannot be read or holds no usable text.
+    """
+    digest, count, sample = _surveyed(public, most_texts)
+    key = hashlib.sha256(json.dumps([identity, digest, most_texts, GROUPS, _SEED]).encode()).hexdigest()
+    path = cache / f"{key}.npz"
+    stored = _stored(path)
+    if stored is not None:
+        return stored
+    texts = iter(sample) if sample is not None else public.texts()
+    made = grouped((embed(chunk, announce=None) for chunk in _chunks(texts)), digest, count)
+    _store(path, made)
+    return made
+
+
+def _surveyed(public: PublicSet, most_texts: int | None) -> tuple[str, int, list[str] | None]:
+    """Digest and number of the texts, and a uniform sample of at most `most_texts`; one pass."""
+    seen, hasher = 0, hashlib.sha256()
+    rng, sample = np.random.default_rng(_SEED), list[str]()
+    for text in public.texts():
+        seen += 1
+        encoded = text.encode(errors="replace")
+        hasher.update(len(encoded).to_bytes(8) + encoded)
+        if most_texts is None:
+            continue
+        if len(sample) < most_texts:
+            sample.append(text)
+        elif (slot := int(rng.integers(seen))) < most_texts:
+            sample[slot] = text
+    if not seen:
+        raise UsageError(
+            f"The candidate {public.source.location} holds no usable text in column {public.column!r}; a usable text "
+            "is a string that is not blank."
+        )
+    return hasher.hexdigest(), seen, None if most_texts is None else sample
+
+
+def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
+    while chunk := list(islice(texts, _CHUNK_TEXTS)):
+        yield chunk
+
+
+def _stored(path: Path) -> Statistics | None:
+    """What was cached, or None if there is nothing or it is damaged."""
+    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as arrays:
+        held = {name: arrays[name] for name in ("count", "total", "square", "sample")}
+        return Statistics(str(arrays["digest"]), int(arrays["texts"]), **held)
+    return None
+
+
+def _store(path: Path, made: Statistics) -> None:
+    """Write atomically; a cache that cannot be written is done without."""
+    part = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(part, **vars(made))
+        os.replace(part, path)

@@ -1,0 +1,181 @@
+"""Which moments to ask the clients for, chosen from public data and the terms of the guarantee alone.
+
+More directions show more of the difference between sets of texts, and every one lets more noise in. The rule: take each
+candidate, and all of them pooled, for the private set; give its moments the noise that the release will have; estimate
+the distances of all candidates as the release will be used; and compare every gap between two of them with the true gap
+in all d dimensions. The number of directions r and the weight of the mean are those with the least mean of
+
+    E (gap estimated - gap true)^2 / (E (gap estimated - gap true)^2 + (gap true)^2),
+
+which is the share of error in what one would conclude from a gap: 0 for none, 1 where noise or the directions left
+out are all there is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pretext.frechet import fidelity, plain_part, root
+from pretext.public_sets import Statistics
+from privacy.moments import Floats, MomentNoise, MomentQuery, Moments, estimated_covariance
+
+RANKS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_MEAN_SHARES = (0.15, 0.35, 0.6)
+_COUNT_SHARE = 0.05
+_KEPT_WHOLE = 0.99
+_DRAWS = 12
+_MOST_SETS = 8
+_SEED = 20230218
+
+
+@dataclass(frozen=True)
+class Design:
+    """A query, and what it promises.
+
+    Attributes:
+        query: what the clients are asked.
+        bias: mean over stand-ins and candidates of the distance's bias, before it is removed.
+        error: root mean square error of a gap between two distances, likewise.
+        chance: of ranking two candidates right, likewise; normal approximation.
+        explained: share of the candidates' pooled variance within the query's directions.
+    """
+
+    query: MomentQuery
+    bias: float
+    error: float
+    chance: float
+    explained: float
+
+
+@dataclass(frozen=True)
+class _Board:
+    """Candidates' laws in the eigenbasis of their pool, and the stand-ins' true distances from them."""
+
+    laws: list[Moments]
+    standins: list[Moments]
+    true: Floats  # (stand-ins, k)
+
+
+def design(
+    candidates: Sequence[Statistics], noise_multiplier: float, sensitivity: float, clients: float, *, counted: bool
+) -> Design:
+    """The query with the least share of error.
+
+    Args:
+        candidates: at least two.
+        noise_multiplier: of the release.
+        sensitivity: of a sum of vectors of norm 1: 1 for add/remove, 2 for replace-one.
+        clients: their public number, or a public estimate of it.
+        counted: whether the clients are to be counted too, because their number is not public.
+    """
+    centre, values, vectors = principal(candidates)
+    board = _board(candidates, centre, vectors)
+    deviation = noise_multiplier * sensitivity
+    count_share = _COUNT_SHARE if counted else 0.0
+    best: tuple[float, Design] | None = None
+    for rank, share in _choices(len(values)):
+        query = MomentQuery(
+            centre,
+            vectors,
+            rank,
+            _radius(candidates, centre, vectors),
+            _radius(candidates, centre, vectors[:, : max(rank, 1)]),
+            math.sqrt(share * (1 - count_share)),
+            math.sqrt(count_share),
+        )
+        noise = MomentNoise.of(query, deviation, clients)
+        if rank and noise.edge(rank) > EDGE * values[rank - 1]:
+            continue
+        score, made = _judged(query, board, noise, float(values[:rank].sum() / values.sum()))
+        if best is None or score < best[0]:
+            best = score, made
+    assert best is not None
+    return best[1]
+
+
+EDGE = 1.0
+
+
+def _choices(most: int) -> list[tuple[int, float]]:
+    """Numbers of directions for second moments with shares of the mean, beginning with the mean alone."""
+    return [(0, 1.0), *((rank, share) for rank in RANKS if rank <= most for share in _MEAN_SHARES)]
+
+
+def principal(candidates: Sequence[Statistics]) -> tuple[Floats, Floats, Floats]:
+    """Centre, eigenvalues (descending) and eigenvectors of the candidates' pool, each candidate counting the same."""
+    laws = [candidate.moments for candidate in candidates]
+    pool = Moments(np.mean([law.mean for law in laws], axis=0), np.mean([law.second for law in laws], axis=0))
+    values, vectors = np.linalg.eigh(pool.covariance)
+    vectors = vectors[:, ::-1]
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
+    return pool.mean, np.maximum(values[::-1], 0.0), vectors * signs
+
+
+def _radius(candidates: Sequence[Statistics], centre: Floats, basis: Floats) -> float:
+    """Within which 99 % of every candidate's rows lie when centred and projected."""
+    lengths = [np.linalg.norm((candidate.sample - centre) @ basis, axis=1) for candidate in candidates]
+    return max(float(max(np.quantile(each, _KEPT_WHOLE) for each in lengths)), 1e-6)
+
+
+def _board(candidates: Sequence[Statistics], centre: Floats, vectors: Floats) -> _Board:
+    step = max(1, math.ceil(len(candidates) / _MOST_SETS))
+    laws = [_turned(candidate.moments, centre, vectors) for candidate in candidates[::step]]
+    pool = Moments(np.mean([law.mean for law in laws], axis=0), np.mean([law.second for law in laws], axis=0))
+    standins = [*laws, pool]
+    halves = [root(law.covariance) for law in standins]
+    true = [
+        [plain_part(law, other) - 2 * fidelity(half, other.covariance) for other in laws]
+        for law, half in zip(standins, halves, strict=True)
+    ]
+    return _Board(laws, standins, np.array(true))
+
+
+def _turned(law: Moments, centre: Floats, vectors: Floats) -> Moments:
+    """A law's moments about `centre`, in the coordinates of `vectors`."""
+    mean = (law.mean - centre) @ vectors
+    return Moments(mean, vectors.T @ law.covariance @ vectors + np.outer(mean, mean))
+
+
+def _judged(query: MomentQuery, board: _Board, noise: MomentNoise, explained: float) -> tuple[float, Design]:
+    """The share of error of a query, and the query with its promises."""
+    rng = np.random.default_rng(_SEED)
+    laws = [_first(law, query.rank) for law in board.laws]
+    prior = np.mean([law.second for law in laws], axis=0)
+    first = np.mean([law.mean for law in laws], axis=0)[: query.rank]
+    prior = prior - np.outer(first, first)
+    answers, truncated = [], []
+    for standin in board.standins:
+        law = _first(standin, query.rank)
+        drawn = noise.applied(law, _DRAWS, rng)
+        answers.append(_distances(drawn, root(estimated_covariance(drawn, noise, prior)), laws))
+        truncated.append(_distances(law, root(law.covariance), laws))
+    return _promises(query, np.stack(answers), np.stack(truncated), board.true, explained)
+
+
+def _promises(
+    query: MomentQuery, answers: Floats, truncated: Floats, true: Floats, explained: float
+) -> tuple[float, Design]:
+    """From distances estimated (stand-ins, draws, k), noiseless, and in all dimensions (stand-ins, k)."""
+    i, j = np.triu_indices(true.shape[1], 1)
+    bias = answers.mean(axis=1) - truncated
+    # Biases are removed from an answer, so a gap is off by its spread and by what the other directions would show.
+    spread = (answers[..., i] - answers[..., j]).var(axis=1, ddof=1)
+    shown, gap = truncated[:, i] - truncated[:, j], true[:, i] - true[:, j]
+    squared = spread + (shown - gap) ** 2
+    right = np.sign(gap) * shown / np.sqrt(np.maximum(spread, 1e-300))
+    chance = np.mean([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in right.ravel()])
+    score = float(np.mean(squared / np.maximum(squared + gap**2, 1e-300)))
+    return score, Design(query, float(bias.mean()), float(np.sqrt(squared.mean())), float(chance), explained)
+
+
+def _first(law: Moments, rank: int) -> Moments:
+    """A law with its second moments in the first directions only."""
+    return Moments(law.mean, law.second[:rank, :rank])
+
+
+def _distances(moments: Moments, half: Floats, laws: Sequence[Moments]) -> Floats:
+    return np.stack([plain_part(moments, law) - 2 * fidelity(half, law.covariance) for law in laws], axis=-1)

@@ -1,0 +1,276 @@
+r"""Mean and second moments of what clients hold, in one release of signed vectors (for FreD).
+
+Every text is a row e of d numbers. The public query centres and projects it, x = B^T (e - m) with B of shape (d, n), and
+clips it twice: x to |x| <= R, and z, the first r <= n coordinates of x, to |z| <= Q. The text's vector is
+
+    v = (w, a x / R, b T(z / Q)),    T(y) = (y_i^2 for all i, sqrt 2 y_i y_j for all i < j),    w^2 + a^2 + b^2 = 1.
+
+(A mean is cheap: noise in it does not grow with the number of directions. A covariance is not, so it is asked for in
+the first r directions only.) A client's vector is the mean of v over its texts: every client counts the same, however
+many texts it has, and what is measured is the law of a text drawn from a random client, the same kind of law that a
+public set of texts has.
+
+Claim. A client's vector has an L2 norm of at most 1.
+Proof. |T(y)|^2 = sum_i y_i^4 + 2 sum_(i<j) y_i^2 y_j^2 = |y|^4, so |v|^2 = w^2 + a^2 |x/R|^2 + b^2 |z/Q|^4 <= 1. A mean of
+vectors in the unit ball lies in it, because the ball is convex.
+
+The claim need not be trusted: `bounding.bounded_rows` enforces norm 1 for every client, in integers after rounding
+toward zero. Entries are signed, so one client's change of the sum is at most 1 for add/remove and 2 for replace-one
+(not sqrt 2); `Bounded` carries that. B, m, R, Q, r and the weights must come from public data alone.
+
+Where the number of clients is public, w = 0 and that coordinate is left out.
+
+What comes back. Divided by weights and the number of clients N, the release is the mean plus noise of standard
+deviation R s / (a N) per coordinate, and the second-moment matrix plus a symmetric noise matrix, Q^2 s / (b N) on the
+diagonal and 1 / sqrt 2 of that beside it (thanks to the sqrt 2 in T): its law does not change under rotations, and its
+eigenvalues lie within sqrt(2 r) Q^2 s / (b N) of 0 (Wigner). All of this is public, so estimates can be freed of the
+bias that noise gives them, and their error can be simulated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.bounding import Bounded, bounded_rows
+from privacy.errors import InvalidParameter
+from privacy.mechanisms import DiscreteGaussian
+from privacy.unit import Relation
+
+Floats = NDArray[np.float64]
+
+_NORM_SQUARED = Fraction(1)
+_TEXTS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class MomentQuery:
+    """What is asked of the clients. All public.
+
+    Attributes:
+        centre: m, shape (d,).
+        basis: B, shape (d, n), n <= d; orthonormal columns keep distances.
+        rank: r, 0 to n: in how many leading directions second moments are asked for.
+        radius: R > 0, in the units of the rows.
+        second_radius: Q > 0.
+        mean_weight: a > 0.
+        count_weight: w >= 0; 0 when the number of clients is public.
+    """
+
+    centre: Floats
+    basis: Floats
+    rank: int
+    radius: float
+    second_radius: float
+    mean_weight: float
+    count_weight: float
+
+    def __post_init__(self) -> None:
+        if self.basis.ndim != 2 or self.centre.shape != self.basis.shape[:1] or not self.basis.shape[1]:
+            raise InvalidParameter("The query's basis must have the shape (d, n), n >= 1, and its centre (d,).")
+        if not (np.isfinite(self.basis).all() and np.isfinite(self.centre).all()):
+            raise InvalidParameter("The query's basis and centre must be finite numbers.")
+        if not 0 <= self.rank <= self.directions:
+            raise InvalidParameter(f"The query's rank is {self.rank}; it must be 0 to {self.directions}.")
+        if not (0 < self.radius < math.inf and 0 < self.second_radius < math.inf):
+            raise InvalidParameter("The query's radii must be finite numbers above 0.")
+        if not (self.mean_weight > 0 and self.count_weight >= 0 and self._second_squared >= 0):
+            raise InvalidParameter("The query's weights must not be negative, nor their squares add up to more than 1.")
+        if self.rank and not self.second_weight:
+            raise InvalidParameter("The query's weights leave nothing for second moments; ask for rank 0.")
+
+    @property
+    def directions(self) -> int:
+        """n, the number of coordinates of the mean."""
+        return int(self.basis.shape[1])
+
+    @property
+    def second_weight(self) -> float:
+        """b, what the other weights leave of 1."""
+        return math.sqrt(self._second_squared)
+
+    @property
+    def dimension(self) -> int:
+        """Coordinates of the release."""
+        return (self.count_weight > 0) + self.directions + self.rank * (self.rank + 1) // 2
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything in the query: what a release is bound to."""
+        scalars = [*self.basis.shape, self.rank, self.radius, self.second_radius, self.mean_weight, self.count_weight]
+        parts = [np.ascontiguousarray(part, "<f8").tobytes() for part in (np.array(scalars), self.centre, self.basis)]
+        return hashlib.sha256(b"".join(parts)).hexdigest()
+
+    def vectors(self, rows: NDArray[np.floating]) -> Floats:
+        """v of each row: (m, d) to (m, dimension). Private where the rows are."""
+        projected = (rows.astype(np.float64) - self.centre) @ self.basis
+        first = _clipped(projected[:, : self.rank] / self.second_radius)
+        i, j = np.triu_indices(self.rank)
+        second = first[:, i] * first[:, j] * (self.second_weight * _off_diagonal(self.rank))
+        count = np.full((len(rows), int(self.count_weight > 0)), self.count_weight)
+        return np.hstack([count, self.mean_weight * _clipped(projected / self.radius), second])
+
+    def mechanism(self, noise_multiplier: float, relation: Relation) -> DiscreteGaussian:
+        """The noise for this query's release."""
+        return DiscreteGaussian.for_sum(noise_multiplier, _NORM_SQUARED, relation, nonnegative=False)
+
+    @property
+    def _second_squared(self) -> float:
+        return 1.0 - self.mean_weight**2 - self.count_weight**2
+
+
+def _clipped(rows: Floats) -> Floats:
+    """Rows scaled down to a length of at most 1."""
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1.0))
+
+
+def _off_diagonal(rank: int) -> Floats:
+    """sqrt 2 beside the diagonal, 1 on it, in the order of the upper triangle."""
+    i, j = np.triu_indices(rank)
+    return np.where(i == j, 1.0, math.sqrt(2))
+
+
+def bounded_moments(query: MomentQuery, rows: NDArray[np.floating], client: NDArray[np.int64]) -> Bounded:
+    """Sum over clients of their vectors (see above).
+
+    Args:
+        query: public.
+        rows: shape (m, d), one a text, finite.
+        client: shape (m,), any integers that tell clients apart.
+
+    Raises:
+        InvalidParameter: the rows have another width than the query's basis, or are not finite.
+    """
+    if rows.ndim != 2 or rows.shape[1] != query.centre.shape[0] or client.shape != rows.shape[:1]:
+        raise InvalidParameter(f"The rows must have {query.centre.shape[0]} columns, and a client each.")
+    return bounded_rows(_vectors(query, rows, client), dimension=query.dimension, norm_squared=_NORM_SQUARED)
+
+
+def _vectors(query: MomentQuery, rows: NDArray[np.floating], client: NDArray[np.int64]) -> Iterator[Floats]:
+    """The clients' vectors in blocks of whole clients."""
+    order = np.argsort(client, kind="stable")
+    _, first, counts = np.unique(client[order], return_index=True, return_counts=True)
+    for block in np.split(np.arange(first.size), np.flatnonzero(np.diff(first // _TEXTS_AT_ONCE)) + 1):
+        if block.size:
+            texts = order[first[block[0]] : first[block[-1]] + counts[block[-1]]]
+            sums = np.add.reduceat(query.vectors(rows[texts]), first[block] - first[block[0]], axis=0)
+            yield sums / counts[block, None]
+
+
+@dataclass(frozen=True)
+class MomentNoise:
+    """The law of the noise on released moments: independent Gaussians of these standard deviations.
+
+    Attributes:
+        mean: on each coordinate of the mean.
+        second: on the diagonal of the second-moment matrix; 1 / sqrt 2 of it beside the diagonal.
+        scale: relative, on the number of clients by which both are divided; 0 if that is public.
+    """
+
+    mean: float
+    second: float
+    scale: float = 0.0
+
+    @classmethod
+    def of(cls, query: MomentQuery, deviation: float, clients: float) -> MomentNoise:
+        """For noise of standard deviation `deviation` per coordinate of the sum over `clients` clients."""
+        relative = deviation / clients
+        scale = relative / query.count_weight if query.count_weight else 0.0
+        second = query.second_radius**2 * relative / query.second_weight if query.rank else 0.0
+        return cls(query.radius * relative / query.mean_weight, second, scale)
+
+    def edge(self, rank: int) -> float:
+        """The largest eigenvalue, in absolute value, of the noise on second moments in `rank` directions (Wigner)."""
+        return self.second * math.sqrt(2 * rank)
+
+    def applied(self, moments: Moments, draws: int, rng: np.random.Generator) -> Moments:
+        """What `draws` other releases of the same moments could have been. For simulation, never for a release."""
+        rank, directions = moments.second.shape[-1], moments.mean.shape[-1]
+        square = rng.standard_normal((draws, rank, rank)) * (self.second / 2)
+        # Twice the half on the diagonal, sqrt 2 times the half beside it.
+        noise = square + np.swapaxes(square, 1, 2)
+        mean = moments.mean + self.mean * rng.standard_normal((draws, directions))
+        factor = 1.0 / np.maximum(1.0 + self.scale * rng.standard_normal(draws), 0.1)
+        return Moments(mean * factor[:, None], (moments.second + noise) * factor[:, None, None])
+
+
+@dataclass(frozen=True)
+class Moments:
+    """First and second moments of a law, or a stack of them.
+
+    Attributes:
+        mean: shape (..., n), E x.
+        second: shape (..., r, r), E z z^T for the first r <= n coordinates z of x.
+    """
+
+    mean: Floats
+    second: Floats
+
+    @property
+    def covariance(self) -> Floats:
+        """E z z^T - E z E z^T, shape (..., r, r); of noisy moments possibly not positive semi-definite."""
+        first = self.mean[..., : self.second.shape[-1]]
+        return np.asarray(self.second - first[..., :, None] * first[..., None, :])
+
+
+def released_moments(
+    query: MomentQuery, noisy: Floats, deviation: float, clients: int | None = None
+) -> tuple[Moments, MomentNoise]:
+    """The moments in a release, unbiased, and the law of their noise.
+
+    Args:
+        query: the one that was asked.
+        noisy: shape (dimension,), the released sum.
+        deviation: standard deviation of its noise.
+        clients: the public number of clients, needed where the query does not ask for it.
+
+    Raises:
+        InvalidParameter: the release is not an answer to this query, or the number of clients is missing.
+    """
+    if noisy.shape != (query.dimension,):
+        raise InvalidParameter(f"The release has {noisy.size} coordinates, the query {query.dimension}.")
+    if query.count_weight:
+        # Where noise outweighs the clients, fewer than the noise amounts to cannot be told from none.
+        count, noisy = max(noisy[0], deviation) / query.count_weight, noisy[1:]
+    elif clients is None:
+        raise InvalidParameter("The query does not ask for the number of clients; state the public one.")
+    else:
+        count = float(clients)
+    mean = noisy[: query.directions] * (query.radius / (query.mean_weight * count))
+    second, upper = np.zeros((query.rank, query.rank)), np.triu_indices(query.rank)
+    if query.rank:
+        unit = query.second_radius**2 / (query.second_weight * count)
+        second[upper] = second.T[upper] = noisy[query.directions :] * unit / _off_diagonal(query.rank)
+    return Moments(mean, second), MomentNoise.of(query, deviation, count)
+
+
+def estimated_covariance(noisy: Moments, noise: MomentNoise, prior: Floats) -> Floats:
+    """A positive semi-definite covariance of noisy moments, or of a stack of them.
+
+    The square of the noise in the mean is added back, the result drawn toward a public prior as far as the known energy
+    of the noise accounts for the distance between the two (positive-part James and Stein 1961), and its negative
+    eigenvalues set to zero.
+
+    Args:
+        noisy: mean of shape (..., r).
+        noise: the law of their noise.
+        prior: shape (r, r), a covariance out of public data.
+    """
+    rank = prior.shape[-1]
+    raw = noisy.covariance + noise.mean**2 * np.eye(rank)
+    energy = noise.second**2 * rank * (rank + 1) / 2
+    apart = np.square(raw - prior).sum(axis=(-2, -1))
+    share = np.minimum(1.0, energy / np.maximum(apart, 1e-300))[..., None, None]
+    return nearest_covariance(raw + share * (prior - raw))
+
+
+def nearest_covariance(symmetric: Floats) -> Floats:
+    """The positive semi-definite matrix nearest to a symmetric one in Frobenius norm; also for stacks."""
+    values, vectors = np.linalg.eigh(symmetric)
+    return np.asarray((vectors * np.maximum(values, 0.0)[..., None, :]) @ np.swapaxes(vectors, -1, -2))
