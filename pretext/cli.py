@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 
 import click
 
+from pretext.cli_fred import fred
+
 _config_argument = click.argument("config", type=click.Path(path_type=Path), required=False)
 _set_option = click.option(
     "--set",
@@ -178,6 +180,9 @@ def budget(name: str, epsilon: float, delta: float | None) -> None:
     book = open_ledger()
     before = book.account(name)
     click.echo(_account_in_words(book.set_budget(name, Budget(epsilon, delta or before.budget.delta))))
+
+
+cli.add_command(fred)
 
 
 def main() -> NoReturn:

@@ -12,6 +12,7 @@ from pretext.embedding import Embedder
 from pretext.private import PrivateTexts
 from pretext.voting import nearest
 from privacy import Bounded, bounded_sum
+from privacy.moments import MomentQuery, bounded_moments
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,7 @@ class Clients:
             norm_squared=rule.norm_squared,
             normalise=rule.normalise,
         )
+
+    def moments(self, query: MomentQuery) -> Bounded:
+        """Sum of the clients' moments (proof of the sensitivity: `privacy.moments`)."""
+        return bounded_moments(query, self.embeddings, self.client)

@@ -98,6 +98,9 @@ class Privacy(Section):
         ge=1,
         description="a public estimate of the number of clients, for `plan` and its warnings; never read from the data",
     )
+    clients_exact: bool = Field(
+        False, description="clients is the exact number and public: FreD then spends nothing on counting them"
+    )
 
     @property
     def norm_squared(self) -> Fraction:
@@ -129,6 +132,20 @@ class Initial(Section):
     )
     prompted_share: float = Field(
         0.5, ge=0, le=1, description="share of the population written from prompts when texts are given too"
+    )
+    candidates: tuple[str, ...] = Field(
+        (),
+        description="public files or Hugging Face data set ids among which FreD finds the nearest to the private "
+        "texts, in place of texts",
+    )
+    candidate_texts: int = Field(
+        20_000, ge=1, description="texts of each of the candidates that are embedded at most, drawn at random"
+    )
+    candidates_chosen: int = Field(
+        1, ge=1, description="how many of the candidates are taken, in equal parts: those whose mixture is the nearest"
+    )
+    candidates_share: float = Field(
+        0.1, gt=0, lt=1, description="share of epsilon that finding them may spend; the rounds get the rest"
     )
 
 
@@ -257,10 +274,13 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.initial.texts is None and not self.initial.prompts:
+        initial = self.initial
+        if initial.texts is None and not initial.prompts and not initial.candidates:
             raise ValueError(
                 "initial: give texts (a public file) or prompts (public sentences that describe the domain), or both"
             )
+        if initial.texts is not None and initial.candidates:
+            raise ValueError("initial: give either texts or candidates, among which the texts are then chosen")
         if self.evolution.seeds_from_round >= self.privacy.rounds:
             raise ValueError(
                 f"evolution.seeds_from_round is {self.evolution.seeds_from_round}, but the rounds are numbered 0 to "

@@ -7,13 +7,18 @@ from typing import Protocol
 
 from pretext.clients import Ballot, Clients, VoteRule
 from privacy import Bounded
+from privacy.moments import MomentQuery
 
 
 class Federation(Protocol):
-    """Whoever can ask all clients to vote."""
+    """Whoever can ask all clients."""
 
     def vote(self, ballot: Ballot, rule: VoteRule) -> Bounded:
         """The sum of all clients' bounded votes. Private: it goes to `Ledger.release` and nowhere else."""
+        ...
+
+    def moments(self, query: MomentQuery) -> Bounded:
+        """The sum of all clients' bounded moments. Private likewise."""
         ...
 
 
@@ -27,6 +32,13 @@ class LocalFederation:
 
     def vote(self, ballot: Ballot, rule: VoteRule) -> Bounded:
         """See `Federation`."""
+        return self._gathered().vote(ballot, rule)
+
+    def moments(self, query: MomentQuery) -> Bounded:
+        """See `Federation`."""
+        return self._gathered().moments(query)
+
+    def _gathered(self) -> Clients:
         if self._clients is None:
             self._clients = self._gather()
-        return self._clients.vote(ballot, rule)
+        return self._clients

@@ -87,7 +87,7 @@ def synthesize(config: Config, folder: Path, parts: Parts, *, confirmed: bool = 
         _check_sources(config)
     name = data_set_name(config, ledger)
     run = Run.create(folder, config)
-    account = _registered(config, ledger, name, planned, confirmed)
+    account = registered(config, ledger, name, planned.epsilon, confirmed)
     with _logged(run):
         for warning in planned.warnings:
             _log.warning(warning)
@@ -149,10 +149,11 @@ def _check_sources(config: Config) -> None:
         check_columns(Source(initial.texts, initial.subset, initial.split), [initial.text_column])
 
 
-def _registered(config: Config, ledger: Ledger, name: str, planned: Plan, confirmed: bool) -> Account:
+def registered(config: Config, ledger: Ledger, name: str, cost: float, confirmed: bool) -> Account:
+    """The data set's account; a new one's budget is the configured one, or the run's epsilon, or what the run costs."""
     privacy = config.privacy
     # A budget made from a run holds that run: what was calibrated to epsilon costs at most epsilon.
-    budget = Budget(privacy.budget_epsilon or privacy.epsilon or planned.epsilon, privacy.delta)
+    budget = Budget(privacy.budget_epsilon or privacy.epsilon or cost, privacy.delta)
     identity = _source(config).identity if config.data.path else f"memory:{name}"
     return ledger.register(name, identity, config.unit, privacy.relation, budget, confirmed=confirmed)
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from pretext.embedding import Embedder
 from pretext.errors import UsageError
+from pretext.progress import progress
 from pretext.tables import Source, read_columns
 from privacy.moments import Floats, MomentQuery, Moments
 
@@ -83,7 +84,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class ProjectedSet:
-    """Sums in groups as `Statistics` has them, as a query sees them: `total` (GROUPS, n) and `square` (GROUPS, r, r)."""
+    """Sums in groups as in `Statistics`, as a query sees them: `total` is (GROUPS, n), `square` (GROUPS, r, r)."""
 
     count: Floats
     total: Floats
@@ -106,6 +107,16 @@ class ProjectedSet:
         weight = np.zeros((draws, self.count.size))
         weight[:, filled] = rng.multinomial(filled.sum(), np.full(filled.sum(), 1 / filled.sum()), size=draws)
         return self.weighted(weight)
+
+
+def mixed(sets: Sequence[ProjectedSet]) -> ProjectedSet:
+    """The mixture of sets in equal parts, whatever their sizes."""
+    shares = [1 / each.count.sum() for each in sets]
+    parts = [
+        sum(share * getattr(each, name) for share, each in zip(shares, sets, strict=True))
+        for name in ("count", "total", "square")
+    ]
+    return ProjectedSet(*(np.asarray(part) for part in parts))
 
 
 def grouped(chunks: Iterable[NDArray[np.float32]], digest: str = "", texts: int = 0) -> Statistics:
@@ -163,9 +174,18 @@ def statistics(public: PublicSet, embed: Embedder, identity: str, most_texts: in
     if stored is not None:
         return stored
     texts = iter(sample) if sample is not None else public.texts()
-    made = grouped((embed(chunk, announce=None) for chunk in _chunks(texts)), digest, count)
+    with progress(f"Embedding {public.name}", count if sample is None else len(sample)) as advance:
+        made = grouped(_embedded(_chunks(texts), embed, advance), digest, count)
     _store(path, made)
     return made
+
+
+def _embedded(
+    chunks: Iterable[list[str]], embed: Embedder, advance: Callable[[int], None]
+) -> Iterator[NDArray[np.float32]]:
+    for chunk in chunks:
+        yield embed(chunk)
+        advance(len(chunk))
 
 
 def _surveyed(public: PublicSet, most_texts: int | None) -> tuple[str, int, list[str] | None]:

@@ -25,6 +25,7 @@ from privacy.moments import Floats, MomentNoise, MomentQuery, Moments, estimated
 
 RANKS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _MEAN_SHARES = (0.15, 0.35, 0.6)
+EDGE = 0.5
 _COUNT_SHARE = 0.05
 _KEPT_WHOLE = 0.99
 _DRAWS = 12
@@ -33,22 +34,29 @@ _SEED = 20230218
 
 
 @dataclass(frozen=True)
-class Design:
-    """A query, and what it promises.
+class Promise:
+    """What a query is expected to tell: means over all stand-ins for the private set.
 
     Attributes:
-        query: what the clients are asked.
-        bias: mean over stand-ins and candidates of the distance's bias, before it is removed.
-        error: root mean square error of a gap between two distances, likewise.
-        chance: of ranking two candidates right, likewise; normal approximation.
-        explained: share of the candidates' pooled variance within the query's directions.
+        bias: of a distance, before it is removed.
+        error: root mean square error of the gap between two distances.
+        chance: of ranking two candidates right; normal approximation.
+        explained: share of the candidates' pooled variance in the directions of the second moments.
     """
 
-    query: MomentQuery
     bias: float
     error: float
     chance: float
     explained: float
+
+
+@dataclass(frozen=True)
+class Design:
+    """A query, and what it promises; `score` is the share of error."""
+
+    query: MomentQuery
+    promise: Promise
+    score: float
 
 
 @dataclass(frozen=True)
@@ -60,44 +68,38 @@ class _Board:
     true: Floats  # (stand-ins, k)
 
 
-def design(
-    candidates: Sequence[Statistics], noise_multiplier: float, sensitivity: float, clients: float, *, counted: bool
-) -> Design:
+def design(candidates: Sequence[Statistics], deviation: float, clients: float, *, counted: bool) -> Design:
     """The query with the least share of error.
 
     Args:
         candidates: at least two.
-        noise_multiplier: of the release.
-        sensitivity: of a sum of vectors of norm 1: 1 for add/remove, 2 for replace-one.
+        deviation: standard deviation of the noise on a sum of vectors of norm 1.
         clients: their public number, or a public estimate of it.
         counted: whether the clients are to be counted too, because their number is not public.
     """
     centre, values, vectors = principal(candidates)
     board = _board(candidates, centre, vectors)
-    deviation = noise_multiplier * sensitivity
-    count_share = _COUNT_SHARE if counted else 0.0
-    best: tuple[float, Design] | None = None
+    count_weight = math.sqrt(_COUNT_SHARE) if counted else 0.0
+    radius = _radius(candidates, centre, vectors)
+    best: Design | None = None
     for rank, share in _choices(len(values)):
-        query = MomentQuery(
-            centre,
-            vectors,
-            rank,
-            _radius(candidates, centre, vectors),
-            _radius(candidates, centre, vectors[:, : max(rank, 1)]),
-            math.sqrt(share * (1 - count_share)),
-            math.sqrt(count_share),
-        )
+        second_radius = _radius(candidates, centre, vectors[:, :rank])
+        mean_weight = math.sqrt(share * (1 - count_weight**2))
+        query = MomentQuery(centre, vectors, rank, radius, second_radius, mean_weight, count_weight)
         noise = MomentNoise.of(query, deviation, clients)
         if rank and noise.edge(rank) > EDGE * values[rank - 1]:
             continue
-        score, made = _judged(query, board, noise, float(values[:rank].sum() / values.sum()))
-        if best is None or score < best[0]:
-            best = score, made
+        made = _judged(query, board, noise, float(values[:rank].sum() / max(values.sum(), 1e-300)))
+        if best is None or made.score < best.score:
+            best = made
     assert best is not None
-    return best[1]
+    return best
 
 
-EDGE = 1.0
+def largest_dimension(d: int) -> int:
+    """The most coordinates that a query over d dimensions can have."""
+    rank = min(d, max(RANKS))
+    return 1 + d + rank * (rank + 1) // 2
 
 
 def _choices(most: int) -> list[tuple[int, float]]:
@@ -140,8 +142,8 @@ def _turned(law: Moments, centre: Floats, vectors: Floats) -> Moments:
     return Moments(mean, vectors.T @ law.covariance @ vectors + np.outer(mean, mean))
 
 
-def _judged(query: MomentQuery, board: _Board, noise: MomentNoise, explained: float) -> tuple[float, Design]:
-    """The share of error of a query, and the query with its promises."""
+def _judged(query: MomentQuery, board: _Board, noise: MomentNoise, explained: float) -> Design:
+    """A query with its promises and its score."""
     rng = np.random.default_rng(_SEED)
     laws = [_first(law, query.rank) for law in board.laws]
     prior = np.mean([law.second for law in laws], axis=0)
@@ -156,9 +158,7 @@ def _judged(query: MomentQuery, board: _Board, noise: MomentNoise, explained: fl
     return _promises(query, np.stack(answers), np.stack(truncated), board.true, explained)
 
 
-def _promises(
-    query: MomentQuery, answers: Floats, truncated: Floats, true: Floats, explained: float
-) -> tuple[float, Design]:
+def _promises(query: MomentQuery, answers: Floats, truncated: Floats, true: Floats, explained: float) -> Design:
     """From distances estimated (stand-ins, draws, k), noiseless, and in all dimensions (stand-ins, k)."""
     i, j = np.triu_indices(true.shape[1], 1)
     bias = answers.mean(axis=1) - truncated
@@ -169,7 +169,8 @@ def _promises(
     right = np.sign(gap) * shown / np.sqrt(np.maximum(spread, 1e-300))
     chance = np.mean([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in right.ravel()])
     score = float(np.mean(squared / np.maximum(squared + gap**2, 1e-300)))
-    return score, Design(query, float(bias.mean()), float(np.sqrt(squared.mean())), float(chance), explained)
+    promise = Promise(float(bias.mean()), float(np.sqrt(squared.mean())), float(chance), explained)
+    return Design(query, promise, score)
 
 
 def _first(law: Moments, rank: int) -> Moments:

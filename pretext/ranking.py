@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pretext.frechet import fidelity, plain_part, root
-from pretext.public_sets import ProjectedSet
+from pretext.public_sets import ProjectedSet, mixed
 from privacy.moments import Floats, MomentNoise, Moments, estimated_covariance
 
 DRAWS = 400
@@ -58,7 +58,8 @@ def estimate(
     noise: MomentNoise,
     candidates: Sequence[ProjectedSet],
     draws: int = DRAWS,
-    seed: int = _SEED,
+    *,
+    prior: Floats | None = None,
 ) -> Estimate:
     """Distances of the candidates from released moments.
 
@@ -67,10 +68,10 @@ def estimate(
         noise: its law.
         candidates: in the same r dimensions.
         draws: simulations.
-        seed: of the simulations; they are no part of a release.
+        prior: public covariance toward which a noisy one is drawn; default: the pool's.
     """
-    rng = np.random.default_rng(seed)
-    prior = pooled(candidates).covariance
+    rng = np.random.default_rng(_SEED)
+    prior = pooled(candidates).covariance if prior is None else prior
     covariance = estimated_covariance(released, noise, prior)
     raw = _distances(released, covariance, [candidate.moments for candidate in candidates])
     first = released.mean[: len(covariance)]
@@ -85,8 +86,7 @@ def estimate(
 
 def pooled(candidates: Sequence[ProjectedSet]) -> Moments:
     """The moments of the candidates together, each counting the same."""
-    laws = [candidate.moments for candidate in candidates]
-    return Moments(np.mean([law.mean for law in laws], axis=0), np.mean([law.second for law in laws], axis=0))
+    return mixed(candidates).moments
 
 
 def _distances(moments: Moments, covariance: Floats, candidates: Sequence[Moments]) -> Floats:

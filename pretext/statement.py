@@ -48,7 +48,7 @@ def statement(config: Config, run_id: str, ledger: Ledger, account: Account) -> 
         "relation": {"name": privacy.relation.value, "words": privacy.relation.words},
         "rounds_planned": privacy.rounds,
         "rounds_released": len(releases),
-        "releases": [_release(release, privacy.relation) for release in releases],
+        "releases": [release_in_full(release, privacy.relation) for release in releases],
         "bounding": {
             "max_texts_per_client": privacy.max_texts_per_client,
             "choice": "uniform at random, from the operating system's entropy",
@@ -103,7 +103,8 @@ def _epsilons(config: Config, releases: list[Release], relation: Relation) -> di
     return {"epsilon": epsilon(total, delta), "delta": delta, "epsilon_by_renyi_accounting": rdp_epsilon(total, delta)}
 
 
-def _release(release: Release, relation: Relation) -> dict[str, Any]:
+def release_in_full(release: Release, relation: Relation) -> dict[str, Any]:
+    """A release as the statement shows it."""
     cost = release.cost(relation)
     deviation = release.mechanism.standard_deviation
     sensitivity = cost.mu_squared**0.5 * deviation

@@ -1,7 +1,7 @@
 r"""Mean and second moments of what clients hold, in one release of signed vectors (for FreD).
 
-Every text is a row e of d numbers. The public query centres and projects it, x = B^T (e - m) with B of shape (d, n), and
-clips it twice: x to |x| <= R, and z, the first r <= n coordinates of x, to |z| <= Q. The text's vector is
+Every text is a row e of d numbers. The public query centres and projects it, x = B^T (e - m) with B of shape (d, n),
+and clips it twice: x to |x| <= R, and z, the first r <= n coordinates of x, to |z| <= Q. The text's vector is
 
     v = (w, a x / R, b T(z / Q)),    T(y) = (y_i^2 for all i, sqrt 2 y_i y_j for all i < j),    w^2 + a^2 + b^2 = 1.
 
@@ -11,8 +11,8 @@ many texts it has, and what is measured is the law of a text drawn from a random
 public set of texts has.
 
 Claim. A client's vector has an L2 norm of at most 1.
-Proof. |T(y)|^2 = sum_i y_i^4 + 2 sum_(i<j) y_i^2 y_j^2 = |y|^4, so |v|^2 = w^2 + a^2 |x/R|^2 + b^2 |z/Q|^4 <= 1. A mean of
-vectors in the unit ball lies in it, because the ball is convex.
+Proof. |T(y)|^2 = sum_i y_i^4 + 2 sum_(i<j) y_i^2 y_j^2 = |y|^4, so |v|^2 = w^2 + a^2 |x/R|^2 + b^2 |z/Q|^4 <= 1. A mean
+of vectors in the unit ball lies in it, because the ball is convex.
 
 The claim need not be trusted: `bounding.bounded_rows` enforces norm 1 for every client, in integers after rounding
 toward zero. Entries are signed, so one client's change of the sum is at most 1 for add/remove and 2 for replace-one
@@ -23,8 +23,8 @@ Where the number of clients is public, w = 0 and that coordinate is left out.
 What comes back. Divided by weights and the number of clients N, the release is the mean plus noise of standard
 deviation R s / (a N) per coordinate, and the second-moment matrix plus a symmetric noise matrix, Q^2 s / (b N) on the
 diagonal and 1 / sqrt 2 of that beside it (thanks to the sqrt 2 in T): its law does not change under rotations, and its
-eigenvalues lie within sqrt(2 r) Q^2 s / (b N) of 0 (Wigner). All of this is public, so estimates can be freed of the
-bias that noise gives them, and their error can be simulated.
+eigenvalues lie within about sqrt(2 r) Q^2 s / (b N) of 0 (Wigner 1958). All of this is public, so estimates can be
+freed of the bias that noise gives them, and their error can be simulated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.bounding import Bounded, bounded_rows
+from privacy.accountant import Cost
+from privacy.bounding import Bounded, bounded_rows, grid_for, sensitivity_squared
 from privacy.errors import InvalidParameter
 from privacy.mechanisms import DiscreteGaussian
 from privacy.unit import Relation
@@ -116,10 +117,6 @@ class MomentQuery:
         count = np.full((len(rows), int(self.count_weight > 0)), self.count_weight)
         return np.hstack([count, self.mean_weight * _clipped(projected / self.radius), second])
 
-    def mechanism(self, noise_multiplier: float, relation: Relation) -> DiscreteGaussian:
-        """The noise for this query's release."""
-        return DiscreteGaussian.for_sum(noise_multiplier, _NORM_SQUARED, relation, nonnegative=False)
-
     @property
     def _second_squared(self) -> float:
         return 1.0 - self.mean_weight**2 - self.count_weight**2
@@ -134,6 +131,16 @@ def _off_diagonal(rank: int) -> Floats:
     """sqrt 2 beside the diagonal, 1 on it, in the order of the upper triangle."""
     i, j = np.triu_indices(rank)
     return np.where(i == j, 1.0, math.sqrt(2))
+
+
+def mechanism(noise_multiplier: float, relation: Relation) -> DiscreteGaussian:
+    """The noise for a release of moments."""
+    return DiscreteGaussian.for_sum(noise_multiplier, _NORM_SQUARED, relation, nonnegative=False)
+
+
+def moments_cost(dimension: int, noise: DiscreteGaussian, relation: Relation) -> Cost:
+    """What a release of `dimension` coordinates with this noise costs under a relation."""
+    return noise.cost(dimension, sensitivity_squared(grid_for(_NORM_SQUARED)[1], False, relation))
 
 
 def bounded_moments(query: MomentQuery, rows: NDArray[np.floating], client: NDArray[np.int64]) -> Bounded:

@@ -1,0 +1,169 @@
+"""The command `pretext fred`: which public set of texts is nearest to the private ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path), required=False)
+@click.option("--private", help="Private file or Hugging Face data set id (data.path).")
+@click.option("--text-column", help="Column with the private text (data.text_column).")
+@click.option("--client-column", help="Column that tells clients apart (data.client_column).")
+@click.option("--candidate", "candidates", multiple=True, help="Public set of texts; at least two.")
+@click.option("--candidate-column", help="Column with the candidates' text (initial.text_column).")
+@click.option("--candidate-texts", type=int, help="Texts of each that are embedded (initial.candidate_texts).")
+@click.option("--epsilon", type=float, help="Privacy loss of the release (privacy.epsilon).")
+@click.option("--delta", type=float, help="delta of the release (privacy.delta).")
+@click.option("--relation", help="add/remove or replace-one (privacy.relation).")
+@click.option("--clients", type=int, help="Public estimate of the number of clients (privacy.clients).")
+@click.option("--clients-exact", is_flag=True, default=None, help="That is the number, and it is public.")
+@click.option("--out", type=click.Path(path_type=Path), default="fred", show_default=True, help="FreD folder.")
+@click.option("--choose", type=click.IntRange(min=1), default=1, help="Find the so many whose mixture is nearest.")
+@click.option("--chart", type=click.Path(path_type=Path), help="Bar chart, .svg or .png (extra `plot`).")
+@click.option("--plan", is_flag=True, help="Say what it would tell, from public data alone.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting.")
+@click.option("--confirm-new-name", is_flag=True, help="As for run.")
+def fred(
+    config: Path | None,
+    out: Path,
+    choose: int,
+    chart: Path | None,
+    plan: bool,
+    as_json: bool,
+    confirm_new_name: bool,
+    **flags: Any,
+) -> None:
+    """Find the public set of texts nearest to the private ones, by one release.
+
+    An existing FreD folder's release is used again: more candidates cost no privacy.
+    """
+    from pretext.fred_job import fred as ask
+    from pretext.fred_job import plan_question
+    from pretext.pipeline import Parts
+
+    resolved = _resolved(config, out, flags)
+    parts = Parts.of(resolved)
+    if plan:
+        question = plan_question(resolved, parts)
+        click.echo(json.dumps(_plan_as_json(question), indent=1) if as_json else _plan_in_words(resolved, question))
+        return
+    try:
+        answer = ask(resolved, out, parts, choose=choose, confirmed=confirm_new_name)
+    except KeyboardInterrupt:
+        click.echo("Interrupted; what was embedded or released is kept. Give the same command again.", err=True)
+        sys.exit(4)
+    if chart is not None:
+        from pretext.chart import bar_chart
+
+        bar_chart(answer.ranking.lines, chart)
+    click.echo(_as_json(answer) if as_json else _in_words(answer))
+
+
+def _resolved(config: Path | None, out: Path, flags: dict[str, Any]) -> Any:
+    """Flags over the file over what an existing folder was asked with."""
+    from pretext.config import plain, resolve
+    from pretext.run import Run
+
+    before = plain(Run.open(out)[1]) if (out / "run.json").exists() else {}
+    overrides = flags.pop("overrides")
+    tables = {
+        "data": {
+            "path": _absolute(flags.pop("private")),
+            "text_column": flags.pop("text_column"),
+            "client_column": flags.pop("client_column"),
+        },
+        "initial": {
+            "candidates": [_absolute(candidate) for candidate in flags.pop("candidates")] or None,
+            "candidate_texts": flags.pop("candidate_texts"),
+            "text_column": flags.pop("candidate_column"),
+        },
+        "privacy": flags,
+    }
+    given = {name: {key: value for key, value in table.items() if value is not None} for name, table in tables.items()}
+    before.setdefault("initial", {}).setdefault("candidates", [])
+    return resolve(config, overrides, settings=given, defaults=before)
+
+
+def _absolute(source: str | None) -> str | None:
+    return str(Path(source).resolve()) if source is not None and Path(source).exists() else source
+
+
+def _plan_in_words(config: Any, question: Any) -> str:
+    from privacy import epsilon
+    from privacy.account import round_up
+
+    query, promise, privacy = question.query, question.promise, config.privacy
+    cost = epsilon(question.cost(privacy.relation), privacy.delta)
+    return "\n".join(
+        [
+            f"Epsilon            {round_up(cost)} (delta {privacy.delta:g}, unit {config.unit.name}, relation "
+            f"{privacy.relation.value})",
+            f"Clients            {privacy.clients:,}, {'taken as exact' if question.clients else 'counted by the way'}",
+            f"Noise              {question.mechanism.standard_deviation:.4g} on a sum of vectors of norm 1, "
+            f"{query.dimension:,} coordinates",
+            f"Mean               in {query.directions} directions, {query.mean_weight**2:.0%} of the sensitivity",
+            f"Second moments     in {query.rank} directions, {promise.explained:.0%} of the candidates' variance",
+            "Expected, with each candidate in the private set's place:",
+            f"  bias of a distance before it is removed          {promise.bias:+.4f}",
+            f"  error of the gap between two distances           {promise.error:.4f}",
+            f"  chance of ranking two candidates right           {promise.chance:.3f}",
+        ]
+    )
+
+
+def _plan_as_json(question: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    query = question.query
+    return {
+        "noise": question.mechanism.standard_deviation,
+        "coordinates": query.dimension,
+        "mean_directions": query.directions,
+        "second_moment_directions": query.rank,
+        **asdict(question.promise),
+    }
+
+
+def _in_words(answer: Any) -> str:
+    from pretext.fred import CONFIDENCE
+    from privacy.account import round_up
+
+    ranking, guarantee = answer.ranking, answer.privacy["guarantee"]
+    width = max(9, *(len(line.candidate) for line in ranking.lines))
+    head = f"{'candidate':<{width}}  distance  {f'{CONFIDENCE:.0%} interval':<17} nearest     texts"
+    rows = [
+        f"{line.candidate:<{width}}  {line.distance:>8.4f}  {line.low:.4f} to {line.high:<7.4f}  {line.best:>6.2f}  "
+        f"{line.texts:>8,}"
+        for line in ranking.lines
+    ]
+    mixture = []
+    if len(ranking.mixture) > 1:
+        steps = [f"{name} ({d:.4f})" for name, d in zip(ranking.mixture, ranking.mixture_distances, strict=True)]
+        mixture = ["Mixture, with its distance after each: " + " + ".join(steps)]
+    return "\n".join(
+        [
+            head,
+            *rows,
+            ranking.recommendation,
+            *mixture,
+            f"Guarantee    ({round_up(guarantee['epsilon'])}, {guarantee['delta']:g})-differential privacy, unit "
+            f"{guarantee['unit']}, relation {guarantee['relation']}",
+            f"Folder       {answer.folder}",
+        ]
+    )
+
+
+def _as_json(answer: Any) -> str:
+    from dataclasses import asdict
+
+    from pretext.fred import CONFIDENCE
+
+    told = {"confidence": CONFIDENCE, **asdict(answer.ranking), "plan": _plan_as_json(answer.question)}
+    return json.dumps({**told, "privacy": answer.privacy}, indent=1)

@@ -1,0 +1,173 @@
+"""The FreD job: wires the parts together and ranks candidates. Asking and asking again are the same function."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pretext.config import Config, differences
+from pretext.errors import RunFolderError, UsageError
+from pretext.fred import CONFIDENCE, Ranking, ask, check_candidates, rank
+from pretext.pipeline import Parts, data_set_name, home, open_ledger, registered
+from pretext.public_sets import PublicSet, Statistics, statistics
+from pretext.question import (
+    Question,
+    check_embedder,
+    identity,
+    question_for,
+    restored,
+    stored,
+)
+from pretext.run import Run
+from pretext.statement import NOT_COVERED, release_in_full
+from pretext.tables import Source, check_columns
+from privacy import Account, Ledger, Release, epsilon
+
+_FIXED = ("data.", "privacy.", "models.embedder")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A ranking, the question behind it, and the privacy statement."""
+
+    folder: Path
+    ranking: Ranking
+    question: Question
+    privacy: dict[str, Any]
+
+
+def plan_question(config: Config, parts: Parts) -> Question:
+    """What would be asked, and what it promises. Nothing private is touched.
+
+    Raises:
+        UsageError: a candidate cannot be used, or there are fewer than two, or the number of clients is not stated.
+    """
+    sets = public_sets(config)
+    return question_for(config, [each for _, each in measured(config, sets, parts)], parts.embedder())
+
+
+def fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, confirmed: bool = False) -> Answer:
+    """Rank the configured candidates by one release, made now or found in the folder or in the ledger.
+
+    Args:
+        config: resolved settings; `initial.candidates` are ranked.
+        folder: holds the question and the ranking; an existing one's release is used again, at no cost.
+        parts: embedder and federation.
+        choose: how many candidates the mixture may hold.
+        confirmed: the source may be charged under a name other than before.
+
+    Raises:
+        BudgetExceeded: nothing was drawn.
+        PretextError, PrivacyError: see their subclasses.
+    """
+    sets = public_sets(config)
+    run, question = _reopened(config, folder)
+    ledger = open_ledger()
+    if question is None and config.data.path:
+        check_columns(Source(config.data.path, config.data.subset, config.data.split), config.data.columns)
+    name = data_set_name(config, ledger)
+    named = measured(config, sets, parts)
+    if question is None:
+        question = question_for(config, [each for _, each in named], parts.embedder())
+        run = Run.create(folder, config)
+        run.save("query.json", stored(question))
+    assert run is not None
+    check_embedder(question, config, parts.embedder())
+    own = epsilon(question.cost(question.relation), config.privacy.delta)
+    account = registered(config, ledger, name, own, confirmed)
+    release = ask(question, ledger, account, question.label, parts.federation)
+    ranking = rank(question, release, [(public.name, each) for public, each in named], choose)
+    privacy = fred_statement(config, question, ledger, ledger.account(name), release)
+    run.save("ranking.json", {"confidence": CONFIDENCE, **asdict(ranking)})
+    run.save("privacy.json", privacy)
+    return Answer(folder, ranking, question, privacy)
+
+
+def public_sets(config: Config) -> list[PublicSet]:
+    """The configured candidates, with names of their own.
+
+    Raises:
+        UsageError: there are fewer than two, one cannot be read, or lacks the text column.
+    """
+    initial = config.initial
+    if len(initial.candidates) < 2:
+        raise UsageError(
+            f"FreD compares public sets; {len(initial.candidates)} given, at least two are needed: give --candidate "
+            "once for each (initial.candidates)."
+        )
+    sources = [Source(location) for location in initial.candidates]
+    names = [source.default_name for source in sources]
+    for source in sources:
+        check_columns(source, [initial.text_column])
+    return [
+        PublicSet(name if names.count(name) == 1 else source.location, source, initial.text_column)
+        for name, source in zip(names, sources, strict=True)
+    ]
+
+
+def measured(config: Config, sets: list[PublicSet], parts: Parts) -> list[tuple[PublicSet, Statistics]]:
+    """The candidates' statistics, embedded now or out of the cache. Raises UsageError if two hold the same texts."""
+    most = config.initial.candidate_texts
+    cache = home() / "fred"
+    named = [(public, statistics(public, parts.embedder(), identity(config), most, cache)) for public in sets]
+    check_candidates(named)
+    return named
+
+
+def fred_statement(
+    config: Config, question: Question, ledger: Ledger, account: Account, release: Release
+) -> dict[str, Any]:
+    """The machine-readable statement of a release of moments."""
+    delta = config.privacy.delta
+    return {
+        "format": "pretext privacy statement of a release of moments, version 1",
+        "guarantee": {
+            "unit": account.unit.name,
+            "relation": question.relation.value,
+            "epsilon": epsilon(release.cost(question.relation), delta),
+            "delta": delta,
+        },
+        "unit": {"name": account.unit.name, "column": account.unit.column, "words": account.unit.words},
+        "relation": {"name": question.relation.value, "words": question.relation.words},
+        "releases": [release_in_full(release, question.relation)],
+        "bounding": {
+            "max_texts_per_client": config.privacy.max_texts_per_client,
+            "vector": "mean over a client's texts of (count, mean, second moments), signed, of L2 norm 1 at most",
+            "clients": "public" if question.clients else "counted by the release itself",
+        },
+        "proof": "PRIVACY.md and the docstring of privacy.moments",
+        "data_set": {
+            "name": account.name,
+            "budget": asdict(account.budget),
+            "spent_epsilon": account.spent_epsilon,
+            "left_epsilon": account.left_epsilon,
+            "ledger": str(ledger.path),
+        },
+        "not_covered": list(NOT_COVERED),
+    }
+
+
+def _reopened(config: Config, folder: Path) -> tuple[Run | None, Question | None]:
+    """The folder's run and question, if it holds them.
+
+    Raises:
+        RunFolderError: the folder belongs to another question, or is damaged.
+    """
+    if not (folder / "run.json").exists():
+        return None, None
+    run, before = Run.open(folder)
+    changed = [key for key in differences(before, config) if key.startswith(_FIXED)]
+    if changed:
+        raise RunFolderError(
+            f"{folder} holds a release of another question (it differs in {', '.join(changed)}); give another folder "
+            "with --out, or the same settings."
+        )
+    plain = run.load("query.json")
+    try:
+        return run, None if plain is None else restored(plain)
+    except (KeyError, TypeError, ValueError):
+        raise RunFolderError(
+            f"{folder / 'query.json'} is damaged; delete the folder: if nothing else changed, the ledger replays its "
+            "release at no cost."
+        ) from None
