@@ -1,0 +1,365 @@
+"""Moments: the premise of the guarantee in exact integers, the law of the noise, and what is made of a release.
+
+Every statistical test rejects what is right with probability at most 1e-6, and has a twin that must reject noise whose
+sigma is wrong by 20 %.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats  # type: ignore[import-untyped]
+
+import privacy.moments
+from privacy import Bounded, DiscreteGaussian, InvalidParameter, Relation, calibrate, delta, grid_for
+from privacy.bounding import bounded_rows
+from privacy.moments import (
+    MomentNoise,
+    MomentQuery,
+    Moments,
+    bounded_moments,
+    estimated_covariance,
+    mechanism,
+    moments_cost,
+    nearest_covariance,
+    released_moments,
+)
+
+Floats = NDArray[np.float64]
+D = 4
+numbers = st.one_of(st.sampled_from([0.0, 1.0, -1.0, 0.5, 1e-300, 1e10, -1e10]), st.floats(-2.0, 2.0))
+texts = st.lists(st.lists(numbers, min_size=D, max_size=D), min_size=1, max_size=4)
+federations = st.dictionaries(st.integers(-3, 3), texts, max_size=4)
+
+
+def make_query(rank: int = 2, count: float = 0.2, mean: float = 0.6, radius: float = 1.0) -> MomentQuery:
+    basis = np.linalg.qr(np.random.default_rng(1).standard_normal((D, D)))[0]
+    return MomentQuery(np.full(D, 0.1), basis[:, :3], rank, radius, radius * 0.8, mean, count)
+
+
+queries = st.builds(
+    make_query, st.integers(0, 3), st.sampled_from([0.0, 0.2]), st.floats(0.1, 0.9), st.floats(0.01, 3.0)
+)
+
+
+def summed(query: MomentQuery, federation: dict[int, list[list[float]]]) -> Bounded:
+    pairs = [(client, row) for client, rows in federation.items() for row in rows]
+    rows = np.array([row for _, row in pairs], np.float64).reshape(-1, D)
+    return bounded_moments(query, rows, np.array([client for client, _ in pairs], np.int64))
+
+
+def slow_vector(query: MomentQuery, rows: list[list[float]]) -> Floats:
+    """One client's vector, coordinate by coordinate."""
+    vectors = []
+    for row in rows:
+        x = query.basis.T @ (np.array(row) - query.centre)
+        y = x / max(query.radius, float(np.linalg.norm(x)))
+        z = x[: query.rank] / max(query.second_radius, float(np.linalg.norm(x[: query.rank])))
+        second = [
+            (1 if i == j else math.sqrt(2)) * z[i] * z[j] for i in range(query.rank) for j in range(i, query.rank)
+        ]
+        count = [query.count_weight] if query.count_weight else []
+        vectors.append([*count, *(query.mean_weight * y), *(query.second_weight * np.array(second))])
+    return np.mean(vectors, axis=0)
+
+
+def squared(steps: NDArray[np.int64]) -> int:
+    return sum(int(step) ** 2 for step in steps)
+
+
+# One client, and the sum
+
+
+@given(queries, texts)
+def test_a_client_never_exceeds_its_bound(query: MomentQuery, rows: list[list[float]]) -> None:
+    bounded = summed(query, {0: rows})
+    assert squared(bounded.value) <= bounded.norm_squared
+    assert bounded.norm_squared * Fraction(bounded.grid) ** 2 <= 1
+    assert not bounded.nonnegative
+
+
+@given(queries, federations)
+def test_the_sum_equals_the_slow_twin(query: MomentQuery, federation: dict[int, list[list[float]]]) -> None:
+    bounded = summed(query, federation)
+    expected = sum((slow_vector(query, rows) for rows in federation.values()), np.zeros(query.dimension))
+    np.testing.assert_allclose(bounded.value * bounded.grid, expected, atol=1e-6)
+
+
+def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rows, client = rng.standard_normal((200, D)), rng.integers(0, 40, 200)
+    whole = bounded_moments(make_query(), rows, client).value
+    monkeypatch.setattr(privacy.moments, "_TEXTS_AT_ONCE", 7)
+    np.testing.assert_allclose(bounded_moments(make_query(), rows, client).value, whole, atol=200)
+    order = rng.permutation(200)
+    np.testing.assert_allclose(bounded_moments(make_query(), rows[order], client[order]).value, whole, atol=200)
+
+
+def test_a_client_of_many_texts_counts_as_one() -> None:
+    one, many = summed(make_query(), {0: [[1.0, 0, 0, 0]]}), summed(make_query(), {0: [[1.0, 0, 0, 0]] * 50})
+    np.testing.assert_allclose(one.value, many.value, atol=4)
+
+
+def test_no_clients_is_zero_with_the_same_sensitivity() -> None:
+    empty, one = summed(make_query(), {}), summed(make_query(), {0: [[1.0, 0, 0, 0]]})
+    assert not empty.value.any()
+    assert (empty.norm_squared, empty.grid, empty.dimension) == (one.norm_squared, one.grid, one.dimension)
+
+
+# Neighbours
+
+
+@given(queries, federations, texts)
+def test_adding_a_client_moves_the_sum_by_at_most_the_sensitivity(
+    query: MomentQuery, federation: dict[int, list[list[float]]], rows: list[list[float]]
+) -> None:
+    without, present = summed(query, federation), summed(query, federation | {99: rows})
+    assert squared(present.value - without.value) <= present.sensitivity_squared(Relation.ADD_REMOVE)
+
+
+@given(queries, federations, texts, texts)
+def test_replacing_a_client_moves_the_sum_by_at_most_the_sensitivity(
+    query: MomentQuery, federation: dict[int, list[list[float]]], before: list[list[float]], after: list[list[float]]
+) -> None:
+    old, new = summed(query, federation | {99: before}), summed(query, federation | {99: after})
+    assert squared(old.value - new.value) <= old.sensitivity_squared(Relation.REPLACE_ONE)
+
+
+def test_signed_moments_need_more_than_root_two_when_replaced() -> None:
+    query = MomentQuery(np.zeros(1), np.eye(1), 0, 1.0, 1.0, 1.0, 0.0)
+    old = bounded_moments(query, np.array([[1.0]]), np.zeros(1, np.int64))
+    new = bounded_moments(query, np.array([[-1.0]]), np.zeros(1, np.int64))
+    moved = squared(old.value - new.value)
+    assert moved > 2 * old.norm_squared * 1.9
+    assert moved <= old.sensitivity_squared(Relation.REPLACE_ONE) == 4 * old.norm_squared
+
+
+@pytest.mark.parametrize("relation", list(Relation))
+def test_the_cost_is_that_of_the_drawing_object(relation: Relation) -> None:
+    query = make_query()
+    bounded = summed(query, {0: [[1.0, 0, 0, 0]]})
+    multiplier = calibrate(0.5, 1e-6, lambda m: moments_cost(query.dimension, mechanism(m, relation), relation))
+    noise = mechanism(multiplier, relation)
+    cost = noise.cost(bounded.dimension, bounded.sensitivity_squared(relation))
+    assert cost == moments_cost(query.dimension, noise, relation)
+    assert delta(cost, 0.5) <= 1e-6
+    assert noise.standard_deviation == pytest.approx(multiplier * {"add/remove": 1, "replace-one": 2}[relation.value])
+    assert noise.grid == bounded.grid
+
+
+# An audit: the most telling test that an adversary has, on the real noise
+
+
+def broken_by(sigma_factor: float, relation: Relation) -> float:
+    """By how much an adversary proves delta to be exceeded, for the releases of two worst-case neighbours.
+
+    It asks whether the release is above a threshold, for thresholds every half standard deviation: (epsilon, delta)
+    allows P(above | here) - e^epsilon P(above | there) <= delta. Both counts enter at a Clopper-Pearson bound of 1e-8,
+    so that honest noise passes 0 with a probability below 1e-6.
+    """
+    epsilon, claimed, draws = 0.2, 0.3, 25_000
+    query = MomentQuery(np.zeros(1), np.eye(1), 0, 1.0, 1.0, 1.0, 0.0)
+    multiplier = calibrate(epsilon, claimed, lambda m: moments_cost(1, mechanism(m, relation), relation))
+    noise = mechanism(multiplier, relation)
+    noise = DiscreteGaussian(noise.sigma * sigma_factor, noise.grid)
+    row = np.array([[1.0]])
+    other = -row if relation is Relation.REPLACE_ONE else np.empty((0, 1))
+    above = []
+    for rows in (row, other):
+        bounded = bounded_moments(query, rows, np.zeros(len(rows), np.int64))
+        tiled = Bounded(np.tile(bounded.value, draws), bounded.grid, bounded.norm_squared, bounded.nonnegative)
+        outcome = noise.draw(tiled) * noise.grid / noise.standard_deviation
+        above.append(np.array([(outcome > threshold).sum() for threshold in np.arange(-1.0, 3.0, 0.5)]))
+    low = stats.beta.ppf(1e-8, above[0], draws - above[0] + 1)
+    high = stats.beta.ppf(1 - 1e-8, above[1] + 1, draws - above[1])
+    return float((low - math.exp(epsilon) * high).max() - claimed)
+
+
+@pytest.mark.parametrize("relation", list(Relation))
+def test_an_adversary_sees_no_more_than_epsilon(relation: Relation) -> None:
+    assert broken_by(1.0, relation) <= 0
+    # Not by lack of power: with a fifth less noise the same adversary breaks the claim.
+    assert broken_by(0.8, relation) > 0
+
+
+# What comes back
+
+
+def noiseless(query: MomentQuery, rows: Floats, client: NDArray[np.int64]) -> Moments:
+    bounded = bounded_moments(query, rows, client)
+    return released_moments(query, bounded.value * bounded.grid, 1e-9, np.unique(client).size)[0]
+
+
+@pytest.mark.parametrize("count", [0.0, 0.3])
+@pytest.mark.parametrize("rank", [0, 1, 3])
+def test_released_moments_are_those_of_a_random_text_of_a_random_client(rank: int, count: float) -> None:
+    rng = np.random.default_rng(2)
+    rows, client = rng.standard_normal((300, D)) * 0.1, rng.integers(0, 50, 300)
+    query = make_query(rank, count)
+    found = noiseless(query, rows, client)
+    weight = (1 / np.bincount(client))[client] / 50
+    x = (rows - query.centre) @ query.basis
+    np.testing.assert_allclose(found.mean, weight @ x, atol=1e-6)
+    np.testing.assert_allclose(found.second, (x[:, :rank] * weight[:, None]).T @ x[:, :rank], atol=1e-6)
+    centred = x[:, :rank] - weight @ x[:, :rank]
+    np.testing.assert_allclose(found.covariance, (centred * weight[:, None]).T @ centred, atol=1e-6)
+
+
+def scaled_errors(count: float, sigma_factor: float) -> tuple[Floats, int]:
+    """Errors of repeated releases of zeros, divided by what `MomentNoise` says they are; real noise."""
+    query = make_query(3, count)
+    noise = mechanism(5.0, Relation.ADD_REMOVE)
+    drawn = DiscreteGaussian(noise.sigma * sigma_factor, noise.grid)
+    clients, repetitions = 1000, 700
+    value = np.zeros(query.dimension, np.int64)
+    if count:
+        value[0] = round(clients * count / noise.grid)
+    tiled = Bounded(np.tile(value, repetitions), noise.grid, grid_for(Fraction(1))[1], nonnegative=False)
+    errors = []
+    for released in drawn.draw(tiled).reshape(repetitions, -1) * noise.grid:
+        moments, _ = released_moments(query, released, noise.standard_deviation, clients)
+        law = MomentNoise.of(query, noise.standard_deviation, clients)
+        diagonal, beside = np.diag(moments.second), moments.second[np.triu_indices(3, 1)]
+        errors.append([*(moments.mean / law.mean), *(diagonal / law.second), *(beside * math.sqrt(2) / law.second)])
+    return np.concatenate(errors), repetitions
+
+
+@pytest.mark.parametrize("count", [0.0, 0.3])
+def test_the_noise_on_moments_has_the_law_that_is_told(count: float) -> None:
+    for factor, right in ((1.0, True), (0.8, False), (1.2, False)):
+        errors, _ = scaled_errors(count, factor)
+        # Chi-square with errors.size degrees of freedom; the count's noise changes the scale by a per cent at most.
+        low, high = stats.chi2.ppf([0.5e-6, 1 - 0.5e-6], errors.size)
+        assert bool(0.96 * low <= np.square(errors).sum() <= 1.04 * high) is right
+
+
+def test_simulated_noise_has_the_same_law() -> None:
+    rng = np.random.default_rng(3)
+    law = MomentNoise(0.3, 0.2)
+    drawn = law.applied(Moments(np.zeros(3), np.zeros((2, 2))), 20_000, rng)
+    assert drawn.mean.std() == pytest.approx(0.3, rel=0.03)
+    assert drawn.second[:, 0, 0].std() == pytest.approx(0.2, rel=0.03)
+    assert drawn.second[:, 0, 1].std() == pytest.approx(0.2 / math.sqrt(2), rel=0.03)
+    np.testing.assert_array_equal(drawn.second[:, 0, 1], drawn.second[:, 1, 0])
+    scaled = MomentNoise(0.0, 0.0, 0.01).applied(Moments(np.ones(1), np.ones((1, 1))), 20_000, rng)
+    assert scaled.mean.std() == pytest.approx(0.01, rel=0.05)
+    np.testing.assert_allclose(scaled.mean[:, 0], scaled.second[:, 0, 0])
+
+
+def test_the_edge_holds_the_eigenvalues() -> None:
+    law = MomentNoise(0.0, 0.5)
+    drawn = law.applied(Moments(np.zeros(60), np.zeros((60, 60))), 5, np.random.default_rng(4)).second
+    assert np.abs(np.linalg.eigvalsh(drawn)).max() == pytest.approx(law.edge(60), rel=0.15)
+
+
+def test_a_count_that_drowned_is_at_least_the_noise() -> None:
+    query = make_query(1, 0.3)
+    moments, _ = released_moments(query, np.full(query.dimension, -50.0), 10.0)
+    assert np.isfinite(moments.mean).all()
+    assert np.isfinite(moments.second).all()
+
+
+# Estimates
+
+
+def test_an_estimate_without_noise_is_the_covariance_itself() -> None:
+    rng = np.random.default_rng(5)
+    root = rng.standard_normal((3, 3))
+    moments = Moments(np.ones(3), root @ root.T + 1)
+    found = estimated_covariance(moments, MomentNoise(0.0, 0.0), np.eye(3))
+    np.testing.assert_allclose(found, root @ root.T, atol=1e-10)
+
+
+def test_an_estimate_of_noise_alone_is_the_prior() -> None:
+    prior = np.diag([0.3, 0.2, 0.1])
+    drowned = MomentNoise(0.0, 100.0).applied(Moments(np.zeros(3), prior), 1, np.random.default_rng(6))
+    found = estimated_covariance(drowned, MomentNoise(0.0, 1e4), prior)
+    np.testing.assert_allclose(found[0], prior, atol=1e-10)
+
+
+def test_estimates_are_semi_definite_and_nearer_than_the_raw_ones() -> None:
+    rng = np.random.default_rng(7)
+    truth, prior = np.diag(1.0 / np.arange(1, 13)), np.eye(12) * 0.25
+    law = MomentNoise(0.02, 0.1)
+    noisy = law.applied(Moments(np.zeros(12), truth), 200, rng)
+    found = estimated_covariance(noisy, law, prior)
+    assert np.linalg.eigvalsh(found).min() >= -1e-12
+    raw = np.square(noisy.covariance - truth).sum(axis=(1, 2)).mean()
+    assert np.square(found - truth).sum(axis=(1, 2)).mean() < 0.8 * raw
+
+
+def test_the_nearest_covariance_of_one_is_itself() -> None:
+    np.testing.assert_allclose(nearest_covariance(np.diag([2.0, -1.0])), np.diag([2.0, 0.0]), atol=1e-12)
+
+
+# Refusals
+
+
+def test_the_digest_tells_queries_apart() -> None:
+    query = make_query()
+    same, other = make_query(), dataclasses.replace(query, radius=1.0000001)
+    assert query.digest == same.digest
+    assert len({query.digest, other.digest, dataclasses.replace(query, rank=1).digest}) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"basis": np.ones(4)}, "shape"),
+        ({"basis": np.ones((3, 2))}, "shape"),
+        ({"basis": np.ones((4, 0))}, "shape"),
+        ({"basis": np.full((4, 2), np.nan)}, "finite"),
+        ({"centre": np.full(4, np.inf)}, "finite"),
+        ({"rank": 4}, "0 to 3"),
+        ({"rank": -1}, "0 to 3"),
+        ({"radius": 0.0}, "radii"),
+        ({"second_radius": math.inf}, "radii"),
+        ({"mean_weight": 0.0}, "weights"),
+        ({"count_weight": -0.1}, "weights"),
+        ({"mean_weight": 0.99}, "weights"),
+        ({"mean_weight": 1.0, "count_weight": 0.0}, "nothing for second moments"),
+    ],
+)
+def test_queries_that_make_no_sense_are_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidParameter, match=words):
+        dataclasses.replace(make_query(), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_rows_that_are_not_finite_are_refused_and_not_named(bad: float) -> None:
+    rows = np.array([[4711.25, 0, 0, 0], [bad, 0, 0, 0]])
+    with pytest.raises(InvalidParameter) as caught, np.errstate(invalid="ignore"):
+        bounded_moments(make_query(), rows, np.arange(2))
+    assert "4711" not in str(caught.value)
+    assert str(bad) not in str(caught.value)
+
+
+def test_rows_of_another_width_are_refused() -> None:
+    with pytest.raises(InvalidParameter, match="4 columns"):
+        bounded_moments(make_query(), np.ones((3, 5)), np.arange(3))
+    with pytest.raises(InvalidParameter, match="4 columns"):
+        bounded_moments(make_query(), np.ones((3, 4)), np.arange(2))
+    with pytest.raises(InvalidParameter, match="2 finite numbers"):
+        bounded_rows([np.ones((1, 3))], dimension=2, norm_squared=Fraction(1))
+
+
+def test_a_row_that_is_too_long_after_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The integer check guards the guarantee, not the floating-point scaling before it."""
+    monkeypatch.setattr("privacy.bounding._SHRINK", 1.5)
+    with pytest.raises(InvalidParameter, match="refusing to release"):
+        bounded_rows([np.array([[1.0]])], dimension=1, norm_squared=Fraction(1))
+
+
+def test_an_answer_to_another_query_is_refused() -> None:
+    query = make_query(2, 0.0)
+    with pytest.raises(InvalidParameter, match="coordinates"):
+        released_moments(query, np.zeros(3), 1.0, 10)
+    with pytest.raises(InvalidParameter, match="public one"):
+        released_moments(query, np.zeros(query.dimension), 1.0)
