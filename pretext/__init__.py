@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pretext.api import Result, synthesize
+    from pretext.api import Result, rank_public_sets, synthesize
 
-__all__ = ["Result", "synthesize"]
+__all__ = ["Result", "rank_public_sets", "synthesize"]
 
 
 def __getattr__(name: str) -> Any:

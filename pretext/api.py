@@ -14,6 +14,8 @@ from pretext.errors import UsageError
 if TYPE_CHECKING:
     import pandas
 
+    from pretext.fred_job import Answer
+
 
 @dataclass(frozen=True)
 class Result:
@@ -80,6 +82,55 @@ def synthesize(
     given = {name: {key: value for key, value in table.items() if value is not None} for name, table in chosen.items()}
     config = resolve(settings=settings, defaults=given)
     return Result(run_job(config, Path(out), Parts.of(config, rows)).folder)
+
+
+def rank_public_sets(
+    data: str | Path | Sequence[str] | Sequence[Mapping[str, Any]] | pandas.DataFrame,
+    candidates: Sequence[str | Path],
+    *,
+    clients: int,
+    out: str | Path = "fred",
+    epsilon: float | None = None,
+    delta: float | None = None,
+    client_column: str | None = None,
+    choose: int = 1,
+    data_set: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Answer:
+    """Which of the public candidates is nearest to the private texts, by one release (FreD).
+
+    Called again with the same arguments, or with other candidates and the same folder, it spends nothing.
+
+    Args:
+        data: as for `synthesize`.
+        candidates: at least two public files or Hugging Face data set ids.
+        clients: a public estimate of the number of clients.
+        out: the FreD folder.
+        epsilon, delta: the guarantee of the release.
+        client_column: column that tells clients apart.
+        choose: how many candidates the nearest mixture may hold.
+        data_set: name in the ledger; needed when `data` is not a file.
+        settings: any further settings, nested as in the configuration file.
+
+    Returns:
+        the ranking with intervals and probabilities (`.ranking.lines`, `.ranking.recommendation`), the question that
+        was asked, and the privacy statement.
+
+    Raises:
+        PretextError, privacy.PrivacyError: see the command line; each message is one full sentence.
+    """
+    from pretext.fred_job import fred
+    from pretext.pipeline import Parts
+
+    path, rows = _source_of(data, data_set)
+    chosen: dict[str, dict[str, Any]] = {
+        "data": {"path": path, "client_column": client_column},
+        "privacy": {"epsilon": epsilon, "delta": delta, "data_set": data_set, "clients": clients},
+        "initial": {"candidates": [_located(candidate) for candidate in candidates]},
+    }
+    given = {name: {key: value for key, value in table.items() if value is not None} for name, table in chosen.items()}
+    config = resolve(settings=settings, defaults=given)
+    return fred(config, Path(out), Parts.of(config, rows), choose=choose)
 
 
 def _source_of(data: Any, data_set: str | None) -> tuple[str, list[Mapping[str, Any]] | None]:

@@ -217,7 +217,8 @@ def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
 
 def _stored(path: Path) -> Statistics | None:
     """What was cached, or None if there is nothing or it is damaged."""
-    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as arrays:
+    broken = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    with contextlib.suppress(*broken), path.open("rb") as file, np.load(file) as arrays:
         held = {name: arrays[name] for name in ("count", "total", "square", "sample")}
         return Statistics(str(arrays["digest"]), int(arrays["texts"]), **held)
     return None
