@@ -1,0 +1,216 @@
+"""What FreD is for: does the set it ranks first make the better model?
+
+    python scripts/fred_prefinetune.py --private a.jsonl.gz b.jsonl.gz --public c.jsonl.gz d.jsonl.gz --cache FOLDER
+        [--epsilon 1] [--tokens 240000] [--seconds 300]
+
+A small causal language model (about 1.3 M parameters, byte-pair vocabulary of 4,096 trained on the public sets) is trained
+from scratch on each candidate, on equally many tokens, and tested on texts of held-out clients of the private set.
+Candidates of a private set are the public sets, the other private sets, and mixtures with 10, 30, 60 and 90 % of its
+own domain (clients that are neither asked nor tested). Printed are, per private set, the candidates with FreD's distance
+at the given epsilon (delta 1e-6, add/remove) and the loss in nats per token, and the Spearman correlations of the loss
+with FreD's distance, with the distance of means of the same release, and with the Frechet distance without noise.
+
+Trained cells are kept in FOLDER/prefinetune.json; --seconds ends the training in time, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fred_ranking import DELTA, SHARES, Texts, client_law, embedded
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from pretext.frechet import frechet
+from pretext.public_sets import grouped
+from pretext.query_design import design, largest_dimension
+from pretext.ranking import estimate
+from privacy import Relation, calibrate
+from privacy.moments import bounded_moments, mechanism, moments_cost, released_moments
+
+VOCABULARY = 4096
+LENGTH = 64
+BATCH = 32
+CANDIDATE_TEXTS = 2000
+TEST_TEXTS = 1500
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts with their embeddings; parts 0 (asked), 1 (mixed in) and 2 (tested) hold different clients."""
+
+    texts: list[str]
+    embedded: Texts
+    part: NDArray[np.int64]
+
+    def rows(self, part: int) -> NDArray[np.int64]:
+        """Row numbers of a part."""
+        return np.flatnonzero(self.part == part)
+
+
+def main() -> None:
+    """Train what is missing and print what is there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--private", type=Path, nargs="+", required=True)
+    parser.add_argument("--public", type=Path, nargs="+", required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--epsilon", type=float, default=1.0)
+    parser.add_argument("--tokens", type=int, default=240_000)
+    parser.add_argument("--seconds", type=float, default=300.0)
+    given = parser.parse_args()
+    corpora = {path.name.split(".")[0]: corpus(path, given.cache) for path in [*given.private, *given.public]}
+    publics = [path.name.split(".")[0] for path in given.public]
+    privates = [path.name.split(".")[0] for path in given.private]
+    tokenizer = trained_tokenizer([text for name in publics for text in corpora[name].texts])
+    store = given.cache / "prefinetune.json"
+    losses: dict[str, dict[str, float]] = json.loads(store.read_text()) if store.exists() else {}
+    tests = {name: [corpora[name].texts[i] for i in corpora[name].rows(2)[:TEST_TEXTS]] for name in privates}
+    started = time.monotonic()
+    for name, texts in training_sets(corpora, privates, publics[0]).items():
+        if name not in losses and time.monotonic() - started < given.seconds:
+            model = trained(tokenizer, texts, given.tokens)
+            losses[name] = {private: loss(model, tokenizer, test) for private, test in tests.items()}
+            store.write_text(json.dumps(losses, indent=1))
+    for private in privates:
+        report(private, corpora, publics[0], losses, given.epsilon)
+
+
+def corpus(path: Path, cache: Path) -> Corpus:
+    """A file's cached texts, its clients dealt out over the parts: 70, 20 and 10 %."""
+    found = embedded(path, cache)
+    texts = [text for _, text in json.loads((cache / f"{path.name.split('.')[0]}.json").read_text())]
+    part = np.random.default_rng(1).choice(3, size=found.client.max() + 1, p=[0.7, 0.2, 0.1])
+    return Corpus(texts, found, part[found.client])
+
+
+def training_sets(corpora: dict[str, Corpus], privates: list[str], base: str) -> dict[str, list[str]]:
+    """Texts to train on, by name; mixtures are called "60 % of NAME"."""
+    rng = np.random.default_rng(2)
+    made = {name: [each.texts[i] for i in rng.permutation(len(each.texts))] for name, each in corpora.items()}
+    for private in privates:
+        own = [corpora[private].texts[i] for i in corpora[private].rows(1)]
+        for share in SHARES:
+            made[f"{share:.0%} of {private}"] = interleaved(own, corpora[base].texts, share, rng)
+    return made
+
+
+def interleaved(own: list[str], other: list[str], share: float, rng: np.random.Generator) -> list[str]:
+    """Some ten thousand texts, a share of them from `own`."""
+    chosen = rng.random(10_000) < share
+    return [str(own[rng.integers(len(own))] if mine else other[rng.integers(len(other))]) for mine in chosen]
+
+
+def trained_tokenizer(texts: list[str]) -> Any:
+    """A byte-level byte-pair tokenizer."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(texts, vocab_size=VOCABULARY, special_tokens=["<|end|>"], show_progress=False)
+    return tokenizer
+
+
+def stream(tokenizer: Any, texts: list[str], tokens: int) -> NDArray[np.int64]:
+    """Token ids of texts, each ended, in rows of LENGTH + 1; the texts are repeated until there are enough."""
+    ids = [token for encoded in tokenizer.encode_batch(texts) for token in [*encoded.ids, 0]]
+    wanted = tokens // LENGTH * (LENGTH + 1)
+    return np.resize(np.array(ids[:wanted], np.int64), wanted).reshape(-1, LENGTH + 1)
+
+
+def trained(tokenizer: Any, texts: list[str], tokens: int) -> Any:
+    """The model, trained from scratch."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=160,
+        intermediate_size=448,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=LENGTH + 1,
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config)
+    rows = torch.from_numpy(np.random.default_rng(3).permutation(stream(tokenizer, texts, tokens)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.05)
+    steps = len(rows) // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps + 1, pct_start=0.1)
+    for step in range(steps):
+        batch = rows[step * BATCH : (step + 1) * BATCH]
+        model(input_ids=batch, labels=batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+def loss(model: Any, tokenizer: Any, texts: list[str]) -> float:
+    """Nats per token on other texts."""
+    import torch
+
+    ids = [token for encoded in tokenizer.encode_batch(texts) for token in [*encoded.ids, 0]]
+    rows = torch.tensor(ids[: len(ids) // (LENGTH + 1) * (LENGTH + 1)]).reshape(-1, LENGTH + 1)
+    with torch.no_grad():
+        parts = [float(model(input_ids=part, labels=part).loss) * len(part) for part in rows.split(64)]
+    return sum(parts) / len(rows)
+
+
+def report(
+    private: str, corpora: dict[str, Corpus], base: str, losses: dict[str, dict[str, float]], epsilon: float
+) -> None:
+    """Print a private set's table, of the candidates that were trained."""
+    rng = np.random.default_rng(4)
+    mine = corpora[private]
+    own, other = mine.embedded.rows[mine.rows(1)], corpora[base].embedded.rows
+    rows = {
+        name: each.embedded.rows[rng.choice(len(each.texts), CANDIDATE_TEXTS)]
+        for name, each in corpora.items()
+        if name != private
+    }
+    for share in SHARES:
+        count = round(share * CANDIDATE_TEXTS)
+        picked = [own[rng.choice(len(own), count)], other[rng.choice(len(other), CANDIDATE_TEXTS - count)]]
+        rows[f"{share:.0%} of {private}"] = rng.permutation(np.concatenate(picked))
+    rows = {name: each for name, each in rows.items() if name in losses}
+    if len(rows) < 2:
+        print(f"{private}: not trained yet")
+        return
+    measured = np.array([losses[name][private] for name in rows])
+    asked = mine.rows(0)
+    clients = np.unique(mine.embedded.client[asked], return_inverse=True)[1].astype(np.int64)
+    distances = three_distances(Texts(mine.embedded.rows[asked], clients), list(rows.values()), epsilon)
+    print(f"{private}: {clients.max() + 1} clients asked at epsilon {epsilon}")
+    for i in np.argsort(measured):
+        print(f"    {list(rows)[i]:<28} loss {measured[i]:.3f}   " + "   ".join(f"{d[i]:.4f}" for d in distances))
+    correlations = [spearmanr(measured, each).statistic for each in distances]
+    print("    Spearman: FreD {:.3f}, mean {:.3f}, Frechet without noise {:.3f}".format(*correlations), flush=True)
+
+
+def three_distances(
+    private: Texts, candidates: list[NDArray[np.float32]], epsilon: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """FreD's, those of the means in the same release, and the Frechet distances in all dimensions without noise."""
+    known = [grouped([each]) for each in candidates]
+    dimension, relation = largest_dimension(private.rows.shape[1]), Relation.ADD_REMOVE
+    multiplier = calibrate(epsilon, DELTA, lambda tried: moments_cost(dimension, mechanism(tried, relation), relation))
+    noise = mechanism(multiplier, relation)
+    clients = int(private.client.max()) + 1
+    query = design(known, noise.standard_deviation, clients, counted=False).query
+    released = noise.draw(bounded_moments(query, private.rows, private.client)) * noise.grid
+    moments, law = released_moments(query, released, noise.standard_deviation, clients)
+    seen = [each.seen_by(query) for each in known]
+    means = np.array([np.square(moments.mean - each.moments.mean).sum() for each in seen])
+    full = np.array([float(frechet(client_law(private), each.moments)) for each in known])
+    return estimate(moments, law, seen).distance, means, full
+
+
+if __name__ == "__main__":
+    main()
