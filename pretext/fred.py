@@ -14,17 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from pretext.config import Config
+from pretext.embedding import Embedder
 from pretext.errors import UsageError
 from pretext.federation import Federation
-from pretext.public_sets import ProjectedSet, PublicSet, Statistics, mixed
-from pretext.question import Question
+from pretext.public_sets import ProjectedSet, PublicSet, Statistics, mixed, statistics
+from pretext.question import Question, identity
 from pretext.ranking import estimate, pooled
+from pretext.tables import Source, check_columns
 from privacy import Account, Ledger, Release
 from privacy.moments import MomentNoise, Moments, released_moments
 
+Measured = Sequence[tuple[PublicSet, Statistics]]
+"""Candidates with their statistics."""
 CONFIDENCE = 0.9
 CERTAIN = 0.95
 """From this probability on a candidate is called the nearest."""
@@ -63,6 +69,43 @@ class Ranking:
     recommendation: str
 
 
+def public_sets(config: Config) -> list[PublicSet]:
+    """The configured candidates, with names of their own.
+
+    Raises:
+        UsageError: there are fewer than two, one cannot be read, or lacks the text column.
+    """
+    initial = config.initial
+    if len(initial.candidates) < 2:
+        raise UsageError(
+            f"FreD compares public sets; {len(initial.candidates)} given, at least two are needed: give --candidate "
+            "once for each (initial.candidates)."
+        )
+    sources = [Source(location) for location in initial.candidates]
+    names = [source.default_name for source in sources]
+    for source in sources:
+        check_columns(source, [initial.text_column])
+    return [
+        PublicSet(name if names.count(name) == 1 else source.location, source, initial.text_column)
+        for name, source in zip(names, sources, strict=True)
+    ]
+
+
+def measured(config: Config, sets: Sequence[PublicSet], embed: Embedder, cache: Path) -> Measured:
+    """The candidates' statistics, embedded now or out of the cache. Raises UsageError if two hold the same texts."""
+    most = config.initial.candidate_texts
+    found = [(public, statistics(public, embed, identity(config), most, cache)) for public in sets]
+    seen: dict[str, PublicSet] = {}
+    for public, each in found:
+        if each.digest in seen:
+            raise UsageError(
+                f"The candidates {seen[each.digest].source.location} and {public.source.location} hold the same texts; "
+                "leave one of them out."
+            )
+        seen[each.digest] = public
+    return found
+
+
 def ask(
     question: Question, ledger: Ledger, account: Account, label: str, federation: Callable[[], Federation]
 ) -> Release:
@@ -79,25 +122,25 @@ def ask(
     return ledger.release(account.name, label, question.subject, bounded, question.mechanism, question.relation)
 
 
-def rank(question: Question, release: Release, named: Sequence[tuple[str, Statistics]], choose: int = 1) -> Ranking:
+def rank(question: Question, release: Release, found: Measured, choose: int = 1) -> Ranking:
     """Rank candidates by a release, and find the `choose` of them whose mixture is nearest."""
     moments, noise = released_moments(
         question.query, release.noisy, release.mechanism.standard_deviation, question.clients
     )
-    names = [name for name, _ in named]
-    sets = [statistics.seen_by(question.query) for _, statistics in named]
-    found = estimate(moments, noise, sets)
-    intervals, best = found.interval(CONFIDENCE), found.best
-    order = np.argsort(found.distance, kind="stable")
+    names = [public.name for public, _ in found]
+    sets = [each.seen_by(question.query) for _, each in found]
+    estimated = estimate(moments, noise, sets)
+    intervals, best = estimated.interval(CONFIDENCE), estimated.best
+    order = np.argsort(estimated.distance, kind="stable")
     lines = [
         Line(
             names[i],
-            float(found.distance[i]),
+            float(estimated.distance[i]),
             float(intervals[i, 0]),
             float(intervals[i, 1]),
             float(best[i]),
-            named[i][1].texts,
-            int(named[i][1].count.sum()),
+            found[i][1].texts,
+            int(found[i][1].count.sum()),
         )
         for i in order
     ]
@@ -149,15 +192,3 @@ def recommendation(lines: Sequence[Line]) -> str:
 def _percent(probability: float) -> str:
     """Rounded down, and never 100 %: a simulation of some hundred draws cannot tell."""
     return f"{min(int(probability * 100), 99)} %"
-
-
-def check_candidates(named: Sequence[tuple[PublicSet, Statistics]]) -> None:
-    """Raises UsageError if two candidates hold the same texts."""
-    seen: dict[str, PublicSet] = {}
-    for public, statistics in named:
-        if statistics.digest in seen:
-            raise UsageError(
-                f"The candidates {seen[statistics.digest].source.location} and {public.source.location} hold the same "
-                "texts; leave one of them out."
-            )
-        seen[statistics.digest] = public

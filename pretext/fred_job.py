@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pretext.config import Config, differences
-from pretext.errors import RunFolderError, UsageError
-from pretext.fred import CONFIDENCE, Ranking, ask, check_candidates, rank
-from pretext.pipeline import Parts, data_set_name, home, open_ledger, registered
-from pretext.public_sets import PublicSet, Statistics, statistics
+from pretext.errors import RunFolderError
+from pretext.fred import CONFIDENCE, Ranking, ask, measured, public_sets, rank
+from pretext.pipeline import Parts, cache, data_set_name, open_ledger, registered
 from pretext.question import (
     Question,
+    check_clients,
     check_embedder,
-    identity,
     question_for,
     restored,
     stored,
@@ -44,7 +43,9 @@ def plan_question(config: Config, parts: Parts) -> Question:
         UsageError: a candidate cannot be used, or there are fewer than two, or the number of clients is not stated.
     """
     sets = public_sets(config)
-    return question_for(config, [each for _, each in measured(config, sets, parts)], parts.embedder())
+    check_clients(config)
+    found = measured(config, sets, parts.embedder(), cache())
+    return question_for(config, [each for _, each in found], parts.embedder())
 
 
 def fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, confirmed: bool = False) -> Answer:
@@ -67,9 +68,10 @@ def fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, confirm
     if question is None and config.data.path:
         check_columns(Source(config.data.path, config.data.subset, config.data.split), config.data.columns)
     name = data_set_name(config, ledger)
-    named = measured(config, sets, parts)
+    check_clients(config)
+    found = measured(config, sets, parts.embedder(), cache())
     if question is None:
-        question = question_for(config, [each for _, each in named], parts.embedder())
+        question = question_for(config, [each for _, each in found], parts.embedder())
         run = Run.create(folder, config)
         run.save("query.json", stored(question))
     assert run is not None
@@ -77,42 +79,11 @@ def fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, confirm
     own = epsilon(question.cost(question.relation), config.privacy.delta)
     account = registered(config, ledger, name, own, confirmed)
     release = ask(question, ledger, account, question.label, parts.federation)
-    ranking = rank(question, release, [(public.name, each) for public, each in named], choose)
+    ranking = rank(question, release, found, choose)
     privacy = fred_statement(config, question, ledger, ledger.account(name), release)
     run.save("ranking.json", {"confidence": CONFIDENCE, **asdict(ranking)})
     run.save("privacy.json", privacy)
     return Answer(folder, ranking, question, privacy)
-
-
-def public_sets(config: Config) -> list[PublicSet]:
-    """The configured candidates, with names of their own.
-
-    Raises:
-        UsageError: there are fewer than two, one cannot be read, or lacks the text column.
-    """
-    initial = config.initial
-    if len(initial.candidates) < 2:
-        raise UsageError(
-            f"FreD compares public sets; {len(initial.candidates)} given, at least two are needed: give --candidate "
-            "once for each (initial.candidates)."
-        )
-    sources = [Source(location) for location in initial.candidates]
-    names = [source.default_name for source in sources]
-    for source in sources:
-        check_columns(source, [initial.text_column])
-    return [
-        PublicSet(name if names.count(name) == 1 else source.location, source, initial.text_column)
-        for name, source in zip(names, sources, strict=True)
-    ]
-
-
-def measured(config: Config, sets: list[PublicSet], parts: Parts) -> list[tuple[PublicSet, Statistics]]:
-    """The candidates' statistics, embedded now or out of the cache. Raises UsageError if two hold the same texts."""
-    most = config.initial.candidate_texts
-    cache = home() / "fred"
-    named = [(public, statistics(public, parts.embedder(), identity(config), most, cache)) for public in sets]
-    check_candidates(named)
-    return named
 
 
 def fred_statement(

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from pretext.engines import Engine
 from pretext.evolve import Noisy, Steps, evolve, seeds_of
 from pretext.expansion import expand
 from pretext.federation import Federation, LocalFederation
+from pretext.fred import ask, measured, public_sets, rank
 from pretext.plan import Plan, plan, round_cost
 from pretext.population import Candidate, digest, initial_population
 from pretext.private import read_private
+from pretext.question import check_clients, question_for, restored, share_cost, share_of_epsilon, stored
 from pretext.run import Run
-from pretext.statement import run_releases, statement
+from pretext.statement import rounds_released, run_releases, statement
 from pretext.tables import Source, check_columns
 from pretext.variation import Variation, open_variation
 from privacy import Account, Budget, Ledger, LedgerConflict, compose
@@ -68,6 +70,11 @@ def open_ledger() -> Ledger:
     return Ledger(home() / "ledger.sqlite")
 
 
+def cache() -> Path:
+    """Where statistics of public sets are kept."""
+    return home() / "fred"
+
+
 def synthesize(config: Config, folder: Path, parts: Parts, *, confirmed: bool = False) -> Run:
     """Evolve, expand and state; whatever the folder already holds is not done again.
 
@@ -93,7 +100,7 @@ def synthesize(config: Config, folder: Path, parts: Parts, *, confirmed: bool = 
             _log.warning(warning)
         _afford(config, run, planned, account)
         try:
-            evolve(config, run, _steps(config, run, ledger, name, planned, parts))
+            evolve(config, run, _steps(config, run, ledger, account, planned, parts))
         finally:
             save_statement(config, run, ledger, name)
         expand_run(config, run, parts, config.expansion.texts)
@@ -145,6 +152,9 @@ def _check_sources(config: Config) -> None:
     if config.data.path:
         check_columns(_source(config), config.data.columns)
     initial = config.initial
+    if initial.candidates:
+        public_sets(config)
+        check_clients(config)
     if initial.texts is not None:
         check_columns(Source(initial.texts, initial.subset, initial.split), [initial.text_column])
 
@@ -160,27 +170,48 @@ def registered(config: Config, ledger: Ledger, name: str, cost: float, confirmed
 
 def _afford(config: Config, run: Run, planned: Plan, account: Account) -> None:
     """Refuse before anything private is touched if the budget does not hold the rounds still to come."""
-    released = len(run_releases(account, run.id))
+    releases = run_releases(account, run.id)
     coming = round_cost(config, planned.noise_multiplier, account.relation)
-    account.check(compose([coming] * (config.privacy.rounds - released)))
+    found = any(release.label == f"{run.id}/fred" for release in releases)
+    finding = [] if found else [share_cost(config, account.relation)]
+    account.check(compose([*finding, *[coming] * (config.privacy.rounds - rounds_released(releases))]))
 
 
-def _steps(config: Config, run: Run, ledger: Ledger, name: str, planned: Plan, parts: Parts) -> Steps:
+def _steps(config: Config, run: Run, ledger: Ledger, account: Account, planned: Plan, parts: Parts) -> Steps:
     rule = VoteRule(config.evolution.nearest, config.privacy.norm_squared, config.privacy.normalise_votes)
 
     def initial() -> list[Candidate]:
-        return initial_population(config, parts.engine() if config.initial.prompts else None)
+        engine = parts.engine() if config.initial.prompts else None
+        found = _found(config, run, ledger, account, parts) if config.initial.candidates else []
+        return initial_population(config, engine, found)
 
     def ask(round_number: int, population: list[Candidate], ballot: Callable[[], Ballot]) -> Noisy:
         label, subject = f"{run.id}/votes/{round_number}", digest(population)
-        release = ledger.replay(name, label, subject)
+        release = ledger.replay(account.name, label, subject)
         if release is None:
             _open_all(config, parts)
             bounded = parts.federation().vote(ballot(), rule)
-            release = ledger.release(name, label, subject, bounded, planned.mechanism, config.privacy.relation)
+            release = ledger.release(account.name, label, subject, bounded, planned.mechanism, config.privacy.relation)
         return Noisy(release.noisy, release.mechanism.standard_deviation)
 
     return Steps(initial, ask, parts.variation, parts.embedder)
+
+
+def _found(config: Config, run: Run, ledger: Ledger, account: Account, parts: Parts) -> list[str]:
+    """Where the candidates lie whose mixture is nearest, by a release of the run's own."""
+    sets = measured(config, public_sets(config), parts.embedder(), cache())
+    plain = run.load("query.json")
+    if plain is None:
+        made = question_for(config, [each for _, each in sets], parts.embedder(), share_of_epsilon(config))
+        plain = stored(made)
+        run.save("query.json", plain)
+    question = restored(plain)
+    _open_all(config, parts)
+    release = ask(question, ledger, account, f"{run.id}/fred", parts.federation)
+    ranking = rank(question, release, sets, config.initial.candidates_chosen)
+    run.save("ranking.json", asdict(ranking))
+    _log.info(ranking.recommendation)
+    return [public.source.location for name in ranking.mixture for public, _ in sets if public.name == name]
 
 
 def _open_all(config: Config, parts: Parts) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from pretext.config import Config
 from pretext.evolve import threshold_of
+from pretext.question import share_cost
 from privacy import Cost, DiscreteGaussian, Relation, calibrate, compose, epsilon, rdp_epsilon
 from privacy.bounding import grid_for, sensitivity_squared
 
@@ -44,7 +44,7 @@ def plan(config: Config) -> Plan:
     privacy = config.privacy
     multiplier = noise_multiplier(config)
     mechanism = DiscreteGaussian.for_sum(multiplier, privacy.norm_squared, privacy.relation)
-    total = compose([round_cost(config, multiplier)] * privacy.rounds)
+    total = compose([share_cost(config, privacy.relation), *[round_cost(config, multiplier)] * privacy.rounds])
     votes = None
     if privacy.clients is not None:
         votes = privacy.clients * privacy.max_texts_per_client / config.evolution.population
@@ -63,13 +63,16 @@ def plan(config: Config) -> Plan:
 
 
 def noise_multiplier(config: Config) -> float:
-    """The configured one, or the smallest that keeps all rounds within epsilon and delta."""
+    """The configured one, or the smallest that keeps all rounds, and finding the candidates, within epsilon, delta."""
     privacy = config.privacy
     if privacy.noise_multiplier is not None:
         return privacy.noise_multiplier
     assert privacy.epsilon is not None
-    cost_of: Callable[[float], Cost] = lambda multiplier: compose([round_cost(config, multiplier)] * privacy.rounds)  # noqa: E731
-    return calibrate(privacy.epsilon, privacy.delta, cost_of)
+
+    def cost_of(multiplier: float) -> Cost:
+        return compose([round_cost(config, multiplier)] * privacy.rounds)
+
+    return calibrate(privacy.epsilon, privacy.delta, cost_of, share_cost(config, privacy.relation))
 
 
 def round_cost(config: Config, multiplier: float, relation: Relation | None = None) -> Cost:

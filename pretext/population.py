@@ -35,8 +35,10 @@ def digest(population: Sequence[Candidate]) -> str:
     return hashlib.sha256(rows.encode()).hexdigest()
 
 
-def initial_population(config: Config, engine: Engine | None) -> list[Candidate]:
+def initial_population(config: Config, engine: Engine | None, public: Sequence[str] = ()) -> list[Candidate]:
     """The first candidates: from public texts, from prompts (then `engine` is needed), or both; at most `population`.
+
+    `public` names the sources of public texts, each of which gives an equal part; default: the configured one.
 
     With labels, every label gets an equal share: nothing is known yet of the private proportions.
 
@@ -46,12 +48,14 @@ def initial_population(config: Config, engine: Engine | None) -> list[Candidate]
     size, initial = config.evolution.population, config.initial
     rng = np.random.default_rng([config.evolution.seed, 0, 0])
     screen = Screen(config.screening)
+    public = public or ([initial.texts] if initial.texts is not None else [])
     texts: list[str] = []
     if initial.prompts and engine is not None:
-        wanted = size if initial.texts is None else round(size * initial.prompted_share)
+        wanted = size if not public else round(size * initial.prompted_share)
         texts += _from_prompts(config, engine, wanted, screen, rng)
-    if initial.texts is not None:
-        texts += _from_public(config, size - len(texts), screen, rng)
+    for number, location in enumerate(public):
+        wanted = (size - len(texts)) // (len(public) - number)
+        texts += _from_public(config, location, wanted, screen, rng)
     if len(texts) < 2:
         raise UsageError(
             "The initial population has fewer than two usable texts; give more public texts or other prompts."
@@ -61,11 +65,11 @@ def initial_population(config: Config, engine: Engine | None) -> list[Candidate]
     return [Candidate(texts[i], position % labels) for position, i in enumerate(order)]
 
 
-def _from_public(config: Config, wanted: int, screen: Screen, rng: np.random.Generator) -> list[str]:
+def _from_public(config: Config, location: str, wanted: int, screen: Screen, rng: np.random.Generator) -> list[str]:
     """A uniform sample of the usable public texts, by reservoir; one pass over any number of them."""
     kept: list[str] = []
     seen = 0
-    for text in _public_texts(config):
+    for text in _public_texts(config, location):
         if not screen.keep(text):
             continue
         seen += 1
@@ -75,17 +79,17 @@ def _from_public(config: Config, wanted: int, screen: Screen, rng: np.random.Gen
             kept[slot] = text
     if seen < wanted:
         raise UsageError(
-            f"{config.initial.texts} has only {seen} usable texts of at least {config.initial.min_words} words, "
+            f"{location} has only {seen} usable texts of at least {config.initial.min_words} words, "
             f"{wanted} are needed; lower evolution.population or give a larger public source."
         )
     return kept
 
 
-def _public_texts(config: Config) -> Iterator[str]:
+def _public_texts(config: Config, location: str) -> Iterator[str]:
     """The public texts that are long enough, cut to the longest that is allowed; at most `most_rows` rows are read."""
     initial = config.initial
     longest = min(initial.max_words, config.screening.max_words)
-    batches = read_columns(Source(initial.texts or "", initial.subset, initial.split), [initial.text_column])
+    batches = read_columns(Source(location, initial.subset, initial.split), [initial.text_column])
     rows = islice(chain.from_iterable(batch[initial.text_column] for batch in batches), initial.most_rows)
     for text in rows:
         words = text.split() if isinstance(text, str) else []

@@ -96,12 +96,6 @@ def design(candidates: Sequence[Statistics], deviation: float, clients: float, *
     return best
 
 
-def largest_dimension(d: int) -> int:
-    """The most coordinates that a query over d dimensions can have."""
-    rank = min(d, max(RANKS))
-    return 1 + d + rank * (rank + 1) // 2
-
-
 def _choices(most: int) -> list[tuple[int, float]]:
     """Numbers of directions for second moments with shares of the mean, beginning with the mean alone."""
     return [(0, 1.0), *((rank, share) for rank in RANKS if rank <= most for share in _MEAN_SHARES)]

@@ -15,10 +15,11 @@ from pretext.config import Config
 from pretext.embedding import Embedder
 from pretext.errors import UsageError
 from pretext.public_sets import Statistics
-from pretext.query_design import Promise, design, largest_dimension
+from pretext.query_design import Promise, design
 from privacy import Cost, DiscreteGaussian, Relation, calibrate
 from privacy.moments import Floats, MomentQuery, mechanism, moments_cost
 
+_LARGEST_DIMENSION = 32_768
 _PROBES = ("The weather was fine.", "int main(void) { return 0; }", "Wie geht es dir?", "lol ok, see you at 8")
 
 
@@ -80,12 +81,9 @@ def question_for(
         UsageError: no number of clients is stated.
     """
     privacy = config.privacy
-    if privacy.clients is None:
-        raise UsageError(
-            "FreD needs a public estimate of the number of clients to choose what to ask them: give --clients "
-            "(privacy.clients); its order of magnitude is enough."
-        )
-    multiplier = noise_multiplier(config, candidates[0].total.shape[1], epsilon)
+    check_clients(config)
+    assert privacy.clients is not None
+    multiplier = noise_multiplier(config, epsilon)
     deviation = mechanism(multiplier, privacy.relation).standard_deviation
     chosen = design(candidates, deviation, privacy.clients, counted=not privacy.clients_exact)
     return Question(
@@ -99,18 +97,41 @@ def question_for(
     )
 
 
-def noise_multiplier(config: Config, d: int, epsilon: float | None = None) -> float:
-    """The configured one, or the smallest at which the largest query in d dimensions costs at most `epsilon`."""
+def check_clients(config: Config) -> None:
+    """Raises UsageError if no number of clients is stated."""
+    if config.privacy.clients is None:
+        raise UsageError(
+            "FreD needs a public estimate of the number of clients to choose what to ask them: give --clients "
+            "(privacy.clients); its order of magnitude is enough."
+        )
+
+
+def noise_multiplier(config: Config, epsilon: float | None = None) -> float:
+    """The configured one, or the smallest at which any query costs at most `epsilon` (default: all of it)."""
     privacy = config.privacy
     target = epsilon or privacy.epsilon
     if target is None:
         assert privacy.noise_multiplier is not None
         return privacy.noise_multiplier
+    return calibrate(target, privacy.delta, lambda multiplier: largest_cost(config, multiplier, privacy.relation))
 
-    def cost_of(multiplier: float) -> Cost:
-        return moments_cost(largest_dimension(d), mechanism(multiplier, privacy.relation), privacy.relation)
 
-    return calibrate(target, privacy.delta, cost_of)
+def largest_cost(config: Config, multiplier: float, relation: Relation) -> Cost:
+    """What a query costs at most under the configured relation or the budget's own; its size hardly matters."""
+    return moments_cost(_LARGEST_DIMENSION, mechanism(multiplier, config.privacy.relation), relation)
+
+
+def share_of_epsilon(config: Config) -> float | None:
+    """What finding the initial candidates may spend of a run's epsilon."""
+    epsilon = config.privacy.epsilon
+    return None if epsilon is None else epsilon * config.initial.candidates_share
+
+
+def share_cost(config: Config, relation: Relation) -> Cost:
+    """What finding the initial candidates costs a run at most; nothing where there are none."""
+    if not config.initial.candidates:
+        return Cost()
+    return largest_cost(config, noise_multiplier(config, share_of_epsilon(config)), relation)
 
 
 def identity(config: Config) -> str:

@@ -27,6 +27,11 @@ def run_releases(account: Account, run_id: str) -> list[Release]:
     return [release for release in account.releases if release.label.startswith(f"{run_id}/")]
 
 
+def rounds_released(releases: list[Release]) -> int:
+    """How many of a run's releases are rounds of voting."""
+    return sum("/votes/" in release.label for release in releases)
+
+
 def statement(config: Config, run_id: str, ledger: Ledger, account: Account) -> dict[str, Any]:
     """The machine-readable statement (privacy.json) of a run; every epsilon with its delta, unit and relation."""
     releases = run_releases(account, run_id)
@@ -47,7 +52,7 @@ def statement(config: Config, run_id: str, ledger: Ledger, account: Account) -> 
         "unit": {"name": account.unit.name, "column": account.unit.column, "words": account.unit.words},
         "relation": {"name": privacy.relation.value, "words": privacy.relation.words},
         "rounds_planned": privacy.rounds,
-        "rounds_released": len(releases),
+        "rounds_released": rounds_released(releases),
         "releases": [release_in_full(release, privacy.relation) for release in releases],
         "bounding": {
             "max_texts_per_client": privacy.max_texts_per_client,

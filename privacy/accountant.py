@@ -93,24 +93,30 @@ def fits(cost: Cost, epsilon_target: float, delta_target: float) -> bool:
     return gaussian <= delta_target - aside and _slack(cost, epsilon_target) <= aside
 
 
-def calibrate(epsilon_target: float, delta_target: float, cost_of: Callable[[float], Cost]) -> float:
+def calibrate(
+    epsilon_target: float, delta_target: float, cost_of: Callable[[float], Cost], beside: Cost | None = None
+) -> float:
     """The smallest noise multiplier (to a relative 1e-9) whose cost fits (epsilon_target, delta_target).
 
     `cost_of(noise_multiplier)` builds the releases themselves and adds up their costs, so the answer is checked against
-    the very objects that will draw.
+    the very objects that will draw. `beside` is a fixed cost of other releases that must fit with them.
 
     Raises:
-        InvalidParameter: the target is outside the range of the definition.
+        InvalidParameter: the target is outside the range of the definition, or `beside` leaves nothing of it.
     """
     check_epsilon(epsilon_target)
     check_delta(delta_target)
+    fixed = beside or Cost()
+    room = mu_squared_for(epsilon_target, delta_target) - fixed.mu_squared
+    if room <= 0:
+        raise InvalidParameter(f"The other releases leave nothing of epsilon {epsilon_target}; give them less.")
 
     def enough(multiplier: float) -> bool:
-        cost = cost_of(multiplier)
+        cost = compose([fixed, cost_of(multiplier)])
         # Headroom for adding up the same releases in another order: the last one must not be refused by an ulp.
         return fits(Cost(cost.mu_squared * (1 + 1e-12), cost.slack * (1 + 1e-12)), epsilon_target, delta_target)
 
-    low = math.sqrt(cost_of(1.0).mu_squared / mu_squared_for(epsilon_target, delta_target)) * (1 - 1e-9)
+    low = math.sqrt(cost_of(1.0).mu_squared / room) * (1 - 1e-9)
     high, step = low, 1e-9
     while not enough(high):
         low, high, step = high, high * (1 + step), 2 * step

@@ -3,12 +3,12 @@
     python scripts/fred_prefinetune.py --private a.jsonl.gz b.jsonl.gz --public c.jsonl.gz d.jsonl.gz --cache FOLDER
         [--epsilon 1] [--tokens 240000] [--seconds 300]
 
-A small causal language model (about 1.3 M parameters, byte-pair vocabulary of 4,096 trained on the public sets) is trained
-from scratch on each candidate, on equally many tokens, and tested on texts of held-out clients of the private set.
-Candidates of a private set are the public sets, the other private sets, and mixtures with 10, 30, 60 and 90 % of its
-own domain (clients that are neither asked nor tested). Printed are, per private set, the candidates with FreD's distance
-at the given epsilon (delta 1e-6, add/remove) and the loss in nats per token, and the Spearman correlations of the loss
-with FreD's distance, with the distance of means of the same release, and with the Frechet distance without noise.
+A small causal language model (about 1.3 M parameters, byte-pair vocabulary of 4,096 trained on the public sets) is
+trained from scratch on each candidate, on equally many tokens, and tested on texts of held-out clients of the private
+set. Candidates of a private set are the public sets, the other private sets, and mixtures with 10, 30, 60 and 90 % of
+its own domain (clients that are neither asked nor tested). Printed are, per private set, the candidates with their loss
+in nats per token and three distances: FreD's at the given epsilon (delta 1e-6, add/remove), that of the means in the
+same release, and Frechet's without noise; then the Spearman correlations of the loss with each.
 
 Trained cells are kept in FOLDER/prefinetune.json; --seconds ends the training in time, and the same command goes on.
 """
@@ -23,16 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fred_ranking import DELTA, SHARES, Texts, client_law, embedded
+from fred_ranking import SHARES, Texts, client_law, embedded, multiplier_for
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from pretext.frechet import frechet
 from pretext.public_sets import grouped
-from pretext.query_design import design, largest_dimension
+from pretext.query_design import design
 from pretext.ranking import estimate
-from privacy import Relation, calibrate
-from privacy.moments import bounded_moments, mechanism, moments_cost, released_moments
+from privacy import Relation
+from privacy.moments import bounded_moments, mechanism, released_moments
 
 VOCABULARY = 4096
 LENGTH = 64
@@ -199,9 +199,7 @@ def three_distances(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """FreD's, those of the means in the same release, and the Frechet distances in all dimensions without noise."""
     known = [grouped([each]) for each in candidates]
-    dimension, relation = largest_dimension(private.rows.shape[1]), Relation.ADD_REMOVE
-    multiplier = calibrate(epsilon, DELTA, lambda tried: moments_cost(dimension, mechanism(tried, relation), relation))
-    noise = mechanism(multiplier, relation)
+    noise = mechanism(multiplier_for(epsilon), Relation.ADD_REMOVE)
     clients = int(private.client.max()) + 1
     query = design(known, noise.standard_deviation, clients, counted=False).query
     released = noise.draw(bounded_moments(query, private.rows, private.client)) * noise.grid

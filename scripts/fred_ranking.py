@@ -31,7 +31,7 @@ from scipy.stats import spearmanr
 
 from pretext.frechet import frechet
 from pretext.public_sets import Statistics, grouped
-from pretext.query_design import design, largest_dimension, principal
+from pretext.query_design import design, principal
 from pretext.ranking import estimate
 from privacy import DiscreteGaussian, Relation, bounded_sum, calibrate
 from privacy.moments import MomentQuery, Moments, bounded_moments, mechanism, moments_cost, released_moments
@@ -146,13 +146,7 @@ def one_setting(
     repetitions: int,
 ) -> None:
     """Print one line."""
-    multiplier = calibrate(
-        epsilon,
-        DELTA,
-        lambda tried: moments_cost(
-            largest_dimension(private.rows.shape[1]), mechanism(tried, Relation.ADD_REMOVE), Relation.ADD_REMOVE
-        ),
-    )
+    multiplier = multiplier_for(epsilon)
     noise = mechanism(multiplier, Relation.ADD_REMOVE)
     made = design(known, noise.standard_deviation, clients, counted=False)
     asked = bounded_moments(made.query, private.rows, private.client)
@@ -179,6 +173,12 @@ def one_setting(
         f"{np.mean(covered):>11.2f}",
         flush=True,
     )
+
+
+def multiplier_for(epsilon: float) -> float:
+    """The noise multiplier of a release that costs epsilon."""
+    relation = Relation.ADD_REMOVE
+    return calibrate(epsilon, DELTA, lambda tried: moments_cost(2**15, mechanism(tried, relation), relation))
 
 
 def agreement(truth: NDArray[np.float64], found: list[NDArray[np.float64]]) -> str:

@@ -340,3 +340,13 @@ def test_bad_epsilons(value: float) -> None:
 
 def test_the_bound_of_these_tests_is_the_papers() -> None:
     assert BOUND == 8
+
+
+def test_calibration_beside_other_releases_uses_what_they_leave() -> None:
+    other = Cost(mu_squared_for(1.0, 1e-6) * 0.3)
+    multiplier = calibrate(1.0, 1e-6, lambda m: Cost(m**-2), other)
+    together = compose([other, Cost(multiplier**-2)])
+    assert fits(together, 1.0, 1e-6)
+    assert epsilon(together, 1e-6) > 0.9999
+    with pytest.raises(InvalidParameter, match="leave nothing of epsilon 1"):
+        calibrate(1.0, 1e-6, lambda m: Cost(m**-2), Cost(1.0))
