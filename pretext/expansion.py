@@ -93,13 +93,7 @@ def _chunk(config: Config, seeds: Sequence[Seed], engine: Engine, number: int, s
         name = labels[label] if labels else None
         prompts.append(few_shot([seeds[row].text for row in examples], name, chat))
         chosen.append({} if name is None else {"label": name})
-    sampling = Sampling(
-        expansion.max_tokens,
-        expansion.temperature,
-        expansion.top_p,
-        stops(config.models.one_paragraph),
-        int(rng.integers(2**31)),
-    )
+    sampling = Sampling.of(expansion, stops(config.models.one_paragraph), rng)
     answers = [answer(completion) for completion in engine.complete(prompts, sampling)]
     return [{"text": text or "", **extra} for text, extra in zip(answers, chosen, strict=True) if screen.keep(text)]
 

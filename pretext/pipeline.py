@@ -193,7 +193,7 @@ def _open_all(config: Config, parts: Parts) -> None:
 def _engine(config: Config) -> Engine:
     from pretext.engines import open_engine
 
-    return open_engine(config.speed, config.models.generator)
+    return open_engine(config.models, config.speed)
 
 
 def _embedder(config: Config) -> Embedder:

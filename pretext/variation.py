@@ -41,25 +41,13 @@ class Prompted:
         self, parents: Sequence[Candidate], pool: Sequence[Candidate], rng: np.random.Generator
     ) -> list[str | None]:
         """See `Variation`."""
-        variation, chunk = self._config.variation, self._config.speed.chunk
         by_label: dict[int, list[str]] = {}
         for candidate in pool:
             by_label.setdefault(candidate.label, []).append(candidate.text)
         prompts = [self._prompt(parent, by_label.get(parent.label, []), rng) for parent in parents]
-        texts: list[str | None] = []
+        sampling = Sampling.of(self._config.variation, stops(self._config.models.one_paragraph), rng)
         with progress("Writing variations", len(prompts)) as advance:
-            for start in range(0, len(prompts), chunk):
-                sampling = Sampling(
-                    variation.max_tokens,
-                    variation.temperature,
-                    variation.top_p,
-                    stops(self._config.models.one_paragraph),
-                    int(rng.integers(2**31)),
-                )
-                completions = self._engine.complete(prompts[start : start + chunk], sampling)
-                texts += [answer(completion) for completion in completions]
-                advance(len(completions))
-        return texts
+            return [answer(completion) for completion in self._engine.complete(prompts, sampling, advance)]
 
     def _prompt(self, parent: Candidate, pool: Sequence[str], rng: np.random.Generator) -> Prompt:
         chat = self._config.models.prompt_format == "chat"

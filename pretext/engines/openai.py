@@ -6,14 +6,15 @@ import ipaddress
 import logging
 import os
 import re
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from pretext.engines import Sampling, cut_at_stop
+from pretext.engines import Sampling, Usage, cut_at_stop, unheard
 from pretext.errors import EngineError, UsageError
 from pretext.prompts import Prompt
 
@@ -59,14 +60,21 @@ class OpenAIEngine:
         self._model = model
         self._concurrency = concurrency
         self._failures_in_a_row = 0
+        self.usage = Usage()
+        self._counting = threading.Lock()
         self._client: Any = OpenAI(api_key=_api_key(self._address), base_url=url, timeout=timeout, max_retries=retries)
 
-    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[str | None]:
+    def complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+    ) -> list[str | None]:
         """See `Engine`."""
         self._failures_in_a_row = 0
         pool = ThreadPoolExecutor(self._concurrency)
         try:
-            outcomes = list(pool.map(lambda prompt: self._ask(prompt, sampling), prompts))
+            outcomes = []
+            for outcome in pool.map(lambda prompt: self._ask(prompt, sampling), prompts):
+                outcomes.append(outcome)
+                advance(1)
         finally:
             pool.shutdown(cancel_futures=True)
         self._report(outcomes)
@@ -109,6 +117,8 @@ class OpenAIEngine:
             return _Failure(f"HTTP status {error.status_code}", server=error.status_code not in (400, 413, 422))
         except (openai.OpenAIError, ValueError, TypeError, AttributeError):
             return _Failure("an answer that is not of the OpenAI protocol")
+        with self._counting:
+            self.usage += _usage(reply)
         return _text(reply, prompt.chat)
 
     def _send(self, prompt: Prompt, sampling: Sampling) -> Any:
@@ -134,6 +144,13 @@ def _text(reply: Any, chat: bool) -> str | _Failure:
     except (AttributeError, IndexError, KeyError, TypeError):
         return _Failure("an answer that is not of the OpenAI protocol")
     return text if isinstance(text, str) else _Failure("an answer without text", server=False)
+
+
+def _usage(reply: Any) -> Usage:
+    """The tokens that the server counted, 0 where it does not."""
+    counted = getattr(reply, "usage", None)
+    read, written = getattr(counted, "prompt_tokens", 0), getattr(counted, "completion_tokens", 0)
+    return Usage(*(number if isinstance(number, int) else 0 for number in (read, written)))
 
 
 def _address(url: str) -> str:

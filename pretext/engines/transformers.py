@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pretext.engines import Sampling, cut_at_stop, fitting
+from pretext.engines import Sampling, Usage, cut_at_stop, fitting, unheard
 from pretext.errors import UsageError
 from pretext.models import loading, preferred_dtype, resolve_generator
 from pretext.prompts import Prompt, token_ids
@@ -47,13 +47,16 @@ class TransformersEngine:
             loaded: Any = AutoModelForCausalLM.from_pretrained(source, dtype=chosen)
             self._model = loaded.to(self._device).eval()
         self._batch_size = batch_size
+        self.usage = Usage()
         self._context = min(
             getattr(self._model.config.get_text_config(), "max_position_embeddings", 2**31),
             self._tokenizer.model_max_length,
         )
         self._ends = torch.tensor(_end_ids(self._model, self._tokenizer), device=self._device)
 
-    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[str | None]:
+    def complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+    ) -> list[str | None]:
         """See `Engine`."""
         import torch
 
@@ -61,12 +64,15 @@ class TransformersEngine:
         order = sorted(fitting(encoded, self._context, sampling.max_tokens), key=lambda index: len(encoded[index]))
         generator = torch.Generator(self._device).manual_seed(sampling.seed % 2**63)
         texts: list[str | None] = [None] * len(prompts)
+        advance(len(prompts) - len(order))
         for start in range(0, len(order), self._batch_size):
             chosen = order[start : start + self._batch_size]
             answers = self._generate([encoded[index] for index in chosen], sampling, generator)
             for index, answer in zip(chosen, answers, strict=True):
                 text = self._tokenizer.decode(answer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 texts[index] = cut_at_stop(text, sampling.stop)
+            self.usage += Usage(sum(len(encoded[index]) for index in chosen), sum(map(len, answers)))
+            advance(len(chosen))
         return texts
 
     def _generate(self, prompts: list[list[int]], sampling: Sampling, generator: torch.Generator) -> list[list[int]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from pretext.engines import Sampling, cut_at_stop, fitting
+from pretext.engines import Sampling, Usage, cut_at_stop, fitting, unheard
 from pretext.errors import ModelError
 from pretext.models import loading, resolve_generator
 from pretext.prompts import Prompt, token_ids
@@ -46,6 +46,7 @@ class VLLMEngine:
                 "The engine vllm needs the package vLLM, which is not installed; run `pip install 'pretext[vllm]'` on "
                 "a machine with a CUDA GPU, `pip install 'pretext[cpu]'` on one without, or use transformers."
             )
+        self.usage = Usage()
         source = resolve_generator(model)
         self._cuda = _set_environment()
         with loading(model):
@@ -63,7 +64,9 @@ class VLLMEngine:
         self._tokenizer = self._llm.get_tokenizer()
         self._context: int = self._llm.llm_engine.model_config.max_model_len
 
-    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[str | None]:
+    def complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+    ) -> list[str | None]:
         """See `Engine`."""
         encoded = [token_ids(prompt, self._tokenizer) for prompt in prompts]
         chosen = fitting(encoded, self._context, sampling.max_tokens)
@@ -71,6 +74,7 @@ class VLLMEngine:
         answers = self._generate([encoded[index] for index in chosen], sampling)
         for index, answer in zip(chosen, answers, strict=True):
             texts[index] = cut_at_stop(answer, sampling.stop)
+        advance(len(prompts))
         return texts
 
     def _generate(self, prompts: list[list[int]], sampling: Sampling) -> list[str]:
@@ -84,6 +88,7 @@ class VLLMEngine:
             if not self._cuda:
                 torch.manual_seed(sampling.seed % 2**63)
             outputs = self._llm.generate(requests, self._parameters(len(prompts), sampling), use_tqdm=False)
+        self.usage += Usage(sum(map(len, prompts)), sum(len(output.outputs[0].token_ids) for output in outputs))
         return [output.outputs[0].text for output in outputs]
 
     def _parameters(self, count: int, sampling: Sampling) -> list[Any]:

@@ -66,11 +66,14 @@ class ModelServer:
         sampling = Sampling(body["max_tokens"], body["temperature"], body["top_p"], stop, seed=number)
         try:
             with self._one_at_a_time:
+                before = self._engine.usage
                 (text,) = self._engine.complete([prompt], sampling)
+                used = self._engine.usage - before
         except EngineError as error:
             return 400, _error(str(error))
         choice = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        return 200, json.dumps({"choices": [choice | {"index": 0, "finish_reason": "stop"}]}).encode()
+        usage = {"prompt_tokens": used.read, "completion_tokens": used.written}
+        return 200, json.dumps({"choices": [choice | {"index": 0, "finish_reason": "stop"}], "usage": usage}).encode()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretext.config import Config
-from pretext.engines import Sampling
+from pretext.engines import Sampling, Usage, unheard
 from pretext.engines.scripted import ScriptedEngine
 from pretext.errors import ModelError
 from pretext.population import Candidate
@@ -219,11 +219,13 @@ def test_a_model_without_a_mask_token_is_refused(tmp_path: Path, make_config: Ma
 class Listening:
     """A generator that remembers what it was asked, and answers nothing to a prompt that holds `bad`."""
 
+    usage = Usage()
+
     def __init__(self) -> None:
         self.prompts: list[Prompt] = []
         self.samplings: list[Sampling] = []
 
-    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[str | None]:
+    def complete(self, prompts: Sequence[Prompt], sampling: Sampling, advance=unheard) -> list[str | None]:
         self.prompts += prompts
         self.samplings.append(sampling)
         return [None if "bad" in prompt.text else f" new \n\n{HEADER} 9\nrubbish" for prompt in prompts]
@@ -274,15 +276,16 @@ def test_failed_completions_are_none(make_config: Make) -> None:
     assert Prompted(config, Listening())(parents, parents, np.random.default_rng(0)) == ["new", None, "new"]
 
 
-def test_chunks_sample_alike_but_not_the_same(make_config: Make) -> None:
-    engine = Listening()
-    config = make_config("speed.chunk=4", "variation.max_tokens=7", "variation.temperature=0.5", "variation.top_p=0.9")
-    Prompted(config, engine)(POOL, POOL, np.random.default_rng(0))
-    assert {(s.max_tokens, s.temperature, s.top_p, s.stop) for s in engine.samplings} == {
-        (7, 0.5, 0.9, (HEADER, "\n\n"))
-    }
-    assert len({sampling.seed for sampling in engine.samplings}) == len(engine.samplings) == 3
-    assert len(engine.prompts) == 10
+def test_all_prompts_of_a_phase_at_once(make_config: Make) -> None:
+    engine, rng = Listening(), np.random.default_rng(0)
+    config = make_config("variation.max_tokens=7", "variation.temperature=0.5", "variation.top_p=0.9")
+    vary = Prompted(config, engine)
+    vary(POOL, POOL, rng)
+    vary(POOL, POOL, rng)
+    first, second = engine.samplings
+    assert len(engine.prompts) == 2 * len(POOL)
+    assert (first.max_tokens, first.temperature, first.top_p, first.stop) == (7, 0.5, 0.9, (HEADER, "\n\n"))
+    assert first.seed != second.seed
 
 
 def test_prompted_variations_are_repeatable(make_config: Make) -> None:
