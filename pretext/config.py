@@ -204,6 +204,9 @@ class Models(Section):
     generator: str = Field(
         "embedded", description="language model for variations and expansion (embedded: SmolLM2-135M-Instruct)"
     )
+    adapter: str | None = Field(
+        None, description="folder or Hugging Face name of a LoRA adapter for the generator (transformers, vllm)"
+    )
     prompt_format: Literal["base", "chat"] = Field(
         "base", description="continue a list of samples, or ask through the chat template"
     )
@@ -231,6 +234,9 @@ class Speed(Section):
     memory_share: float = Field(0.3, gt=0, le=1, description="share of the memory that vLLM takes")
     tensor_parallel: int = Field(1, ge=1, description="GPUs over which vLLM splits the model")
     max_length: int | None = Field(None, ge=1, description="longest prompt plus answer in tokens (vLLM)")
+    quantization: str | None = Field(
+        None, description="how the weights are quantised (vllm), for example fp8; default: as the model's folder says"
+    )
     base_url: str | None = Field(None, description="address of the OpenAI-compatible server; default: OPENAI_BASE_URL")
     concurrency: int = Field(16, ge=1, le=1024, description="requests in flight (openai)")
     request_timeout: float = Field(60.0, gt=0, description="seconds until a request counts as failed (openai)")
