@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from pretext.private import read_private
 from pretext.run import Run
 from pretext.statement import run_releases, statement
 from pretext.tables import Source, check_columns
+from pretext.timing import Once, Stopwatch
 from pretext.variation import Variation, open_variation
 from privacy import Account, Budget, Ledger, LedgerConflict, compose
 
@@ -36,16 +36,16 @@ _log = logging.getLogger("pretext")
 class Parts:
     """What is expensive to open; each is opened once, when it is first needed."""
 
-    engine: Callable[[], Engine]
-    embedder: Callable[[], Embedder]
-    variation: Callable[[], Variation]
-    federation: Callable[[], Federation]
+    engine: Once[Engine]
+    embedder: Once[Embedder]
+    variation: Once[Variation]
+    federation: Once[Federation]
 
     @classmethod
     def of(cls, config: Config, given: Sequence[Any] | None = None) -> Parts:
         """The parts that a configuration names; `given` rows take the place of a private file."""
-        engine = functools.cache(lambda: _engine(config))
-        embedder = functools.cache(lambda: _embedder(config))
+        engine = Once(lambda: _engine(config))
+        embedder = Once(lambda: _embedder(config))
 
         def gather() -> Clients:
             return Clients.embed(read_private(config.data, config.privacy.max_texts_per_client, given), embedder())
@@ -53,8 +53,8 @@ class Parts:
         return cls(
             engine,
             embedder,
-            functools.cache(lambda: open_variation(config, engine)),
-            functools.cache(lambda: LocalFederation(gather)),
+            Once(lambda: open_variation(config, engine)),
+            Once(lambda: LocalFederation(gather)),
         )
 
 
@@ -88,15 +88,17 @@ def synthesize(config: Config, folder: Path, parts: Parts, *, confirmed: bool = 
     name = data_set_name(config, ledger)
     run = Run.create(folder, config)
     account = _registered(config, ledger, name, planned, confirmed)
-    with _logged(run):
+    watch = Stopwatch(run, parts.engine)
+    with _logged(run), watch.kept():
         for warning in planned.warnings:
             _log.warning(warning)
         _afford(config, run, planned, account)
         try:
-            evolve(config, run, _steps(config, run, ledger, name, planned, parts))
+            evolve(config, run, _steps(config, run, ledger, name, planned, parts, watch))
         finally:
             save_statement(config, run, ledger, name)
-        expand_run(config, run, parts, config.expansion.texts)
+        with watch.phase("expansion"):
+            expand_run(config, run, parts, config.expansion.texts)
     return run
 
 
@@ -164,7 +166,7 @@ def _afford(config: Config, run: Run, planned: Plan, account: Account) -> None:
     account.check(compose([coming] * (config.privacy.rounds - released)))
 
 
-def _steps(config: Config, run: Run, ledger: Ledger, name: str, planned: Plan, parts: Parts) -> Steps:
+def _steps(config: Config, run: Run, ledger: Ledger, name: str, planned: Plan, parts: Parts, watch: Stopwatch) -> Steps:
     rule = VoteRule(config.evolution.nearest, config.privacy.norm_squared, config.privacy.normalise_votes)
 
     def initial() -> list[Candidate]:
@@ -174,12 +176,18 @@ def _steps(config: Config, run: Run, ledger: Ledger, name: str, planned: Plan, p
         label, subject = f"{run.id}/votes/{round_number}", digest(population)
         release = ledger.replay(name, label, subject)
         if release is None:
-            _open_all(config, parts)
+            with watch.phase("loading models"):
+                _open_all(config, parts)
             bounded = parts.federation().vote(ballot(), rule)
             release = ledger.release(name, label, subject, bounded, planned.mechanism, config.privacy.relation)
         return Noisy(release.noisy, release.mechanism.standard_deviation)
 
-    return Steps(initial, ask, parts.variation, parts.embedder)
+    return Steps(
+        watch.timed("initial population", initial),
+        ask,
+        lambda: watch.timed("variations", parts.variation()),
+        lambda: watch.timed("embedding of candidates", parts.embedder()),
+    )
 
 
 def _open_all(config: Config, parts: Parts) -> None:

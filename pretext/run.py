@@ -9,6 +9,7 @@ seeds.jsonl         the survivors that seed the expansion, with round and noisy 
 synthetic.jsonl     the result, one object a line; synthetic.jsonl.part while it is being written
 expansion.json      how far the expansion got
 privacy.json        the privacy statement
+timings.json        seconds and tokens by phase
 run.log             what happened, when
 """
 
