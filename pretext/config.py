@@ -238,8 +238,14 @@ class Speed(Section):
         None, description="how the weights are quantised (vllm), for example fp8; default: as the model's folder says"
     )
     base_url: str | None = Field(None, description="address of the OpenAI-compatible server; default: OPENAI_BASE_URL")
-    concurrency: int = Field(16, ge=1, le=1024, description="requests in flight (openai)")
-    request_timeout: float = Field(60.0, gt=0, description="seconds until a request counts as failed (openai)")
+    concurrency: int = Field(64, ge=1, le=1024, description="requests in flight (openai)")
+    request_timeout: float = Field(
+        120.0, gt=0, description="seconds until a request is repeated; twice that in all (openai)"
+    )
+    price_read: float | None = Field(None, ge=0, description="price of a million tokens read, for the log (openai)")
+    price_written: float | None = Field(
+        None, ge=0, description="price of a million tokens written, for the log (openai)"
+    )
 
 
 class Config(Section):

@@ -92,7 +92,7 @@ class Engine(Protocol):
         failed: half a prompt asks for something else.
 
         Raises:
-            EngineError: every request of the batch failed.
+            EngineError: every request of the batch failed, or so many in a row that the engine has gone.
         """
         ...
 
@@ -124,7 +124,11 @@ def open_engine(models: Models, speed: Speed) -> Engine:
             from pretext.engines.openai import OpenAIEngine
 
             return OpenAIEngine(
-                models.generator, base_url=speed.base_url, concurrency=speed.concurrency, timeout=speed.request_timeout
+                models.generator,
+                base_url=speed.base_url,
+                concurrency=speed.concurrency,
+                timeout=speed.request_timeout,
+                prices=(speed.price_read, speed.price_written),
             )
         case other:
             assert_never(other)

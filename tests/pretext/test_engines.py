@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import traceback
 
 import numpy as np
 import pytest
 
 from pretext.config import Models, Speed
-from pretext.engines import Sampling, cut_at_stop, open_engine
+from pretext.engines import Sampling, Usage, cut_at_stop, open_engine
 from pretext.engines.openai import OpenAIEngine
 from pretext.engines.scripted import ScriptedEngine
 from pretext.engines.transformers import TransformersEngine
-from pretext.engines.vllm import VLLMEngine
 from pretext.errors import EngineError, ModelError, UsageError
 from pretext.prompts import Prompt, token_ids
 from tests.contracts import tiny
@@ -81,6 +85,8 @@ def test_open_engine(checkpoint, monkeypatch):
 
 
 def test_vllm_that_is_not_installed_is_named(monkeypatch, checkpoint):
+    from pretext.engines.vllm import VLLMEngine
+
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pretext\[vllm\]"):
         VLLMEngine(checkpoint)
@@ -228,8 +234,13 @@ def test_a_damaged_model(tmp_path):
         ("429", "HTTP status 429"),
         ("401", "HTTP status 401"),
         ("silence", "no answer in time"),
+        ("404", "HTTP status 404.*model's name 'tiny'"),
         ("rubbish", "not of the OpenAI protocol"),
         ("no choices", "not of the OpenAI protocol"),
+        ("breaks off", "broke off"),
+        ("stalls", "broke off"),
+        ("trickle", "no answer in time"),
+        ("huge", "more than 1 MiB"),
     ],
 )
 @pytest.mark.parametrize("chat", [False, True])
@@ -243,6 +254,102 @@ def test_a_server_that_fails_is_told_by_address_and_kind(server, misbehaviour, k
     for told in (str(raised.value), repr(raised.value.__cause__), repr(raised.value.__context__), caplog.text):
         assert KEY not in told
         assert TEXT not in told
+    assert not [told for told in _trace(raised.value) if KEY in told]
+
+
+def test_the_key_is_nowhere_at_any_level(server, caplog, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level(logging.DEBUG)
+    engine = _client(server)
+    engine.complete([Prompt("Hello")], SHORT)
+    server.misbehaviour = "401"
+    with pytest.raises(EngineError) as raised:
+        engine.complete([Prompt("Hello")] * 3, SHORT)
+    assert set(server.keys) == {f"Bearer {KEY}"} and "openai" in {
+        record.name.split(".")[0] for record in caplog.records
+    }
+    for told in (caplog.text, *_trace(raised.value), repr(engine), repr(vars(engine))):
+        assert KEY not in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def _trace(error: BaseException) -> list[str]:
+    """What a report of the error could show: its words, what led to it, and the variables of the frames it left."""
+    return list(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+
+
+def test_an_empty_answer_is_an_answer(server):
+    server.misbehaviour = "empty"
+    assert _client(server).complete([Prompt("Hello"), Prompt("Hello", chat=True)], SHORT) == ["", ""]
+
+
+def test_an_answer_just_in_time(server):
+    behave = server.reply
+    server.reply = lambda *request: time.sleep(0.3) or behave(*request)
+    assert None not in _client(server, timeout=20.0).complete([Prompt("Hello")] * 4, SHORT)
+
+
+def test_ctrl_c_ends_a_batch_at_once(server):
+    server.misbehaviour = "silence"
+    engine = _client(server, timeout=600.0)
+    asked = threading.Thread(target=_interrupt_once, args=[lambda: len(server.requests) == 3])
+    asked.start()
+    with pytest.raises(KeyboardInterrupt):
+        engine.complete([Prompt("Hello")] * 3, SHORT)
+    asked.join()
+    server.misbehaviour = "none"
+    assert None not in engine.complete([Prompt("Hello")], SHORT)
+
+
+def _interrupt_once(condition) -> None:
+    while not condition():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_works_where_an_event_loop_runs_already(server):
+    async def cell() -> list[str | None]:
+        return _client(server).complete([Prompt("Hello")], SHORT)
+
+    assert asyncio.run(cell())[0].startswith("said")
+
+
+def test_one_line_tells_tokens_and_cost(server, caplog):
+    caplog.set_level(logging.INFO, logger="pretext")
+    engine = _client(server, prices=(2.0, 10.0))
+    engine.complete([Prompt("three short words")] * 100, SHORT)
+    # A word is a token of the scripted engine: "three short words" and "said 123456".
+    assert engine.usage == Usage(300, 200)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"100 requests to the server at {server.url}: 300 tokens read, 200 written, cost 0.0026 (0.0026 in all); "
+        "failed: none."
+    ]
+    engine.complete([Prompt("three short words")] * 100, SHORT)
+    assert "cost 0.0026 (0.0052 in all)" in caplog.records[1].getMessage()
+
+
+def test_without_prices_no_cost(server, caplog):
+    caplog.set_level(logging.INFO, logger="pretext")
+    _client(server).complete([Prompt("Hello")], SHORT)
+    assert "cost" not in caplog.text and "1 tokens read" in caplog.text
+
+
+def test_waits_as_long_as_the_server_asks(server):
+    arrivals, behave = [], server.reply
+    server.pause = "1"
+
+    def refuse_once(*request):
+        arrivals.append(time.monotonic())
+        return (429, b"{}") if len(arrivals) == 1 else behave(*request)
+
+    server.reply = refuse_once
+    assert None not in _client(server, retries=1).complete([Prompt("Hello")], SHORT)
+    assert arrivals[1] - arrivals[0] >= 1  # the client's own first pause is at most half a second
+
+
+def test_a_text_that_no_request_can_hold_fails_alone(server):
+    first, second = _client(server).complete([Prompt("half a pair \ud83e"), Prompt("Hello")], SHORT)
+    assert first is None and second is not None
 
 
 def test_nothing_listens(monkeypatch):
@@ -258,8 +365,8 @@ def test_some_requests_fail(server, caplog):
     server.misbehaviour = "every second"
     texts = _client(server, concurrency=1).complete([Prompt(TEXT)] * 6, SHORT)
     assert [text is None for text in texts] == [False, True] * 3
-    assert len(caplog.records) == 1
-    assert "3 of 6 requests" in caplog.text
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "6 requests" in caplog.text and "failed: HTTP status 400: 3." in caplog.text
     assert TEXT not in caplog.text
 
 
@@ -273,9 +380,18 @@ def test_a_server_that_recovers_is_asked_again(server):
 
 def test_a_dead_server_is_given_up(server):
     server.misbehaviour = "500"
-    with pytest.raises(EngineError, match="not sent"):
+    with pytest.raises(EngineError, match="given up"):
         _client(server, concurrency=2).complete([Prompt("Hello")] * 500, SHORT)
-    assert len(server.requests) < 20
+    assert len(server.requests) < 10
+
+
+def test_a_server_that_dies_on_the_way_is_given_up(server):
+    engine = _client(server, concurrency=4, retries=1)
+    reported, behave = [], server.reply
+    server.reply = lambda *request: behave(*request) if len(server.requests) <= 20 else (500, b"{}")
+    with pytest.raises(EngineError, match=r"HTTP status 500: \d+\); check .* then resume\.$"):
+        engine.complete([Prompt("Hello")] * 500, SHORT, reported.append)
+    assert 20 < len(server.requests) < 60 and sum(reported) < 40
 
 
 def test_no_more_requests_at_once_than_allowed(server):
@@ -323,7 +439,9 @@ def test_another_server_needs_one(url, monkeypatch):
         OpenAIEngine("any", base_url=url)
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", f"http://me:{KEY}@localhost/v1", "ftp://localhost/v1"])
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", f"http://me:{KEY}@localhost/v1", "ftp://localhost/v1", "http://localhost:99999/v1"]
+)
 def test_an_address_that_is_none(url):
     with pytest.raises(UsageError) as raised:
         OpenAIEngine("any", base_url=url)
