@@ -173,6 +173,9 @@ class Variation(Section):
     max_tokens: int = Field(48, ge=1, le=4096, description="longest variation, in tokens")
     mask_share: float = Field(0.3, gt=0, le=1, description="mask-fill: share of a text's tokens that is refilled")
     mask_passes: int = Field(2, ge=1, le=10, description="mask-fill: how often in a row")
+    masks_per_pass: int = Field(
+        2, ge=1, le=4096, description="mask-fill: tokens of a text refilled in one forward pass; 1 is the paper's way"
+    )
 
 
 class Expansion(Section):

