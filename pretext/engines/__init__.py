@@ -115,7 +115,9 @@ def open_engine(models: Models, speed: Speed) -> Engine:
 
             return VLLMEngine(
                 models.generator,
+                adapter=models.adapter,
                 dtype=speed.dtype,
+                quantization=speed.quantization,
                 memory_share=speed.memory_share,
                 max_length=speed.max_length,
                 tensor_parallel=speed.tensor_parallel,
