@@ -209,12 +209,13 @@ def main() -> NoReturn:
 
 def _work(config: Any, folder: Path, confirmed: bool) -> None:
     from pretext.pipeline import Parts, synthesize
+    from pretext.shards import Shards
     from pretext.statement import in_words
 
     def work() -> None:
         run = synthesize(config, folder, Parts.of(config), confirmed=confirmed)
         click.echo(in_words(run.load("privacy.json")))
-        click.echo(f"Texts        {run.folder / 'synthetic.jsonl'}")
+        click.echo(f"Texts        {Shards.of(config.expansion, run).target}")
 
     _interruptible(folder, work)
 

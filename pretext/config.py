@@ -186,6 +186,10 @@ class Expansion(Section):
     temperature: float = Field(1.0, ge=0, le=5, description="sampling temperature")
     top_p: float = Field(0.95, gt=0, le=1, description="nucleus sampling")
     max_tokens: int = Field(64, ge=1, le=4096, description="longest synthetic text, in tokens")
+    format: Literal["jsonl", "parquet"] = Field("jsonl", description="files of the synthetic texts: jsonl or parquet")
+    shard_texts: int | None = Field(
+        None, ge=1, description="texts per file synthetic/00000, 00001, ...; default: one file"
+    )
 
 
 class Screening(Section):
@@ -224,11 +228,17 @@ class Models(Section):
 class Speed(Section):
     """What changes speed and nothing else."""
 
-    engine: Literal["transformers", "vllm", "openai"] = Field(
-        "transformers", description="transformers, vllm (in process) or openai (a server)"
+    engine: Literal["transformers", "vllm", "openai", "ray"] = Field(
+        "transformers",
+        description="transformers, vllm (in process), openai (a server) or ray (vLLM on several GPUs or machines)",
     )
     batch_size: int = Field(32, ge=1, description="prompts per forward pass (transformers)")
-    chunk: int = Field(128, ge=1, description="prompts handed to the engine at once; a save point of the expansion")
+    chunk: int | None = Field(
+        None,
+        ge=1,
+        description="prompts handed to the engine at once, and a save point of the expansion; default: 128 for "
+        "transformers, 2048 for openai, 8192 for vllm and ray",
+    )
     embed_batch_size: int = Field(64, ge=1, description="texts per forward pass of the embedder")
     device: str | None = Field(None, description="cpu, cuda, ...; default: the best there is")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
@@ -236,6 +246,7 @@ class Speed(Section):
     )
     memory_share: float = Field(0.3, gt=0, le=1, description="share of the memory that vLLM takes")
     tensor_parallel: int = Field(1, ge=1, description="GPUs over which vLLM splits the model")
+    workers: int = Field(1, ge=1, le=10_000, description="copies of the model, each on GPUs of its own (ray)")
     max_length: int | None = Field(None, ge=1, description="longest prompt plus answer in tokens (vLLM)")
     quantization: str | None = Field(
         None, description="how the weights are quantised (vllm), for example fp8; default: as the model's folder says"
@@ -249,6 +260,12 @@ class Speed(Section):
     price_written: float | None = Field(
         None, ge=0, description="price of a million tokens written, for the log (openai)"
     )
+
+    @property
+    def prompts_at_once(self) -> int:
+        """`chunk`, or what suits the engine: a scheduler runs half empty at a chunk's end, so its chunks are large."""
+        by_engine = {"transformers": 128, "openai": 2048, "vllm": 8192, "ray": 8192}
+        return self.chunk or by_engine[self.engine]
 
 
 class Config(Section):
