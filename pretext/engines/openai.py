@@ -7,7 +7,6 @@ import ipaddress
 import json
 import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,14 +15,12 @@ from urllib.parse import urlsplit
 
 from pretext.engines import Sampling, Usage, cut_at_stop, unheard
 from pretext.errors import EngineError, UsageError
-from pretext.prompts import Prompt
+from pretext.prompts import Prompt, disarmed
 
 _DEFAULT_URL = "https://api.openai.com/v1"
 _MOST_STOP_STRINGS = 4  # the protocol's limit; more of them are cut on our side alone
 _LONGEST_ANSWER = 2**20  # bytes; 4096 tokens with everything around them are a tenth of it
 _PATIENCE = 8  # failures in a row that are chance, however few requests are in flight
-# The server's tokenizer is out of reach, so what may be a control token of some model gets a space after its bracket.
-_CONTROL = re.compile(r"<(?=[|｜]|/?s>|(?:bos|eos|pad)>|(?:start|end)_of_turn>)|\[(?=/?INST\])")
 _REMEDIES = {
     "no connection": "check that it runs at this address",
     "no answer in time": "check that it is not stuck, or set speed.request_timeout higher or speed.concurrency lower",
@@ -159,7 +156,7 @@ class OpenAIEngine:
 
     async def _send(self, client: Any, prompt: Prompt, sampling: Sampling) -> bytes | _Failure:
         """The body of the answer, read in pieces: its length is the server's choice, the memory is ours."""
-        text = _CONTROL.sub(r"\g<0> ", prompt.text)
+        text = disarmed(prompt.text)  # the server's tokenizer is out of reach
         settings: dict[str, Any] = {
             "model": self._model,
             "max_tokens": sampling.max_tokens,
