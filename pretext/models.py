@@ -7,6 +7,7 @@ the same encoder with upper layers and a head of our own (folder masked, beside 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -17,7 +18,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ _MASKED_FILE = Path(__file__).parent / "masked" / "model.safetensors"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.*", "tekken.json", "*.tiktoken")
+_WRITING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # endings of the classes that write on
+_PRODUCTS, _CLEARLY = 8, 1.25  # matrix products per dtype, and how much faster the less exact one must be
 _logger = logging.getLogger(__name__)
 
 
@@ -42,7 +46,7 @@ def resolve_generator(name: str) -> Path | str:
 
     Raises:
         ModelError: the package or the folder is missing or incomplete, the name cannot be one of a model, or the folder
-            holds a masked language model.
+            holds a model that cannot write on.
     """
     if name == EMBEDDED:
         return _checked(_embedded_generator())
@@ -66,17 +70,51 @@ def resolve_masked(name: str) -> Path | str:
     return _named(name)
 
 
-def preferred_dtype(device: str | None) -> str:
-    """`bfloat16` where the processor multiplies it in hardware, else `float32`; without a device, for the best one."""
+@functools.lru_cache
+def preferred_dtype(device: str | None, width: int = 512, inner: int = 2048) -> str:
+    """The dtype that the device is fast at, `bfloat16` or `float32`; without a device, for the best one there is.
+
+    On a CPU both are tried, once per process and in about a tenth of a second, on a matrix product of a model with
+    `width` hidden units and `inner` units within a layer. bfloat16 has to win clearly, as it rounds more.
+    """
     import torch
 
     if (device or "cuda").startswith("cuda") and torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device is not None and device != "cpu":
         return "float32"
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return "bfloat16" if fast else "float32"
+    fast, exact = (_product_seconds(dtype, width, inner) for dtype in (torch.bfloat16, torch.float32))
+    return "bfloat16" if _CLEARLY * fast < exact else "float32"
+
+
+def _product_seconds(dtype: Any, width: int, inner: int) -> float:
+    """Seconds for (512 tokens, width) times (width, inner); the least of some, which other processes disturb least."""
+    import torch
+
+    tokens, weights = torch.ones(512, width, dtype=dtype), torch.ones(inner, width, dtype=dtype)
+    seconds = []
+    for _ in range(1 + _PRODUCTS):  # the first one prepares the kernel
+        start = time.perf_counter()
+        torch.nn.functional.linear(tokens, weights)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
+
+
+def check_generator(name: str, settings: Mapping[str, Any]) -> None:
+    """Raises ModelError if a model's configuration, a file `config.json`, says that it cannot write on."""
+    kinds = [str(kind) for kind in settings.get("architectures") or ()]
+    if settings.get("is_encoder_decoder"):
+        wrong, hint = "an encoder-decoder model, which answers to a text and does not write on", ""
+    elif kinds and all(kind.endswith("ForMaskedLM") for kind in kinds):
+        wrong, hint = "a masked language model, which fills gaps and cannot write on", "; give it as models.masked"
+    elif kinds and not any(kind.endswith(_WRITING) for kind in kinds):
+        wrong, hint = "none that writes on", ""
+    else:
+        return
+    raise ModelError(
+        f"The model {name!r} ({', '.join(kinds) or 'of an unnamed kind'}) is {wrong}{hint}; name a causal language "
+        "model, such as embedded, as models.generator."
+    )
 
 
 @contextmanager
@@ -122,18 +160,15 @@ def _named(name: str) -> Path | str:
 
 
 def _writing(source: Path | str) -> Path | str:
-    """The same, unless it is a folder whose configuration says that it only fills masks."""
+    """The same, unless it is a folder whose configuration says that its model cannot write on."""
     if isinstance(source, str):
         return source
     try:
-        architectures = json.loads((source / "config.json").read_text()).get("architectures") or []
-    except (ValueError, AttributeError):  # whoever loads it says what is wrong with the configuration
-        architectures = []
-    if architectures and all(name.endswith("ForMaskedLM") for name in architectures):
-        raise ModelError(
-            f"The model {str(source)!r} is a masked language model, which fills gaps and cannot write on; give it as "
-            "models.masked, and name a causal language model as the generator."
-        )
+        settings = json.loads((source / "config.json").read_text())
+    except ValueError:  # whoever loads it says what is wrong with the configuration
+        settings = None
+    if isinstance(settings, dict):
+        check_generator(str(source), settings)
     return source
 
 
@@ -187,9 +222,9 @@ def _embedded_masked() -> Path:
     return target
 
 
-def _convert_once(source: Path, target: Path, convert: Callable[[Path, Path], None], time: str) -> None:
+def _convert_once(source: Path, target: Path, convert: Callable[[Path, Path], None], duration: str) -> None:
     """Convert beside the target and rename: a reader sees all or nothing, and of two writers the first one wins."""
-    _logger.info("Converting the embedded model %s into %s, once; this takes %s.", source.name, target, time)
+    _logger.info("Converting the embedded model %s into %s, once; this takes %s.", source.name, target, duration)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -235,7 +270,7 @@ def _assemble(source: Path, folder: Path) -> None:
     trained = load_file(source)
     _check_trained(trained, weights, config)
     weights |= trained
-    kept = {name: value for name, value in weights.items() if not name.startswith("bert.pooler.")}
+    kept = {name: value for name, value in weights.items() if "pooler" not in name and "position_ids" not in name}
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}, indent=2))
     for path in (*encoder.glob("tokenizer*.json"), encoder / "vocab.txt", encoder / "special_tokens_map.json"):
