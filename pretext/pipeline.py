@@ -25,7 +25,7 @@ from pretext.private import read_private
 from pretext.run import Run
 from pretext.statement import run_releases, statement
 from pretext.tables import Source, check_columns
-from pretext.timing import Once, Stopwatch
+from pretext.timing import Meter, Once
 from pretext.variation import Variation, open_variation
 from privacy import Account, Budget, Ledger, LedgerConflict, compose
 
@@ -88,31 +88,25 @@ def synthesize(config: Config, folder: Path, parts: Parts, *, confirmed: bool = 
     name = data_set_name(config, ledger)
     run = Run.create(folder, config)
     account = _registered(config, ledger, name, planned, confirmed)
-    watch = Stopwatch(run, parts.engine)
-    with _logged(run), watch.kept():
+    meter = Meter(parts.engine)
+    with _logged(run):
         for warning in planned.warnings:
             _log.warning(warning)
         _afford(config, run, planned, account)
         try:
-            evolve(config, run, _steps(config, run, ledger, name, planned, parts, watch))
+            with meter.kept(run):
+                evolve(config, run, _steps(config, run, ledger, name, planned, parts, meter))
         finally:
             save_statement(config, run, ledger, name)
-        with watch.phase("expansion"):
-            expand_run(config, run, parts, config.expansion.texts)
+        expand_run(config, run, parts, config.expansion.texts)
     return run
 
 
 def expand_run(config: Config, run: Run, parts: Parts, texts: int) -> Path:
     """Write `texts` synthetic texts in all from a finished evolution. Costs no privacy."""
-    seeds = seeds_of(config, run)
-    path = run.folder / "synthetic.jsonl"
-    if (
-        run.folder.joinpath("expansion.json").exists()
-        and path.exists()
-        and (run.load("expansion.json") or {})["kept"] >= texts
-    ):
-        return path
-    return expand(config, run, seeds, parts.engine(), texts)
+    meter = Meter(parts.engine)
+    with meter.kept(run), meter.phase("expansion"):
+        return expand(config, run, seeds_of(config, run), parts.engine, texts)
 
 
 def data_set_name(config: Config, ledger: Ledger) -> str:
@@ -166,7 +160,7 @@ def _afford(config: Config, run: Run, planned: Plan, account: Account) -> None:
     account.check(compose([coming] * (config.privacy.rounds - released)))
 
 
-def _steps(config: Config, run: Run, ledger: Ledger, name: str, planned: Plan, parts: Parts, watch: Stopwatch) -> Steps:
+def _steps(config: Config, run: Run, ledger: Ledger, name: str, planned: Plan, parts: Parts, meter: Meter) -> Steps:
     rule = VoteRule(config.evolution.nearest, config.privacy.norm_squared, config.privacy.normalise_votes)
 
     def initial() -> list[Candidate]:
@@ -176,17 +170,17 @@ def _steps(config: Config, run: Run, ledger: Ledger, name: str, planned: Plan, p
         label, subject = f"{run.id}/votes/{round_number}", digest(population)
         release = ledger.replay(name, label, subject)
         if release is None:
-            with watch.phase("loading models"):
+            with meter.phase("loading models"):
                 _open_all(config, parts)
             bounded = parts.federation().vote(ballot(), rule)
             release = ledger.release(name, label, subject, bounded, planned.mechanism, config.privacy.relation)
         return Noisy(release.noisy, release.mechanism.standard_deviation)
 
     return Steps(
-        watch.timed("initial population", initial),
+        meter.timed("initial population", initial),
         ask,
-        lambda: watch.timed("variations", parts.variation()),
-        lambda: watch.timed("embedding of candidates", parts.embedder()),
+        lambda: meter.timed("variations", parts.variation()),
+        lambda: meter.timed("embedding of candidates", parts.embedder()),
     )
 
 

@@ -42,14 +42,19 @@ class Phase:
     read: int = 0
     written: int = 0
 
+    def __add__(self, other: Phase) -> Phase:
+        return Phase(self.seconds + other.seconds, self.read + other.read, self.written + other.written)
 
-class Stopwatch:
-    """Sums seconds and tokens by phase, over all sittings of a run that ended in order; kept in timings.json."""
+    def __mul__(self, times: float) -> Phase:
+        return Phase(self.seconds * times, round(self.read * times), round(self.written * times))
 
-    def __init__(self, run: Run, engine: Once[Engine]) -> None:
-        self._run = run
+
+class Meter:
+    """Sums seconds and the engine's tokens by phase."""
+
+    def __init__(self, engine: Once[Engine]) -> None:
         self._engine = engine
-        self.phases = {name: Phase(**stored) for name, stored in (run.load(_FILE) or {}).items()}
+        self.phases: dict[str, Phase] = {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -58,9 +63,9 @@ class Stopwatch:
         try:
             yield
         finally:
-            used, past = self._usage() - before, self.phases.get(name, Phase())
-            seconds = past.seconds + time.perf_counter() - started
-            self.phases[name] = Phase(seconds, past.read + used.read, past.written + used.written)
+            used = self._usage() - before
+            taken = Phase(time.perf_counter() - started, used.read, used.written)
+            self.phases[name] = self.phases.get(name, Phase()) + taken
 
     def timed(self, name: str, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         """The function, each call of which counts as a part of the phase."""
@@ -72,12 +77,14 @@ class Stopwatch:
         return call
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Writes the sums into the run folder when what happens inside ends, however it ends."""
+    def kept(self, run: Run) -> Iterator[None]:
+        """Goes on from the sums in the run folder and writes them back when what happens inside ends, however it
+        ends; a kill loses the times of its sitting."""
+        self.phases |= {name: Phase(**stored) for name, stored in (run.load(_FILE) or {}).items()}
         try:
             yield
         finally:
-            self._run.save(_FILE, {name: asdict(phase) for name, phase in self.phases.items()})
+            run.save(_FILE, {name: asdict(phase) for name, phase in self.phases.items()})
 
     def _usage(self) -> Usage:
         return Usage() if self._engine.opened is None else self._engine.opened.usage

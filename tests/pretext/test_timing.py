@@ -11,7 +11,7 @@ from pretext.engines.scripted import ScriptedEngine
 from pretext.pipeline import synthesize
 from pretext.prompts import Prompt
 from pretext.run import Run
-from pretext.timing import Once, Stopwatch
+from pretext.timing import Meter, Once
 from tests.pretext.conftest import make_parts
 
 Make = Callable[..., Config]
@@ -32,17 +32,19 @@ def test_opened_once() -> None:
 def test_sums_over_calls_and_sittings(run: Run) -> None:
     engine = Once(lambda: ScriptedEngine(lambda prompt, rng: "three words here"))
     for sitting in (1, 2):
-        watch = Stopwatch(run, engine)
-        with watch.kept():
-            complete = watch.timed("writing", engine().complete)
+        meter = Meter(engine)
+        with meter.kept(run):
+            complete = meter.timed("writing", engine().complete)
             complete([Prompt("two words")] * 2, Sampling(max_tokens=5))
-        assert (watch.phases["writing"].read, watch.phases["writing"].written) == (4 * sitting, 6 * sitting)
-    assert Stopwatch(run, engine).phases == watch.phases
+        assert (meter.phases["writing"].read, meter.phases["writing"].written) == (4 * sitting, 6 * sitting)
+    again = Meter(engine)
+    with again.kept(run):
+        assert again.phases == meter.phases
 
 
 def test_a_phase_that_fails_counts_and_is_kept(run: Run) -> None:
-    watch = Stopwatch(run, Once(lambda: ScriptedEngine(lambda prompt, rng: None)))
-    with pytest.raises(ZeroDivisionError), watch.kept(), watch.phase("failing"):
+    meter = Meter(Once(lambda: ScriptedEngine(lambda prompt, rng: None)))
+    with pytest.raises(ZeroDivisionError), meter.kept(run), meter.phase("failing"):
         1 / 0  # noqa: B018
     assert run.load("timings.json")["failing"]["seconds"] > 0
 
