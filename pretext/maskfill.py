@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.config import Config
-from pretext.errors import ModelError
+from pretext.errors import ModelError, UsageError
 from pretext.models import loading, preferred_dtype, resolve_masked
 from pretext.population import Candidate
 from pretext.progress import progress
@@ -61,12 +61,14 @@ class MaskFill:
 
     Raises:
         ModelError: the model cannot be loaded, is no masked language model, or has no mask token.
+        UsageError: the model does not take texts of `variation.max_tokens`.
     """
 
     def __init__(self, config: Config) -> None:
         self._variation = config.variation
         self._batch_tokens = config.speed.batch_size * config.variation.max_tokens
         self._tokenizer, self._model = _load(config.models.masked, config.speed.device, config.speed.dtype)
+        _check_length(config.variation.max_tokens, self._tokenizer, self._model)
         self._excluded = _excluded(self._tokenizer, self._model.config.get_text_config().vocab_size)
         self._gathers = _head_takes_positions(self._model)
         self._splices = _has_word_pieces(self._tokenizer)
@@ -267,6 +269,16 @@ def _load(name: str, device: str | None, dtype: str | None) -> tuple[Any, Any]:
     if information["missing_keys"]:
         raise _unfit(name, "was saved without the head that predicts tokens")
     return tokenizer, model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+
+
+def _check_length(tokens: int, tokenizer: Any, model: Any) -> None:
+    least = tokenizer.num_special_tokens_to_add() + 1
+    most = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", tokens))
+    if not least <= tokens <= most:
+        raise UsageError(
+            f"variation.max_tokens is {tokens}, and the masked language model takes texts of {least} to {most} tokens, "
+            "its special ones included; set it within that range or name another model as models.masked."
+        )
 
 
 def _unfit(name: str, reason: str) -> ModelError:

@@ -76,9 +76,11 @@ def load(name: str) -> tuple[Any, Any]:
 
 def ours(name: str, passes: int, at_once: int) -> Fill:
     """The program's own mask-fill."""
-    variation = [f"variation.max_tokens={LENGTH}", f"variation.mask_share={SHARE}", "variation.temperature=1"]
-    variation += [f"variation.mask_passes={passes}", f"variation.masks_per_pass={at_once}"]
-    config = resolve(overrides=[f"models.masked={name}", "privacy.epsilon=1", "speed.device=cpu", *variation])
+    variation = {"max_tokens": LENGTH, "mask_share": SHARE, "mask_passes": passes, "masks_per_pass": at_once}
+    unused = {"privacy": {"epsilon": 1.0}, "initial": {"prompts": ["a text"]}}
+    config = resolve(
+        settings={**unused, "variation": variation, "models": {"masked": name}, "speed": {"device": "cpu"}}
+    )
     vary = MaskFill(config)
 
     def fill(texts: list[str], seed: int) -> list[str]:

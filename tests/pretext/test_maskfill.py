@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretext.config import Config
-from pretext.errors import ModelError
+from pretext.errors import ModelError, UsageError
 from pretext.maskfill import MaskFill, _batches, _dealt, _head_takes_positions, _Row
 from pretext.population import Candidate
 from pretext.variation import open_variation
@@ -384,6 +384,13 @@ def test_an_encoder_without_a_head_is_refused(tmp_path: Path, folders: dict[str,
     BertModel.from_pretrained(folders["bert"], add_pooling_layer=False).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(folders["bert"]).save_pretrained(tmp_path)
     refused(make_config, tmp_path, "saved without the head")
+
+
+@pytest.mark.parametrize("tokens", [2, 71])
+def test_lengths_that_the_model_does_not_take(make_fill: Fill, tokens: int) -> None:
+    with pytest.raises(UsageError, match=rf"max_tokens is {tokens}, .* texts of 3 to (64|70) tokens"):
+        make_fill(f"variation.max_tokens={tokens}")
+    assert fill(make_fill("variation.max_tokens=3"), ["red soup"])[0]
 
 
 def test_what_is_no_model_is_one_sentence(tmp_path: Path, make_config: Make) -> None:
