@@ -71,7 +71,9 @@ class Clients:
         for label in np.unique(ballot.label):
             candidates = np.flatnonzero(ballot.label == label)
             texts = np.flatnonzero(self.label == label)
-            found = candidates[nearest(ballot.points[candidates], self.embeddings[texts], rule.nearest)]
+            # Rows, not a copy of the embeddings; none where everybody is asked, which is the usual case.
+            rows = None if len(texts) == len(self.label) else texts
+            found = candidates[nearest(ballot.points[candidates], self.embeddings, rule.nearest, rows)]
             text.append(np.repeat(texts, found.shape[1]))
             candidate.append(found.ravel())
             weight.append(np.full(found.size, 1.0 / found.shape[1]))

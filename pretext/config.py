@@ -240,6 +240,9 @@ class Speed(Section):
         "transformers, 2048 for openai, 8192 for vllm and ray",
     )
     embed_batch_size: int = Field(64, ge=1, description="texts per forward pass of the embedder")
+    embed_runtime: Literal["torch", "openvino"] | None = Field(
+        None, description="torch or openvino (on the processor); default: what a short measurement finds faster here"
+    )
     device: str | None = Field(None, description="cpu, cuda, ...; default: the best there is")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="float32, bfloat16 or float16; default: what the processor is fast at"
