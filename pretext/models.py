@@ -35,7 +35,7 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.*", "tekken.json", "*.tiktoken")
 _WRITING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # endings of the classes that write on
-_PRODUCTS, _CLEARLY = 8, 1.25  # matrix products per dtype, and how much faster the less exact one must be
+_PRODUCTS, _LONGEST_MEASUREMENT, _CLEARLY = 5, 0.3, 1.25  # per dtype, seconds, how much faster bfloat16 must be
 _logger = logging.getLogger(__name__)
 
 
@@ -91,13 +91,15 @@ def _product_seconds(dtype: Any, width: int, inner: int) -> float:
     """Seconds for (512 tokens, width) times (width, inner); the least of some, which other processes disturb least."""
     import torch
 
+    # Smaller ones measure how long a call takes; larger ones tell the same and take longer.
+    width, inner = min(max(width, 256), 1024), min(max(inner, 512), 4096)
     tokens, weights = torch.ones(512, width, dtype=dtype), torch.ones(inner, width, dtype=dtype)
-    seconds = []
-    for _ in range(1 + _PRODUCTS):  # the first one prepares the kernel
+    seconds: list[float] = []
+    while len(seconds) < 2 or (len(seconds) <= _PRODUCTS and sum(seconds) < _LONGEST_MEASUREMENT):
         start = time.perf_counter()
         torch.nn.functional.linear(tokens, weights)
         seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+    return min(seconds[1:])  # the first one prepares the kernel
 
 
 def check_generator(name: str, settings: Mapping[str, Any]) -> None:

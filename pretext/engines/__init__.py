@@ -108,7 +108,11 @@ def open_engine(models: Models, speed: Speed) -> Engine:
             from pretext.engines.transformers import TransformersEngine
 
             return TransformersEngine(
-                models.generator, device=speed.device, dtype=speed.dtype, batch_size=speed.batch_size
+                models.generator,
+                adapter=models.adapter,
+                device=speed.device,
+                dtype=speed.dtype,
+                batch_size=speed.batch_size,
             )
         case "vllm":
             from pretext.engines.vllm import VLLMEngine

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pretext.engines import Sampling, Usage, cut_at_stop, fitting, unheard
-from pretext.errors import UsageError
-from pretext.models import loading, preferred_dtype, resolve_generator
-from pretext.prompts import Prompt, token_ids
+from pretext.errors import ModelError, UsageError
+from pretext.models import check_generator, loading, preferred_dtype, resolve_generator
+from pretext.prompts import Prompt, end_ids, token_ids
 
 if TYPE_CHECKING:
     import torch
@@ -19,40 +23,56 @@ class TransformersEngine:
 
     Prompts go through in batches of similar length, padded on the left; a sequence that has ended leaves its batch, so
     a batch costs what its tokens cost. The same prompts with the same sampling give the same texts on one machine.
+    Prompts of one phase share their first dozen tokens only, so no prefix is computed once for all.
 
     Args:
         model: as in `pretext.models.resolve_generator`.
+        adapter: folder or Hugging Face name of a LoRA adapter of the model.
         device: `cpu`, `cuda`, `cuda:1`, ...; default: the best there is.
         dtype: name of a torch dtype; default: `pretext.models.preferred_dtype`.
         batch_size: prompts per forward pass.
 
     Raises:
-        ModelError: the model cannot be found or loaded.
+        ModelError: the model cannot be found or loaded, does not fit into memory, or is of a kind that cannot write on.
         UsageError: a device or dtype that torch does not know.
     """
 
     def __init__(
-        self, model: str, *, device: str | None = None, dtype: str | None = None, batch_size: int = 32
+        self,
+        model: str,
+        *,
+        adapter: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_size: int = 32,
     ) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
 
         if batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}; it must be at least 1.")
+        if adapter is not None and importlib.util.find_spec("peft") is None:
+            raise ModelError(
+                "A LoRA adapter (models.adapter) needs the package peft, which is not installed; run "
+                "`pip install 'pretext[lora]'`, or leave the adapter out."
+            )
         self._device = _device(device)
-        chosen = _dtype(dtype or preferred_dtype(str(self._device)))
-        source = resolve_generator(model)
+        given = None if dtype is None else _dtype(dtype)
         with loading(model):
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(source, dtype=chosen)
-            self._model = loaded.to(self._device).eval()
+            self._tokenizer, loaded = _load(model, self._device, given)
+        self._accepted = frozenset(inspect.signature(loaded.forward).parameters)
+        if "past_key_values" not in self._accepted:
+            raise ModelError(
+                f"The model {model!r} ({type(loaded).__name__}) has no key-value cache, so this engine cannot run it; "
+                "name another model, or use the engine vllm or openai."
+            )
+        self._context = min(
+            getattr(loaded.config.get_text_config(), "max_position_embeddings", 2**31), self._tokenizer.model_max_length
+        )
+        ends = end_ids(self._tokenizer, loaded.generation_config.eos_token_id)
+        self._ends = torch.tensor(ends, dtype=torch.long, device=self._device)
+        self._model = loaded if adapter is None else _adapted(loaded, adapter)
         self._batch_size = batch_size
         self.usage = Usage()
-        self._context = min(
-            getattr(self._model.config.get_text_config(), "max_position_embeddings", 2**31),
-            self._tokenizer.model_max_length,
-        )
-        self._ends = torch.tensor(_end_ids(self._model, self._tokenizer), device=self._device)
 
     def complete(
         self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
@@ -86,7 +106,7 @@ class TransformersEngine:
             positions = (mask.cumsum(1) - 1).clamp(min=0)
             cache = None
             for _ in range(sampling.max_tokens):
-                output = self._model(
+                output = self._forward(
                     input_ids=ids,
                     attention_mask=mask,
                     position_ids=positions,
@@ -109,6 +129,10 @@ class TransformersEngine:
                 ids, positions = drawn[:, None], positions[:, -1:] + 1
                 mask = torch.cat([mask, mask.new_ones(len(running), 1)], dim=1)
         return answers
+
+    def _forward(self, **given: Any) -> Any:
+        """A forward pass; not every architecture takes positions, or can leave out the logits of a prompt."""
+        return self._model(**{name: value for name, value in given.items() if name in self._accepted})
 
     def _pad(self, prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask, both (batch, longest), padded on the left."""
@@ -149,11 +173,63 @@ def _draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) 
     return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
 
-def _end_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Every token that ends an answer: the tokenizer's and, where the model was tuned to more of them, the model's."""
-    tuned = model.generation_config.eos_token_id
-    ends = {tokenizer.eos_token_id, *(tuned if isinstance(tuned, list) else [tuned])}
-    return sorted(end for end in ends if end is not None)
+def _load(name: str, device: torch.device, dtype: torch.dtype | None) -> tuple[Any, Any]:
+    """Tokenizer and model, once its kind and its size are known to be right."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    source = resolve_generator(name)
+    config: Any = AutoConfig.from_pretrained(source)
+    check_generator(name, config.to_dict())
+    sizes = config.get_text_config()
+    width = getattr(sizes, "hidden_size", 512)
+    inner = getattr(sizes, "intermediate_size", None) or 4 * width
+    chosen = dtype or _dtype(preferred_dtype(str(device), width, inner))
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    _check_memory(name, _size(source, config, chosen), device)
+    model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=chosen, device_map={"": device})
+    return tokenizer, model.eval()
+
+
+def _size(source: Path | str, config: Any, dtype: torch.dtype) -> int:
+    """Bytes of the weights in memory: as they are built in `dtype`, or as they are stored if they are quantised."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if getattr(config, "quantization_config", None) is not None:
+        return sum(file.stat().st_size for file in Path(source).glob("*.safetensors"))
+    build: Any = AutoModelForCausalLM.from_config
+    with torch.device("meta"):
+        return sum(weight.numel() * weight.element_size() for weight in build(config, dtype=dtype).parameters())
+
+
+def _check_memory(name: str, size: int, device: torch.device) -> None:
+    """Raises ModelError if so many bytes are not free, before they are asked for and the system ends the process."""
+    import psutil
+    import torch
+
+    match device.type:
+        case "cuda":
+            free = torch.cuda.mem_get_info(device)[0]
+        case "cpu":
+            free = psutil.virtual_memory().available
+        case _:
+            return
+    if size > free:
+        raise ModelError(
+            f"The model {name!r} takes {size / 2**30:.1f} GiB on {device}, where {free / 2**30:.1f} GiB are free; name "
+            "a smaller or a quantised model, set speed.dtype to bfloat16, or end other programs."
+        )
+
+
+def _adapted(model: Any, adapter: str) -> Any:
+    """The model with the LoRA adapter; added to the weights, which costs nothing later, unless they are quantised."""
+    from peft import PeftModel
+
+    with loading(adapter), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft uses what transformers will rename
+        adapted: Any = PeftModel.from_pretrained(model, adapter)
+        quantised = getattr(model.config, "quantization_config", None) is not None
+        return adapted.eval() if quantised else adapted.merge_and_unload().eval()
 
 
 def _device(name: str | None) -> torch.device:

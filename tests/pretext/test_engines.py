@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -10,6 +11,8 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -222,6 +225,109 @@ def test_a_damaged_model(tmp_path):
     with pytest.raises(ModelError) as raised:
         TransformersEngine(str(tmp_path), device="cpu")
     assert "\n" not in str(raised.value)
+
+
+def _altered(tmp_path, *, tokenizer=None, config=None):
+    """The tiny model with other entries in its JSON files; None takes an entry away."""
+    tiny.build(tmp_path)
+    for name, entries in (("tokenizer_config.json", tokenizer or {}), ("config.json", config or {})):
+        settings = json.loads((tmp_path / name).read_text()) | entries
+        (tmp_path / name).write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("missing", [["pad_token"], ["pad_token", "eos_token"]])
+def test_a_tokenizer_without_pad_or_end_token(tmp_path, missing, local):
+    folder = _altered(tmp_path, tokenizer=dict.fromkeys(missing))
+    engine = TransformersEngine(folder, device="cpu", dtype="float32")
+    prompts, greedy = [Prompt("word " * count) for count in (1, 7, 40, 3)], Sampling(max_tokens=6, temperature=0.0)
+    assert [getattr(engine._tokenizer, name) for name in missing] == [None] * len(missing)
+    assert engine.complete(prompts, greedy) == local.complete(prompts, greedy)
+
+
+def test_a_model_and_tokenizer_without_any_end_write_until_they_may_no_more(tmp_path):
+    folder = _altered(
+        tmp_path,
+        tokenizer=dict.fromkeys(["eos_token", "pad_token"]),
+        config=dict.fromkeys(["eos_token_id", "pad_token_id"]),
+    )
+    (tmp_path / "generation_config.json").write_text("{}")
+    rename = json.loads((tmp_path / "tokenizer.json").read_text().replace("<|im_end|>", "<|no_end|>"))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rename))
+    engine = TransformersEngine(folder, device="cpu", dtype="float32")
+    before = engine.usage
+    engine.complete([Prompt("Hello")] * 20, Sampling(max_tokens=40))
+    assert (engine.usage - before).written == 20 * 40
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"architectures": ["RobertaForMaskedLM"]}, r"RobertaForMaskedLM.*masked language model.*models\.masked"),
+        ({"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, "an encoder-decoder model"),
+        ({"architectures": ["BertModel"]}, "BertModel.*none that writes on"),
+    ],
+)
+def test_a_model_that_cannot_write_on_is_named_before_it_is_loaded(tmp_path, config, told):
+    folder = _altered(tmp_path, config=config)
+    (tmp_path / "model.safetensors").write_bytes(b"never read")
+    with pytest.raises(ModelError, match=told) as raised:
+        TransformersEngine(folder, device="cpu")
+    assert str(raised.value).count(". ") == 0 and str(raised.value).endswith("as models.generator.")
+
+
+def test_a_model_too_large_for_memory_is_not_loaded(checkpoint, tmp_path, monkeypatch):
+    weights = sum(file.stat().st_size for file in Path(checkpoint).glob("*.safetensors"))
+    free = {"bytes": weights // 2 - 100_000}
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free["bytes"]))
+    for dtype in ("float32", "bfloat16"):
+        with pytest.raises(ModelError, match="GiB are free; name a smaller or a quantised model"):
+            TransformersEngine(checkpoint, device="cpu", dtype=dtype)
+    free["bytes"] = weights // 2 + 100_000  # enough for two bytes per weight, too little for four
+    assert TransformersEngine(checkpoint, device="cpu", dtype="bfloat16").complete([Prompt("Hello")], SHORT)
+    with pytest.raises(ModelError, match="GiB are free"):
+        TransformersEngine(checkpoint, device="cpu", dtype="float32")
+    # Most of a terabyte, of which nothing but the configuration speaks.
+    huge = _altered(tmp_path, config={"hidden_size": 16384, "intermediate_size": 65536, "num_hidden_layers": 100})
+    with pytest.raises(ModelError, match=r"takes .* GiB on cpu"):
+        TransformersEngine(huge, device="cpu")
+
+
+def test_the_size_of_a_model_is_known_before_it_is_loaded(checkpoint, local):
+    from transformers import AutoConfig
+
+    from pretext.engines.transformers import _size
+
+    held = sum(weight.numel() * weight.element_size() for weight in local._model.parameters())
+    assert _size(checkpoint, AutoConfig.from_pretrained(checkpoint), local._model.dtype) == held
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's own calls
+def test_an_adapter_is_added_to_the_model(checkpoint, tmp_path, local):
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        base = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+        settings = LoraConfig(target_modules=["q_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+        get_peft_model(base, settings).save_pretrained(tmp_path)
+    engine = TransformersEngine(checkpoint, adapter=str(tmp_path), device="cpu", dtype="float32")
+    prompt, greedy = Prompt("The weather was fine"), Sampling(max_tokens=20, temperature=0.0)
+    ids = torch.tensor([token_ids(prompt, engine._tokenizer)])
+    plain = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    slow = PeftModel.from_pretrained(plain, tmp_path).generate(input_ids=ids, do_sample=False, max_new_tokens=20)
+    expected = engine._tokenizer.decode(slow[0, ids.shape[1] :], skip_special_tokens=True)
+    assert engine.complete([prompt], greedy) == [expected] != local.complete([prompt], greedy)
+
+
+def test_an_adapter_that_is_not_there(checkpoint, tmp_path, monkeypatch):
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        TransformersEngine(checkpoint, adapter=str(tmp_path), device="cpu")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"pip install 'pretext\[lora\]'"):
+        TransformersEngine(checkpoint, adapter=str(tmp_path), device="cpu")
 
 
 # Servers
