@@ -35,14 +35,15 @@ LENGTH = 64  # tokens of a sequence at most, [CLS] and [SEP] included
 SHARES = (0.15, 0.45)  # the hidden share of a sequence is drawn from this range
 HELD_OUT = 50  # one document in so many is never trained on
 Sequences = list[list[int]]
+Hidden = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def main() -> None:
-    """Train for the minutes given, counted over all resumptions, and write the file that ships."""
+    """Train for the minutes given, counted over all resumptions, and write the file that could ship."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("texts", type=Path, nargs="+")
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--minutes", type=float, default=60, help="processor time, all threads together")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--rows", type=int, default=24, help="sequences of a step")
@@ -140,9 +141,7 @@ def report_baseline(train: Sequences, held_out: dict[str, Sequences], size: int)
     say(f"{len(train)} sequences to train on; frequencies alone: accuracy {accuracy:.3f}, perplexity {perplexity:.1f}")
 
 
-def hidden(
-    rows: Sequences, mask: int, rng: np.random.Generator, shares: tuple[float, float]
-) -> tuple[torch.Tensor, ...]:
+def hidden(rows: Sequences, mask: int, rng: np.random.Generator, shares: tuple[float, float]) -> Hidden:
     """Ids with masks, attention mask, and where the masks are, each (rows, longest); and the tokens hidden."""
     longest = max(map(len, rows))
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -177,34 +176,41 @@ def batches(train: Sequences, rows: int, rng: np.random.Generator) -> Iterator[S
 def fit(
     model: BertForMaskedLM, mask: int, train: Sequences, held_out: dict[str, Sequences], arguments: argparse.Namespace
 ) -> None:
-    """AdamW, warmed up for 2 % of the time and brought down to zero over the rest, in steps of one batch."""
+    """AdamW, warmed up for 2 % of the time and brought down to zero over the rest; a pause takes no processor time."""
     learning = [value for value in model.parameters() if value.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=arguments.rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
     checkpoint = arguments.folder / "checkpoint.pt"
     step, before = restore(checkpoint, model, optimizer)
     rng = np.random.default_rng(step)
-    started, saved, losses = time.monotonic(), before, deque[float](maxlen=200)
+    started, saved, losses = time.process_time(), before, deque[float](maxlen=200)
     for batch in batches(train, arguments.rows, rng):
-        elapsed = before + time.monotonic() - started
+        elapsed = before + time.process_time() - started
         done = elapsed / (60 * arguments.minutes)
         if done >= 1:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = arguments.rate * min(done / 0.02, (1 - done) / 0.98)
-        ids, attention, place, targets = hidden(batch, mask, rng, SHARES)
-        loss = cross_entropy(logits(model, ids, attention, place), targets)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(learning, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        rate = arguments.rate * min(done / 0.02, (1 - done) / 0.98)
+        losses.append(learn(model, optimizer, rate, hidden(batch, mask, rng, SHARES)))
         step += 1
-        losses.append(loss.item())
         if step % 50 == 0:
             say(f"step {step} | {elapsed:.0f} s | loss {sum(losses) / len(losses):.3f}")
         if elapsed - saved > 300:
             saved = elapsed
             save(checkpoint, model, optimizer, step, elapsed)
             say(f"step {step} | {scores(model, mask, held_out)}")
+    save(checkpoint, model, optimizer, step, elapsed)
+
+
+def learn(model: BertForMaskedLM, optimizer: torch.optim.Optimizer, rate: float, batch: Hidden) -> float:
+    """One step; the mean loss of the hidden tokens before it."""
+    ids, attention, place, targets = batch
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    loss = cross_entropy(logits(model, ids, attention, place), targets)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
 
 
 def save(path: Path, model: BertForMaskedLM, optimizer: torch.optim.Optimizer, step: int, elapsed: float) -> None:
