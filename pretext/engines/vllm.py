@@ -19,7 +19,7 @@ from pretext.engines import Sampling, Usage, cut_at_stop, fitting, unheard
 from pretext.engines.child import Child, ChildEnded
 from pretext.errors import EngineError, ModelError, UsageError
 from pretext.models import loading, resolve_generator
-from pretext.prompts import Prompt, token_ids
+from pretext.prompts import Prompt, end_ids, token_ids
 
 _SMALLEST_CACHE = 2**26  # bytes
 _NOTHING_LOST = (
@@ -30,9 +30,11 @@ _NOTHING_LOST = (
 
 @dataclass(frozen=True)
 class Model:
-    """What the child shall load; None leaves the choice to vLLM. `cache` is in bytes."""
+    """What the child shall load; None leaves the choice to vLLM. `ends` are the tokens that end an answer, besides the
+    model's own; `cache` is in bytes."""
 
     source: str
+    ends: list[int]
     adapter: str | None
     dtype: str | None
     quantization: str | None
@@ -59,11 +61,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Finished:
-    """The completion of the prompt at `index` of a batch, with the numbers of tokens read and written."""
+    """The completion of the prompt at `index` of a batch, with the numbers of tokens read, among them those that came
+    out of the cache, and written."""
 
     index: int
     text: str
     read: int
+    cached: int
     written: int
 
 
@@ -89,6 +93,10 @@ class VLLMEngine:
         memory_share: share of the device's memory that vLLM may take, weights included.
         max_length: longest prompt plus answer in tokens; default: the model's context.
         tensor_parallel: number of GPUs over which the model is split.
+
+    Attributes:
+        cached: tokens of `usage.read` that were not computed, since an earlier prompt began with them.
+        model, tokenizer, environment: what the child was given.
 
     Raises:
         ModelError: vLLM is not installed, or the model cannot be found or loaded, or does not fit.
@@ -118,13 +126,20 @@ class VLLMEngine:
             from transformers import AutoConfig, AutoTokenizer
 
             config: Any = AutoConfig.from_pretrained(source)
-            self._tokenizer = AutoTokenizer.from_pretrained(source)
+            self.tokenizer = AutoTokenizer.from_pretrained(source)
         _check_length(model, config, max_length)
+        if adapter is not None:
+            adapter = str(_adapter(adapter))
         self._name = model
-        self._cuda = torch.cuda.is_available()
-        cache = None if self._cuda else _cache(model, Path(source), memory_share)
-        self._model = Model(str(source), adapter, dtype, quantization, memory_share, cache, max_length, tensor_parallel)
+        cuda = torch.cuda.is_available()
+        self.environment = _environment(cuda)
+        ends = end_ids(self.tokenizer, None)
+        cache = None if cuda else _cache(model, Path(source), memory_share)
+        self.model = Model(
+            str(source), ends, adapter, dtype, quantization, memory_share, cache, max_length, tensor_parallel
+        )
         self.usage = Usage()
+        self.cached = 0
         self._one_at_a_time = threading.Lock()
         self._child, self._context = self._start()
 
@@ -132,7 +147,7 @@ class VLLMEngine:
         self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
     ) -> list[str | None]:
         """See `Engine`."""
-        encoded = [token_ids(prompt, self._tokenizer) for prompt in prompts]
+        encoded = [token_ids(prompt, self.tokenizer) for prompt in prompts]
         chosen = fitting(encoded, self._context, sampling.max_tokens)
         texts: list[str | None] = [None] * len(prompts)
         advance(len(prompts) - len(chosen))
@@ -146,8 +161,14 @@ class VLLMEngine:
                     raise EngineError(f"vLLM failed in the middle of a batch ({finished.reason}); {_NOTHING_LOST}")
                 texts[chosen[finished.index]] = cut_at_stop(finished.text, sampling.stop)
                 self.usage += Usage(finished.read, finished.written)
+                self.cached += finished.cached
                 advance(1)
         return texts
+
+    @property
+    def pid(self) -> int:
+        """The number of vLLM's process, which is that of its process group too."""
+        return self._child.pid
 
     def close(self) -> None:
         """End vLLM's process and free its memory; the next call would start another one."""
@@ -168,9 +189,9 @@ class VLLMEngine:
 
     def _start(self) -> tuple[Child, int]:
         """A child with the model in it, and the model's context in tokens."""
-        child = Child("pretext.engines.vllm_child", _environment(self._cuda))
+        child = Child("pretext.engines.vllm_child", self.environment)
         try:
-            child.send(self._model)
+            child.send(self.model)
             answer = child.receive()
             if isinstance(answer, Failure):
                 raise ModelError(_cannot_start(self._name, answer.reason or child.last_error()))
@@ -189,6 +210,17 @@ def _cannot_start(name: str, reason: str) -> str:
         else "see that vLLM knows this kind of model and that its files are whole, or use the engine transformers"
     )
     return f"vLLM cannot start with the model {name!r} ({reason.rstrip('.')}); {remedy}."
+
+
+def _adapter(name: str) -> Path | str:
+    """The adapter's folder, or its Hugging Face name."""
+    folder = Path(name).expanduser()
+    if folder.is_dir() and not (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"The folder {name!r} holds no LoRA adapter (no adapter_config.json); name the folder that "
+            "`save_pretrained` of an adapter wrote, or leave models.adapter out."
+        )
+    return folder if folder.is_dir() else name
 
 
 def _check_length(name: str, config: Any, max_length: int | None) -> None:

@@ -52,7 +52,7 @@ def load(model: Model) -> Any:
     )
 
 
-def parameters(sampling: Sampling, count: int) -> list[Any]:
+def parameters(sampling: Sampling, ends: list[int], count: int) -> list[Any]:
     """vLLM's `SamplingParams` for each of `count` prompts; without a GPU it seeds the one generator that all share."""
     import torch
     from vllm import SamplingParams
@@ -69,6 +69,7 @@ def parameters(sampling: Sampling, count: int) -> list[Any]:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             stop=list(sampling.stop) or None,
+            stop_token_ids=ends,
             seed=seed,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -78,27 +79,34 @@ def parameters(sampling: Sampling, count: int) -> list[Any]:
 
 def _serve(connection: Connection) -> None:
     model: Model = connection.recv()
-    llm = load(model)
-    connection.send(Ready(llm.llm_engine.model_config.max_model_len))
+    engine = load(model).llm_engine
+    lora = _adapter(model.adapter)
+    if lora is not None:
+        engine.add_lora(lora)  # now: an adapter that cannot be loaded must not fail in the middle
+    connection.send(Ready(engine.model_config.max_model_len))
     while True:
-        for finished in _completions(llm.llm_engine, connection.recv(), model.adapter):
+        batch: Batch = connection.recv()
+        for finished in _completions(engine, batch, model.ends, lora):
             connection.send(finished)
 
 
-def _completions(engine: Any, batch: Batch, adapter: str | None) -> Iterator[Finished]:
-    """Every prompt's completion as it ends."""
+def _adapter(name: str | None) -> Any:
     from vllm.lora.request import LoRARequest
 
-    lora = LoRARequest(adapter, _ADAPTER, adapter) if adapter else None
-    wanted = parameters(batch.sampling, len(batch.prompts))
+    return LoRARequest(name, _ADAPTER, name) if name else None
+
+
+def _completions(engine: Any, batch: Batch, ends: list[int], lora: Any) -> Iterator[Finished]:
+    """Every prompt's completion as it ends."""
+    wanted = parameters(batch.sampling, ends, len(batch.prompts))
     for index, (ids, settings) in enumerate(zip(batch.prompts, wanted, strict=True)):
         engine.add_request(str(index), {"prompt_token_ids": ids}, settings, lora_request=lora)
     while engine.has_unfinished_requests():
         for output in engine.step():
             if output.finished:
                 (answer,) = output.outputs
-                read = len(output.prompt_token_ids)
-                yield Finished(int(output.request_id), answer.text, read, len(answer.token_ids))
+                read, cached = len(output.prompt_token_ids), output.num_cached_tokens or 0
+                yield Finished(int(output.request_id), answer.text, read, cached, len(answer.token_ids))
 
 
 def _rank(adapter: str) -> int:
