@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -62,7 +63,8 @@ class SentenceEmbedder:
         among = candidates(device, runtime, dtype)
         self._batch_size = batch_size
         self._model = _load(name, device, among[0].dtype if among == [Runtime("torch", among[0].dtype)] else "float32")
-        self._model.max_seq_length = min(max_tokens, self._model.max_seq_length or max_tokens)
+        with suppress(AttributeError):  # a model of static word vectors reads whole texts
+            self._model.max_seq_length = min(max_tokens, self._model.max_seq_length or max_tokens)
         self._prompt = self._model.prompts.get(self._model.default_prompt_name or "")
         self._after = [module.float() for module in list(self._model)[1:]]
         self._running = self._start(name, among)
@@ -83,7 +85,7 @@ class SentenceEmbedder:
     @property
     def runtime(self) -> Runtime | None:
         """What the transformer runs on; None for a model that only `SentenceTransformer.encode` can run."""
-        return self._running and self._running.runtime
+        return None if self._running is None else self._running.runtime
 
     def __call__(self, texts: Sequence[str], *, announce: str | None = None) -> NDArray[np.float32]:
         """See `Embedder`."""
@@ -146,9 +148,8 @@ def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length 1; a zero row stays zero, and one that is not finite (half precision overflows) becomes
     zero."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled = rows / np.maximum(norms, 1e-12)
-    scaled[~np.isfinite(norms[:, 0])] = 0.0
-    return np.asarray(scaled, dtype=np.float32)
+    finite = np.isfinite(norms)
+    return np.asarray(np.where(finite, rows, 0.0) / np.where(finite & (norms > 1e-12), norms, 1.0), dtype=np.float32)
 
 
 def _blocks(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:

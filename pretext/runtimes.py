@@ -223,7 +223,8 @@ def _converted(module: torch.nn.Module, sample: Features, names: list[str], outp
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of every branch; `_agreement` checks what comes out
         # Two rows are enough to trace; with all of them, sizes that happen to be equal would be taken for the same.
-        traced = torch.jit.trace(function, tuple(sample[name][:2] for name in names), check_trace=False, strict=False)
+        trace: Any = torch.jit.trace
+        traced = trace(function, tuple(sample[name][:2] for name in names), check_trace=False, strict=False)
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced)  # named: the frontend holds no reference of its own
     model = frontend.convert(frontend.load(decoder))

@@ -71,7 +71,7 @@ def _index(points: NDArray[np.float32]) -> tuple[Any, int]:
     import faiss
 
     n, d = points.shape
-    index = faiss.IndexFlatIP(d)
+    index: Any = faiss.IndexFlatIP(d)
     if n >= APPROXIMATE_FROM:
         cells = round(_CELLS_PER_ROOT * math.sqrt(n))
         index = faiss.IndexIVFFlat(index, d, cells, faiss.METRIC_INNER_PRODUCT)
