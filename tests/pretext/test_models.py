@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pretext import models
+from pretext import masked, models
 from pretext.errors import ModelError
 from pretext.models import preferred_dtype, resolve_embedder, resolve_generator, resolve_masked
 from tests.contracts import tiny
@@ -42,7 +42,7 @@ def masked_file(tmp_path, monkeypatch):
     shapes |= {f"cls.predictions.{name}": shape for name, shape in head.items()}
     shapes["bert.embeddings.mask"] = (384,)
     values = {name: torch.randn(shape).bfloat16() for name, shape in shapes.items()}
-    monkeypatch.setattr(models, "_MASKED_FILE", tmp_path / "model.safetensors")
+    monkeypatch.setattr(masked, "WEIGHTS", tmp_path / "model.safetensors")
 
     def save(name: str | None = None, change: Callable[[torch.Tensor], torch.Tensor] | None = None):
         if name is not None:
@@ -188,7 +188,7 @@ def test_masked_weights_that_do_not_fit(home, masked_file, name, change):
 
 
 def test_missing_masked_weights(masked_file, monkeypatch, tmp_path):
-    monkeypatch.setattr(models, "_MASKED_FILE", tmp_path / "none.safetensors")
+    monkeypatch.setattr(masked, "WEIGHTS", tmp_path / "none.safetensors")
     with pytest.raises(ModelError, match="are missing; reinstall"):
         resolve_masked("embedded")
 
