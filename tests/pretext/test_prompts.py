@@ -15,6 +15,7 @@ from pretext.prompts import (
     rewrite,
     token_ids,
 )
+from tests.contracts import tiny
 
 # ALGORITHM.md, section 3: the published prompt for three seeds.
 PUBLISHED = """\
@@ -266,3 +267,53 @@ def test_an_empty_prompt_and_a_tokenizer_without_a_start() -> None:
     assert token_ids(Prompt(""), FORMATS["base"]()) == [FORMATS["base"]().bos_token_id]
     with pytest.raises(ModelError, match="neither a start nor an end token"):
         token_ids(Prompt(""), FORMATS["ChatML, not special"]())
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return str(tiny.build(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(checkpoint):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(checkpoint)
+
+
+def test_a_chat_prompt_follows_the_template(tokenizer):
+    said = tokenizer.decode(token_ids(Prompt("Hello", chat=True), tokenizer))
+    assert said == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_a_template_with_a_date_gives_the_same_prompt_every_day(tokenizer, monkeypatch):
+    monkeypatch.setattr(
+        tokenizer, "chat_template", "{{ date_string or strftime_now('%d %b %Y') }} {{ messages[0]['content'] }}"
+    )
+    assert tokenizer.decode(token_ids(Prompt("Hello", chat=True), tokenizer)) == "26 Jul 2024 Hello"
+
+
+@pytest.mark.parametrize("template", [None, "fixed words"])
+def test_no_template_for_the_text_is_a_model_error(tokenizer, monkeypatch, template):
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    with pytest.raises(ModelError, match="base prompts"):
+        token_ids(Prompt("Hello", chat=True), tokenizer)
+
+
+def test_an_empty_prompt_has_a_token(tokenizer):
+    assert token_ids(Prompt(""), tokenizer) == [tokenizer.eos_token_id]
+
+
+def test_a_start_token_is_kept(checkpoint):
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    start = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    tokenizer.bos_token = "<|im_start|>"
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)]
+    )
+    ids = token_ids(Prompt("Hello"), tokenizer)
+    assert ids[0] == start
+    assert ids.count(start) == 1
