@@ -114,11 +114,7 @@ class VLLMEngine:
         max_length: int | None = None,
         tensor_parallel: int = 1,
     ) -> None:
-        if importlib.util.find_spec("vllm") is None:
-            raise ModelError(
-                "The engine vllm needs the package vLLM, which is not installed; run `pip install 'pretext[vllm]'` on "
-                "a machine with a CUDA GPU, `pip install 'pretext[cpu]'` on one without, or use transformers."
-            )
+        _check_installed()
         import torch
 
         source = resolve_generator(model)
@@ -128,16 +124,20 @@ class VLLMEngine:
             config: Any = AutoConfig.from_pretrained(source)
             self.tokenizer = AutoTokenizer.from_pretrained(source)
         _check_length(model, config, max_length)
-        if adapter is not None:
-            adapter = str(_adapter(adapter))
-        self._name = model
         cuda = torch.cuda.is_available()
         self.environment = _environment(cuda)
-        ends = end_ids(self.tokenizer, None)
-        cache = None if cuda else _cache(model, Path(source), memory_share)
         self.model = Model(
-            str(source), ends, adapter, dtype, quantization, memory_share, cache, max_length, tensor_parallel
+            str(source),
+            end_ids(self.tokenizer, None),
+            None if adapter is None else str(_adapter(adapter)),
+            dtype,
+            quantization,
+            memory_share,
+            None if cuda else _cache(model, Path(source), memory_share),
+            max_length,
+            tensor_parallel,
         )
+        self._name = model
         self.usage = Usage()
         self.cached = 0
         self._one_at_a_time = threading.Lock()
@@ -201,6 +201,14 @@ class VLLMEngine:
             child.close()
             raise
         return child, answer.context
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("vllm") is None:
+        raise ModelError(
+            "The engine vllm needs the package vLLM, which is not installed; run `pip install 'pretext[vllm]'` on a "
+            "machine with a CUDA GPU, `pip install 'pretext[cpu]'` on one without, or use transformers."
+        )
 
 
 def _cannot_start(name: str, reason: str) -> str:

@@ -137,6 +137,13 @@ def test_killed_in_the_middle_it_says_so_and_starts_anew(engine, plain):
     assert engine.complete(PROMPTS, GREEDY) == plain
 
 
+def test_a_request_that_vllm_refuses_is_one_sentence(engine, monkeypatch):
+    monkeypatch.setattr("pretext.engines.vllm.token_ids", lambda prompt, tokenizer: [10**6])
+    with pytest.raises(EngineError, match=r"^vLLM failed in the middle of a batch \(.*1000000.* then resume\.$"):
+        engine.complete(PROMPTS, GREEDY)
+    assert _gone(engine.pid)
+
+
 def test_no_orphan_when_the_parent_is_killed(checkpoint):
     with subprocess.Popen([sys.executable, "-c", DRIVER, str(checkpoint)], stdout=subprocess.PIPE, text=True) as driver:
         pid = int(driver.stdout.readline())
