@@ -20,6 +20,7 @@ from pretext.prompts import Prompt, disarmed
 _DEFAULT_URL = "https://api.openai.com/v1"
 _MOST_STOP_STRINGS = 4  # the protocol's limit; more of them are cut on our side alone
 _LONGEST_ANSWER = 2**20  # bytes; 4096 tokens with everything around them are a tenth of it
+_CONNECTING = 10.0  # seconds
 _PATIENCE = 8  # failures in a row that are chance, however few requests are in flight
 _REMEDIES = {
     "no connection": "check that it runs at this address",
@@ -123,10 +124,12 @@ class OpenAIEngine:
         return outcomes
 
     def _client(self) -> Any:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, Timeout
 
+        # Whoever does not even take up the connection will not write.
+        timeout = Timeout(self._timeout, connect=min(self._timeout, _CONNECTING))
         return AsyncOpenAI(
-            api_key=_api_key(self._address), base_url=self._url, timeout=self._timeout, max_retries=self._retries
+            api_key=_api_key(self._address), base_url=self._url, timeout=timeout, max_retries=self._retries
         )
 
     async def _ask(self, client: Any, prompt: Prompt, sampling: Sampling) -> str | _Failure:

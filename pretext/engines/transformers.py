@@ -159,18 +159,44 @@ class TransformersEngine:
 
 
 def _draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
-    """One token per row of `logits`, shape (batch, vocabulary)."""
+    """One token per row of `logits`, shape (batch, vocabulary).
+
+    A token of the nucleus is one before which less than `top_p` of the probability stands. A draw from all tokens that
+    is repeated until it lies within follows the same law as a draw from the nucleus, and needs no sorted vocabulary,
+    which on a CPU would take longer than the model does.
+    """
     import torch
 
     if sampling.temperature == 0:
         return logits.argmax(-1)
     probabilities = torch.softmax(logits / sampling.temperature, dim=-1)
-    if sampling.top_p < 1:
-        ordered, tokens = probabilities.sort(dim=-1, descending=True)
-        # A token stays while those before it hold less than top_p together; the first one always stays.
-        ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0
-        probabilities = torch.zeros_like(probabilities).scatter_(-1, tokens, ordered)
-    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+    heights = probabilities.cumsum(-1)
+    drawn = _fall(heights, generator)
+    rows = _outside(probabilities, drawn, sampling.top_p)
+    while len(rows):
+        drawn[rows] = _fall(heights[rows], generator)
+        rows = rows[_outside(probabilities[rows], drawn[rows], sampling.top_p)]
+    return drawn
+
+
+def _fall(heights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Per row of cumulative probabilities, the token at a random height."""
+    import torch
+
+    chosen = heights[:, -1:] * torch.rand(len(heights), 1, generator=generator, device=heights.device)
+    # Rounding may lift a height to the very top, where no token lies.
+    return torch.searchsorted(heights, chosen, right=True)[:, 0].clamp(max=heights.shape[1] - 1)
+
+
+def _outside(probabilities: torch.Tensor, drawn: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The rows whose token is not in the nucleus; the likeliest one always is."""
+    import torch
+
+    if top_p == 1:
+        return drawn.new_empty(0)
+    own = probabilities.gather(1, drawn[:, None])
+    before = torch.where(probabilities > own, probabilities, 0).sum(-1)
+    return (before >= top_p).nonzero()[:, 0]
 
 
 def _load(name: str, device: torch.device, dtype: torch.dtype | None) -> tuple[Any, Any]:

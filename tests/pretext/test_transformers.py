@@ -51,17 +51,54 @@ def test_greedy_agrees_with_the_library(local, checkpoint, tokenizer):
     assert ours == [tokenizer.decode(theirs[0, ids.shape[1] :], skip_special_tokens=True)]
 
 
-def test_draws_from_the_nucleus_with_the_right_shares():
+def _shares(probabilities, draws=20_000, **sampling):
     import torch
 
     from pretext.engines.transformers import _draw
 
-    logits = torch.log(torch.tensor([[0.1, 0.5, 0.15, 0.25]])).repeat(20_000, 1)
-    sampling = Sampling(max_tokens=1, top_p=0.7)
-    drawn = _draw(logits, sampling, torch.Generator().manual_seed(0)).numpy()
-    shares = np.bincount(drawn, minlength=4) / len(drawn)
+    logits = torch.log(torch.tensor([probabilities])).repeat(draws, 1)
+    drawn = _draw(logits, Sampling(max_tokens=1, **sampling), torch.Generator().manual_seed(0)).numpy()
+    return np.bincount(drawn, minlength=len(probabilities)) / len(drawn)
+
+
+def _nucleus(probabilities, top_p):
+    """The slow twin: sorted, cut where the tokens before hold `top_p` together, and made to sum to one again."""
+    order = np.argsort(-np.array(probabilities), kind="stable")
+    ordered = np.array(probabilities)[order]
+    kept = np.zeros(len(order))
+    kept[order] = np.where(ordered.cumsum() - ordered < top_p, ordered, 0)
+    return kept / kept.sum()
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.3, 0.7, 0.8, 0.97, 1.0])
+def test_draws_from_the_nucleus_with_the_right_shares(top_p):
+    probabilities = [0.02, 0.1, 0.47, 0.15, 0.25, 0.01]
+    expected = _nucleus(probabilities, top_p)
     # Five standard errors of a share: a false alarm in 10^6 seeds; the seed is fixed besides.
-    assert np.abs(shares - [0, 2 / 3, 0, 1 / 3]).max() < 5 * np.sqrt(2 / 9 / len(drawn))
+    assert np.abs(_shares(probabilities, top_p=top_p) - expected).max() <= 5 * np.sqrt(0.25 / 20_000)
+    assert (_shares(probabilities, top_p=top_p)[expected == 0] == 0).all()
+
+
+def test_a_wrong_nucleus_would_be_noticed():
+    probabilities = [0.02, 0.1, 0.47, 0.15, 0.25, 0.01]
+    wrong = _nucleus(probabilities, 0.97)
+    assert np.abs(_shares(probabilities, top_p=0.8) - wrong).max() > 5 * np.sqrt(0.25 / 20_000)
+
+
+def test_draws_from_a_large_vocabulary_with_the_right_shares():
+    weights = 1.0 / np.arange(1, 50_001)
+    probabilities = np.random.default_rng(0).permutation(weights / weights.sum()).astype(np.float32).tolist()
+    expected, shares = _nucleus(probabilities, 0.9), _shares(probabilities, draws=1000, top_p=0.9)
+    likely = expected > 0.01
+    assert np.abs(shares - expected)[likely].max() < 5 * np.sqrt(0.1 * 0.9 / 1000)
+    assert abs(shares[~likely].sum() - expected[~likely].sum()) < 5 * np.sqrt(0.25 / 1000)
+    assert shares[expected == 0].sum() == 0
+
+
+def test_temperature_flattens():
+    probabilities = np.array([0.1, 0.6, 0.3])
+    flat = np.sqrt(probabilities) / np.sqrt(probabilities).sum()
+    assert np.abs(_shares(probabilities.tolist(), temperature=2.0) - flat).max() < 5 * np.sqrt(0.25 / 20_000)
 
 
 def test_sampling_leaves_the_global_generator_alone(local):
