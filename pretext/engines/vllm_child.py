@@ -32,11 +32,10 @@ def main() -> None:
 
 def load(model: Model) -> Any:
     """vLLM's own `LLM`, set up as the engine wants it."""
-    import torch
     from vllm import LLM
+    from vllm.platforms import current_platform
 
     adapter = {"enable_lora": True, "max_lora_rank": _rank(model.adapter)} if model.adapter else {}
-    cuda = torch.cuda.is_available()
     return LLM(
         model=model.source,
         runner="generate",
@@ -47,22 +46,23 @@ def load(model: Model) -> Any:
         max_model_len=model.max_length,
         tensor_parallel_size=model.tensor_parallel,
         enable_prefix_caching=True,
-        enforce_eager=not cuda,
+        enforce_eager=current_platform.is_cpu(),  # compiling for a processor takes minutes
         **adapter,
     )
 
 
 def parameters(sampling: Sampling, ends: list[int], count: int) -> list[Any]:
-    """vLLM's `SamplingParams` for each of `count` prompts; without a GPU it seeds the one generator that all share."""
+    """vLLM's `SamplingParams` for each of `count` prompts; without a GPU, seeds the one generator that all share."""
     import torch
     from vllm import SamplingParams
+    from vllm.platforms import current_platform
     from vllm.sampling_params import RequestOutputKind
 
-    seeds: list[Any] = [None] * count
-    if torch.cuda.is_available():
-        seeds = np.random.SeedSequence(sampling.seed).generate_state(count).tolist()
-    else:
+    if current_platform.is_cpu():
         torch.manual_seed(sampling.seed % 2**63)
+        seeds = [None] * count
+    else:
+        seeds = np.random.SeedSequence(sampling.seed).generate_state(count).tolist()
     return [
         SamplingParams(
             max_tokens=sampling.max_tokens,

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from pretext.engines import Sampling
+from pretext.config import Models, Speed
+from pretext.engines import Sampling, open_engine
 from pretext.engines.transformers import TransformersEngine
 from pretext.engines.vllm import VLLMEngine
 from pretext.errors import EngineError, ModelError, UsageError
@@ -42,7 +43,8 @@ GREEDY = Sampling(max_tokens=12, temperature=0.0)
 PROMPTS = [Prompt("The weather"), Prompt("I would like"), Prompt("What do you think", chat=True)]
 DRIVER = f"""
 import sys
-from pretext.engines import Sampling
+from pretext.config import Models, Speed
+from pretext.engines import Sampling, open_engine
 from pretext.engines.transformers import TransformersEngine
 from pretext.engines.vllm import VLLMEngine
 from pretext.prompts import Prompt
@@ -144,6 +146,22 @@ def test_a_request_that_vllm_refuses_is_one_sentence(engine, monkeypatch):
     assert _gone(engine.pid)
 
 
+@pytest.mark.parametrize(
+    ("victim", "number", "error"),
+    [("child", signal.SIGKILL, ModelError), ("parent", signal.SIGINT, KeyboardInterrupt)],
+)
+def test_killed_or_interrupted_while_it_loads(checkpoint, victim, number, error):
+    def strike() -> None:
+        children.append(_started_by(os.getpid()))
+        os.kill(children[0] if victim == "child" else os.getpid(), number)
+
+    children: list[int] = []
+    threading.Thread(target=strike).start()
+    with pytest.raises(error, match="killed from outside .*; take a smaller" if error is ModelError else None):
+        VLLMEngine(str(checkpoint), memory_share=SHARE)
+    assert _gone(children[0])
+
+
 def test_no_orphan_when_the_parent_is_killed(checkpoint):
     with subprocess.Popen([sys.executable, "-c", DRIVER, str(checkpoint)], stdout=subprocess.PIPE, text=True) as driver:
         pid = int(driver.stdout.readline())
@@ -204,20 +222,21 @@ def _wait_for(words: str, log: Path) -> None:
 
 def test_an_adapter_changes_the_answers_as_its_merged_weights_do(checkpoint, plain, tmp_path):
     adapter, merged = _build_adapter(checkpoint, tmp_path)
-    adapted = VLLMEngine(str(checkpoint), adapter=str(adapter), dtype="float32", memory_share=SHARE)
-    said = adapted.complete(PROMPTS, GREEDY)
-    adapted.close()
+    speed = Speed(engine="vllm", dtype="float32", memory_share=SHARE)
+    said = open_engine(Models(generator=str(checkpoint), adapter=str(adapter)), speed).complete(PROMPTS, GREEDY)
     assert said != plain
     twin = TransformersEngine(str(merged), device="cpu", dtype="float32").complete(PROMPTS, GREEDY)
     # vLLM leaves out a character whose last bytes are still missing.
     assert [text.rstrip("\ufffd") for text in said] == [text.rstrip("\ufffd") for text in twin]
 
 
-def test_quantised_weights_and_a_tokenizer_without_pad_token(checkpoint, plain, tmp_path):
+def test_quantised_weights_a_short_context_and_a_tokenizer_without_pad_token(checkpoint, plain, tmp_path):
     folder = _build_quantised(checkpoint, tmp_path / "int8")
     _change(folder / "tokenizer_config.json", pad_token=None)
-    quantised = VLLMEngine(str(folder), memory_share=SHARE)
+    quantised = VLLMEngine(str(folder), max_length=100, memory_share=SHARE)
     said = quantised.complete(PROMPTS, GREEDY)
+    with pytest.raises(EngineError, match="context of 100 tokens"):
+        quantised.complete([Prompt("word " * 100)], GREEDY)
     quantised.close()
     assert sum(one[:3] == other[:3] for one, other in zip(said, plain, strict=True)) >= 2
 
