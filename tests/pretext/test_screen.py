@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretext.config import Screening
 from pretext.prompts import HEADER, few_shot, rewrite
-from pretext.screen import LONGEST_TEXT, Screen
+from pretext.screen import LONGEST_TEXT, Known, Screen
 
 RULES = Screening(min_words=2, max_words=5)
 
@@ -72,3 +75,41 @@ def test_every_text_is_kept_or_counted(texts: list[str | None]) -> None:
     folded = [" ".join((text or "").casefold().split()) for text in kept]
     assert len(set(folded)) == len(folded)
     assert all(2 <= len((text or "").split()) <= 5 for text in kept)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split()).encode(errors="replace").decode()
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("aAbB \n\u00df\ud800", max_size=6), max_size=30), st.text("aAbB \n", max_size=6))
+def test_known_texts_are_those_of_a_plain_set(texts: list[str], other: str) -> None:
+    known, plain = Known(), set()
+    for text in texts:
+        assert (text in known) == (_folded(text) in plain)
+        known.add(text)
+        plain.add(_folded(text))
+    assert (other in known) == (_folded(other) in plain)
+
+
+def test_mistaken_for_known_as_rarely_as_promised() -> None:
+    """A small filter, so that there are mistakes at all: as many as the formula says, and none among the added."""
+    bits, texts = 2**16, 6000
+    known = Known(bits)
+    for number in range(texts):
+        known.add(f"added {number}")
+    assert all(f"added {number}" in known for number in range(texts))
+    chance = (1 - math.exp(-10 * texts / bits)) ** 10
+    mistakes = sum(f"other {number}" in known for number in range(100_000))
+    # Six standard deviations, and a twentieth for the chance's own spread: missed with a chance below 1e-6.
+    assert abs(mistakes - 1e5 * chance) < 6 * math.sqrt(1e5 * chance) + 5e3 * chance
+    assert (1 - math.exp(-10 * 2e6 / 2**27)) ** 10 < 3e-9  # what the docstring promises
+    assert (1 - math.exp(-10 * 4e6 / 2**27)) ** 10 < 1.5e-6
+
+
+def test_the_memory_of_known_texts_does_not_grow() -> None:
+    known = Known(2**16)
+    before = sys.getsizeof(known._bits)
+    for number in range(10_000):
+        known.add(str(number))
+    assert sys.getsizeof(known._bits) == before
