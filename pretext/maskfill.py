@@ -258,13 +258,16 @@ def _load(name: str, device: str | None, dtype: str | None) -> tuple[Any, Any]:
 
     source = resolve_masked(name)
     with loading(name):
-        if type(AutoConfig.from_pretrained(source)) not in MODEL_FOR_MASKED_LM_MAPPING:
+        settings = AutoConfig.from_pretrained(source)
+        if type(settings) not in MODEL_FOR_MASKED_LM_MAPPING:
             raise _unfit(name, "is no masked language model")
+        width = getattr(settings, "hidden_size", 512)
+        chosen = dtype or preferred_dtype(device, width, getattr(settings, "intermediate_size", 4 * width))
         tokenizer = AutoTokenizer.from_pretrained(source)
         if tokenizer.mask_token_id is None:
             raise _unfit(name, "has no mask token")
         model, information = AutoModelForMaskedLM.from_pretrained(
-            source, dtype=getattr(torch, dtype or preferred_dtype(device)), output_loading_info=True
+            source, dtype=getattr(torch, chosen), output_loading_info=True
         )
     if information["missing_keys"]:
         raise _unfit(name, "was saved without the head that predicts tokens")

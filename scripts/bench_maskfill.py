@@ -15,6 +15,7 @@ import argparse
 import gzip
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +151,7 @@ def compare_times(ways: dict[str, Fill], texts: list[str], runs: int) -> None:
             started = time.perf_counter()
             fill(texts, run)
             seconds[way].append(time.perf_counter() - started)
+            print(f"run {run + 1}, {way}: {seconds[way][-1]:.2f} s", file=sys.stderr)
     rates = {way: len(texts) / statistics.median(taken) for way, taken in seconds.items()}
     base = rates["the paper's procedure"]
     for way, rate in rates.items():
