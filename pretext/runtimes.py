@@ -7,6 +7,7 @@ sentences go through what is measured and compared here.
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -118,7 +119,8 @@ def fastest(module: torch.nn.Module, sample: Features, among: Sequence[Runtime],
     key = " | ".join([model, _machine(), *map(str, among)])
     kept = _kept().get(key)
     chosen = [runtime for runtime in among if str(runtime) == kept] or list(among)
-    running = [one for runtime in chosen if (one := _started(module, sample, runtime))]
+    convert = functools.cache(lambda: _converted(module, sample))
+    running = [one for runtime in chosen if (one := _started(module, sample, runtime, convert))]
     if not running:
         raise ModelError(
             f"The model {model!r} cannot be run by {' or '.join(map(str, chosen))}; set speed.embed_runtime to torch."
@@ -141,12 +143,14 @@ def _seconds(running: Running, sample: Features) -> float:
     return min(tries[1:])
 
 
-def _started(module: torch.nn.Module, sample: Features, runtime: Runtime) -> Running | None:
+def _started(
+    module: torch.nn.Module, sample: Features, runtime: Runtime, convert: Callable[[], Converted]
+) -> Running | None:
     """The module on a runtime, or None, with a line in the log, where it cannot be converted faithfully."""
     if runtime.name == "torch":
         return _on_torch(module, runtime)
     try:
-        running = _on_openvino(module, sample, runtime)
+        running = _on_openvino(convert(), runtime)
         agreement = _agreement(module, running.forward, sample)
     except Exception as error:  # a converter meets any architecture and raises anything
         reason = (str(error).strip().splitlines() or [""])[0][:200]
@@ -172,22 +176,17 @@ def _on_torch(module: torch.nn.Module, runtime: Runtime) -> Running:
     return Running(runtime, forward)
 
 
-def _on_openvino(module: torch.nn.Module, sample: Features, runtime: Runtime) -> Running:
+def _on_openvino(converted: Converted, runtime: Runtime) -> Running:
     import openvino
     import torch
 
-    names = [name for name, value in sample.items() if isinstance(value, torch.Tensor)]
-    output = next(name for name in _computed(module, sample) if name not in sample)
-    compiled = openvino.Core().compile_model(
-        _converted(module, sample, names, output),
-        "CPU",
-        {
-            "PERFORMANCE_HINT": "THROUGHPUT",
-            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[runtime.dtype],
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "ENABLE_CPU_PINNING": False,  # other work on the same cores would wait for ours
-        },
-    )
+    settings = {
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[runtime.dtype],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "ENABLE_CPU_PINNING": False,  # other work on the same cores would wait for ours
+    }
+    compiled = openvino.Core().compile_model(converted.model, "CPU", settings)
     at_once = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for _ in range(at_once):
@@ -196,15 +195,24 @@ def _on_openvino(module: torch.nn.Module, sample: Features, runtime: Runtime) ->
     def forward(features: Features) -> Features:
         request = requests.get()
         try:
-            computed = request.infer([features[name].numpy() for name in names], share_inputs=True)[0]
+            computed = request.infer([features[name].numpy() for name in converted.inputs], share_inputs=True)[0]
         finally:
             requests.put(request)
-        return {**features, output: torch.from_numpy(computed)}
+        return {**features, converted.output: torch.from_numpy(computed)}
 
     return Running(runtime, forward, at_once)
 
 
-def _converted(module: torch.nn.Module, sample: Features, names: list[str], output: str) -> Any:
+@dataclass(frozen=True)
+class Converted:
+    """A module as an OpenVINO model, with the names of its inputs, in order, and of its output among the features."""
+
+    model: Any
+    inputs: list[str]
+    output: str
+
+
+def _converted(module: torch.nn.Module, sample: Features) -> Converted:
     """The module as an OpenVINO model for batches of any size and length.
 
     Through the frontend itself: `openvino.convert_model` does the same, but reports every use to Intel.
@@ -213,6 +221,9 @@ def _converted(module: torch.nn.Module, sample: Features, names: list[str], outp
     import torch
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    names = [name for name, value in sample.items() if isinstance(value, torch.Tensor)]
+    output = next(name for name in _computed(module, sample) if name not in sample)
 
     def function(*tensors: torch.Tensor) -> torch.Tensor:
         computed: torch.Tensor = module(dict(zip(names, tensors, strict=True)))[output]
@@ -229,7 +240,7 @@ def _converted(module: torch.nn.Module, sample: Features, names: list[str], outp
     decoder = TorchScriptPythonDecoder(traced)  # named: the frontend holds no reference of its own
     model = frontend.convert(frontend.load(decoder))
     model.reshape({port: openvino.PartialShape([-1, -1]) for port in model.inputs})
-    return model
+    return Converted(model, names, output)
 
 
 def _computed(module: torch.nn.Module, features: Features) -> Features:
