@@ -17,7 +17,7 @@ LONGEST_TEXT = 10_000
 class Known:
     """A set of texts that takes the same memory however many there are: a Bloom filter with ten hash functions.
 
-    A text that was added is always found. One that was not is found by mistake with chance (1 - exp(-10 n / bits))^10:
+    A text that was added is never new again. One that was not is taken for known with chance (1 - exp(-10 n / bits))^10:
     at the default 2^27 bits (16 MiB) 2.6e-9 with n = 2,000,000 texts, 1.3e-6 with 4,000,000.
     Texts that differ in case and white space only are the same.
 
@@ -29,13 +29,14 @@ class Known:
         self._mask = bits - 1
         self._bits = bytearray(bits // 8)
 
-    def add(self, text: str) -> None:
-        """Add a text."""
+    def add(self, text: str) -> bool:
+        """Add a text; whether it was new."""
+        new = False
         for place in self._places(text):
-            self._bits[place >> 3] |= 1 << (place & 7)
-
-    def __contains__(self, text: str) -> bool:
-        return all(self._bits[place >> 3] >> (place & 7) & 1 for place in self._places(text))
+            bit = 1 << (place & 7)
+            new |= not self._bits[place >> 3] & bit
+            self._bits[place >> 3] |= bit
+        return new
 
     def _places(self, text: str) -> list[int]:
         key = " ".join(text.casefold().split()).encode(errors="replace")
@@ -58,15 +59,13 @@ class Screen:
 
     def keep(self, text: str | None) -> bool:
         """Whether the text stays; if not, its reason is counted."""
-        reason = self.reason(text)
+        reason = self._unfit(text) or (None if self._known.add(text or "") else "duplicate")
         if reason is not None:
             self.dropped[reason] += 1
-            return False
-        self._known.add(text or "")
-        return True
+        return reason is None
 
-    def reason(self, text: str | None) -> str | None:
-        """Why the text must go, or None."""
+    def _unfit(self, text: str | None) -> str | None:
+        """Why the text must go whatever else is known, or None."""
         if text is None:
             return "no answer"
         words = len(text.split())
@@ -76,6 +75,4 @@ class Screen:
             return "too short"
         if words > self._rules.max_words or len(text) > LONGEST_TEXT:
             return "too long"
-        if leaks(text):
-            return "prompt leak"
-        return "duplicate" if text in self._known else None
+        return "prompt leak" if leaks(text) else None
