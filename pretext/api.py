@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pretext.config import resolve
 from pretext.errors import UsageError
+from pretext.shards import synthetic_rows
 
 if TYPE_CHECKING:
     import pandas
@@ -23,11 +24,14 @@ class Result:
 
     folder: Path
 
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        """The synthetic texts with their labels, one mapping each, read as a stream."""
+        return synthetic_rows(self.folder)
+
     @property
     def rows(self) -> list[dict[str, str]]:
-        """The synthetic texts with their labels, one mapping each."""
-        with (self.folder / "synthetic.jsonl").open(encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
+        """All of them at once."""
+        return list(self)
 
     @property
     def texts(self) -> list[str]:

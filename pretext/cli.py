@@ -80,19 +80,23 @@ def _source_options(command: Any) -> Any:
 @cli.command()
 @_config_argument
 @_source_options
+@click.option("--measure", is_flag=True, help="Open the models, do a sample of the work, and foretell time and memory.")
 @_json_option
-def plan(config: Path | None, as_json: bool, **flags: Any) -> None:
+def plan(config: Path | None, measure: bool, as_json: bool, **flags: Any) -> None:
     """Show what a configuration will spend and cost. Nothing private is touched."""
     from pretext.plan import plan as make_plan
 
     resolved = _resolved(config, flags)
     planned = make_plan(resolved)
+    foretold = _foretold(resolved) if measure else None
     if as_json:
         from dataclasses import asdict
 
-        click.echo(json.dumps(asdict(planned), indent=1))
-    else:
-        click.echo(_plan_in_words(resolved, planned))
+        click.echo(json.dumps(asdict(planned) | ({} if foretold is None else {"forecast": asdict(foretold)}), indent=1))
+        return
+    click.echo(_plan_in_words(resolved, planned))
+    if foretold is not None:
+        click.echo(foretold.in_words())
 
 
 @cli.command()
@@ -214,12 +218,13 @@ def main() -> NoReturn:
 
 def _work(config: Any, folder: Path, confirmed: bool) -> None:
     from pretext.pipeline import Parts, synthesize
+    from pretext.shards import Shards
     from pretext.statement import in_words
 
     def work() -> None:
         run = synthesize(config, folder, Parts.of(config), confirmed=confirmed)
         click.echo(in_words(run.load("privacy.json")))
-        click.echo(f"Texts        {run.folder / 'synthetic.jsonl'}")
+        click.echo(f"Texts        {Shards.of(config.expansion, run).target}")
 
     _interruptible(folder, work)
 
@@ -275,6 +280,13 @@ def _given(table: dict[str, Any]) -> dict[str, Any]:
 
 def _absolute(source: str | None) -> str | None:
     return str(Path(source).resolve()) if source is not None and Path(source).exists() else source
+
+
+def _foretold(config: Any) -> Any:
+    from pretext.forecast import forecast
+    from pretext.pipeline import Parts
+
+    return forecast(config, Parts.of(config))
 
 
 def _plan_in_words(config: Any, planned: Any) -> str:

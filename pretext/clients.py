@@ -68,18 +68,11 @@ class Clients:
         A client's votes over all labels are one vector with one bound (proof of the sensitivity: `privacy.bounding`);
         which candidates a text is near to does not enter the proof.
         """
-        text, candidate, weight = [], [], []
-        for label in np.unique(ballot.label):
-            candidates = np.flatnonzero(ballot.label == label)
-            texts = np.flatnonzero(self.label == label)
-            found = candidates[nearest(ballot.points[candidates], self.embeddings[texts], rule.nearest)]
-            text.append(np.repeat(texts, found.shape[1]))
-            candidate.append(found.ravel())
-            weight.append(np.full(found.size, 1.0 / found.shape[1]))
+        client, candidate, weight = self._votes(ballot, rule.nearest)
         return bounded_sum(
-            self.client[np.concatenate(text)],
-            np.concatenate(candidate),
-            np.concatenate(weight),
+            client,
+            candidate,
+            weight,
             dimension=len(ballot.label),
             norm_squared=rule.norm_squared,
             normalise=rule.normalise,
@@ -88,3 +81,17 @@ class Clients:
     def moments(self, query: MomentQuery) -> Bounded:
         """Sum of the clients' moments (proof of the sensitivity: `privacy.moments`)."""
         return bounded_moments(query, self.embeddings, self.client)
+
+    def _votes(self, ballot: Ballot, q: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Who votes, for which candidate, with what weight: one entry for each text and each of its candidates."""
+        client, candidate, weight = [], [], []
+        for label in np.unique(ballot.label):
+            candidates = np.flatnonzero(ballot.label == label)
+            texts = np.flatnonzero(self.label == label)
+            # Rows, not a copy of the embeddings; none where everybody is asked, which is the usual case.
+            rows = None if len(texts) == len(self.label) else texts
+            found = nearest(ballot.points[candidates], self.embeddings, q, rows)
+            client.append(np.repeat(self.client[texts], found.shape[1]))
+            candidate.append(candidates[found.ravel()])
+            weight.append(np.full(found.size, 1.0 / found.shape[1]))
+        return np.concatenate(client), np.concatenate(candidate), np.concatenate(weight)

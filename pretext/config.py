@@ -190,6 +190,9 @@ class Variation(Section):
     max_tokens: int = Field(48, ge=1, le=4096, description="longest variation, in tokens")
     mask_share: float = Field(0.3, gt=0, le=1, description="mask-fill: share of a text's tokens that is refilled")
     mask_passes: int = Field(2, ge=1, le=10, description="mask-fill: how often in a row")
+    masks_per_pass: int = Field(
+        2, ge=1, le=4096, description="mask-fill: tokens of a text refilled in one forward pass; 1 is the paper's way"
+    )
 
 
 class Expansion(Section):
@@ -200,6 +203,10 @@ class Expansion(Section):
     temperature: float = Field(1.0, ge=0, le=5, description="sampling temperature")
     top_p: float = Field(0.95, gt=0, le=1, description="nucleus sampling")
     max_tokens: int = Field(64, ge=1, le=4096, description="longest synthetic text, in tokens")
+    format: Literal["jsonl", "parquet"] = Field("jsonl", description="files of the synthetic texts: jsonl or parquet")
+    shard_texts: int | None = Field(
+        None, ge=1, description="texts per file synthetic/00000, 00001, ...; default: one file"
+    )
 
 
 class Screening(Section):
@@ -221,6 +228,9 @@ class Models(Section):
     generator: str = Field(
         "embedded", description="language model for variations and expansion (embedded: SmolLM2-135M-Instruct)"
     )
+    adapter: str | None = Field(
+        None, description="folder or Hugging Face name of a LoRA adapter for the generator (transformers, vllm)"
+    )
     prompt_format: Literal["base", "chat"] = Field(
         "base", description="continue a list of samples, or ask through the chat template"
     )
@@ -235,22 +245,47 @@ class Models(Section):
 class Speed(Section):
     """What changes speed and nothing else."""
 
-    engine: Literal["transformers", "vllm", "openai"] = Field(
-        "transformers", description="transformers, vllm (in process) or openai (a server)"
+    engine: Literal["transformers", "vllm", "openai", "ray"] = Field(
+        "transformers",
+        description="transformers, vllm (in process), openai (a server) or ray (vLLM on several GPUs or machines)",
     )
     batch_size: int = Field(32, ge=1, description="prompts per forward pass (transformers)")
-    chunk: int = Field(128, ge=1, description="prompts handed to the engine at once; a save point of the expansion")
+    chunk: int | None = Field(
+        None,
+        ge=1,
+        description="prompts handed to the engine at once, and a save point of the expansion; default: 128 for "
+        "transformers, 2048 for openai, 8192 for vllm and ray",
+    )
     embed_batch_size: int = Field(64, ge=1, description="texts per forward pass of the embedder")
+    embed_runtime: Literal["torch", "openvino"] | None = Field(
+        None, description="torch or openvino (on the processor); default: what a short measurement finds faster here"
+    )
     device: str | None = Field(None, description="cpu, cuda, ...; default: the best there is")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="float32, bfloat16 or float16; default: what the processor is fast at"
     )
     memory_share: float = Field(0.3, gt=0, le=1, description="share of the memory that vLLM takes")
     tensor_parallel: int = Field(1, ge=1, description="GPUs over which vLLM splits the model")
+    workers: int = Field(1, ge=1, le=10_000, description="copies of the model, each on GPUs of its own (ray)")
     max_length: int | None = Field(None, ge=1, description="longest prompt plus answer in tokens (vLLM)")
+    quantization: str | None = Field(
+        None, description="how the weights are quantised (vllm), for example fp8; default: as the model's folder says"
+    )
     base_url: str | None = Field(None, description="address of the OpenAI-compatible server; default: OPENAI_BASE_URL")
-    concurrency: int = Field(16, ge=1, le=1024, description="requests in flight (openai)")
-    request_timeout: float = Field(60.0, gt=0, description="seconds until a request counts as failed (openai)")
+    concurrency: int = Field(64, ge=1, le=1024, description="requests in flight (openai)")
+    request_timeout: float = Field(
+        120.0, gt=0, description="seconds until a request is repeated; twice that in all (openai)"
+    )
+    price_read: float | None = Field(None, ge=0, description="price of a million tokens read, for the log (openai)")
+    price_written: float | None = Field(
+        None, ge=0, description="price of a million tokens written, for the log (openai)"
+    )
+
+    @property
+    def prompts_at_once(self) -> int:
+        """`chunk`, or what suits the engine: a scheduler runs half empty at a chunk's end, so its chunks are large."""
+        by_engine = {"transformers": 128, "openai": 2048, "vllm": 8192, "ray": 8192}
+        return self.chunk or by_engine[self.engine]
 
 
 class Config(Section):

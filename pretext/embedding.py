@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pretext.config import Config
-from pretext.models import loading, preferred_dtype, resolve_embedder
+from pretext.errors import UsageError
+from pretext.models import loading, resolve_embedder
 from pretext.progress import progress
+from pretext.runtimes import SAMPLE, Features, Running, Runtime, candidates, fastest
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
+
+_BLOCK_BATCHES = 32
 
 
 class Embedder(Protocol):
@@ -26,54 +32,167 @@ class Embedder(Protocol):
 
 
 class SentenceEmbedder:
-    """A sentence-transformers model; private and public texts are cut to the same number of tokens."""
+    """A sentence-transformers model; private and public texts are cut to the same number of tokens.
+
+    Texts go through it sorted by length, so that a batch holds little padding, and equal texts once. The transformer
+    runs in the dtype and on the runtime that are fastest here (`pretext.runtimes`), everything after it in float32.
+
+    Args:
+        name: as in `pretext.models.resolve_embedder`.
+        max_tokens: texts are cut to so many tokens, or to the model's own limit.
+        batch_size: texts per forward pass.
+        device: `cpu`, `cuda`, ...; default: the best there is.
+        dtype: float32, bfloat16 or float16; default: the fastest.
+        runtime: `torch` or `openvino`; default: the fastest.
+
+    Raises:
+        ModelError: the model cannot be found or loaded, or the runtime cannot run it.
+        UsageError: a device that is not there, or a runtime that is not installed.
+    """
 
     def __init__(
-        self, name: str, max_tokens: int, batch_size: int, device: str | None = None, dtype: str | None = None
+        self,
+        name: str,
+        max_tokens: int,
+        batch_size: int,
+        device: str | None = None,
+        dtype: str | None = None,
+        runtime: str | None = None,
     ) -> None:
+        device = _present(device)
+        among = candidates(device, runtime, dtype)
         self._batch_size = batch_size
-        self._model = _load(name, device, dtype)
-        self._model.max_seq_length = min(max_tokens, self._model.max_seq_length or max_tokens)
+        self._model = _load(name, device, among[0].dtype if among == [Runtime("torch", among[0].dtype)] else "float32")
+        with suppress(AttributeError):  # a model of static word vectors reads whole texts
+            self._model.max_seq_length = min(max_tokens, self._model.max_seq_length or max_tokens)
+        self._prompt = self._model.prompts.get(self._model.default_prompt_name or "")
+        self._after = [module.float() for module in list(self._model)[1:]]
+        self._running = self._start(name, among)
 
     @classmethod
     def from_config(cls, config: Config) -> SentenceEmbedder:
         """The embedder that a configuration names."""
         models, speed = config.models, config.speed
-        return cls(models.embedder, models.embedder_tokens, speed.embed_batch_size, speed.device, speed.dtype)
+        return cls(
+            models.embedder,
+            models.embedder_tokens,
+            speed.embed_batch_size,
+            speed.device,
+            speed.dtype,
+            speed.embed_runtime,
+        )
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """What the transformer runs on; None for a model that only `SentenceTransformer.encode` can run."""
+        return None if self._running is None else self._running.runtime
 
     def __call__(self, texts: Sequence[str], *, announce: str | None = None) -> NDArray[np.float32]:
-        """See `Embedder`. Texts go through the model sorted by length, so that a batch holds little padding."""
-        dimension = self._model.get_embedding_dimension()
-        rows = np.empty((len(texts), dimension or 0), np.float32)
-        order = np.argsort([-len(text) for text in texts], kind="stable")
-        block = 32 * self._batch_size
-        with progress(announce, len(texts), counts=False) as advance:
-            for start in range(0, len(texts), block):
-                chosen = order[start : start + block]
-                rows[chosen] = self._encode([texts[i] for i in chosen])
-                advance(len(chosen))
-        return unit_rows(rows)
+        """See `Embedder`."""
+        first: dict[str, int] = {}
+        source = np.fromiter((first.setdefault(text, row) for row, text in enumerate(texts)), np.int64, len(texts))
+        order = np.array(sorted(first.values(), key=lambda row: -len(texts[row])), np.int64)
+        rows = np.empty((len(texts), self._model.get_embedding_dimension() or 0), np.float32)
+        size = _BLOCK_BATCHES * self._batch_size
+        with progress(announce, len(order), counts=False) as advance:
+            for block in _blocks(order, size):
+                rows[block] = unit_rows(self._encode([texts[row] for row in block]))
+                advance(len(block))
+        for block in _blocks(np.flatnonzero(source != np.arange(len(texts))), size):
+            rows[block] = rows[source[block]]
+        return rows
+
+    def _start(self, name: str, among: list[Runtime]) -> Running | None:
+        """None for a model whose batches are not padded rows of tokens; `SentenceTransformer.encode` runs it."""
+        sample = self._features(list(SAMPLE))
+        return fastest(self._model[0], sample, among, name) if _padded(sample) else None
+
+    def _features(self, texts: list[str]) -> Features:
+        texts = [text.encode(errors="replace").decode() for text in texts]  # half a surrogate pair stops the tokenizer
+        features = self._model.preprocess(texts, prompt=self._prompt)
+        device = self._model.device
+        return {name: value.to(device) if hasattr(value, "to") else value for name, value in features.items()}
 
     def _encode(self, texts: list[str]) -> NDArray[np.float32]:
-        texts = [text.encode(errors="replace").decode() for text in texts]  # half a surrogate pair stops the tokenizer
-        encoded = self._model.encode(
-            texts, batch_size=self._batch_size, convert_to_tensor=True, show_progress_bar=False
-        )
-        return np.asarray(encoded.float().cpu().numpy(), dtype=np.float32)
+        """Rows of a block of texts, not yet of length 1."""
+        import torch
+
+        if self._running is None:
+            encoded = self._model.encode(texts, batch_size=self._batch_size, convert_to_tensor=True)
+            return np.asarray(encoded.float().cpu().numpy(), dtype=np.float32)
+        features = self._features(texts)
+        # Characters sorted the texts roughly; tokens do it exactly.
+        order = features["attention_mask"].sum(1).argsort(descending=True, stable=True)
+        rows = np.empty((len(texts), self._model.get_embedding_dimension() or 0), np.float32)
+        batches = order.split(self._batch_size)
+        with torch.inference_mode():
+            computed = self._running.over(_trimmed(features, batch) for batch in batches)
+            for batch, output in zip(batches, computed, strict=True):
+                rows[batch.cpu().numpy()] = self._pooled(output)[:, : rows.shape[1]]
+        return rows
+
+    def _pooled(self, features: Features) -> NDArray[np.float32]:
+        """What the modules after the transformer make of its output; half precision would show in the mean."""
+        import torch
+
+        features = {
+            name: value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+            for name, value in features.items()
+        }
+        for module in self._after:
+            features = module(features)
+        return np.asarray(features["sentence_embedding"].cpu().numpy(), dtype=np.float32)
 
 
 def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to length 1; a zero row stays zero."""
+    """Rows scaled to length 1; a zero row stays zero, and one that is not finite (half precision overflows) becomes
+    zero."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(norms, 1e-12), dtype=np.float32)
+    finite = np.isfinite(norms)
+    return np.asarray(np.where(finite, rows, 0.0) / np.where(finite & (norms > 1e-12), norms, 1.0), dtype=np.float32)
 
 
-def _load(name: str, device: str | None, dtype: str | None) -> SentenceTransformer:
+def _blocks(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _padded(features: Features) -> bool:
+    """Whether a batch is a table of token ids with a mask that tells padding."""
+    ids, mask = features.get("input_ids"), features.get("attention_mask")
+    return ids is not None and mask is not None and ids.ndim == 2 and ids.shape == mask.shape
+
+
+def _trimmed(features: Features, rows: torch.Tensor) -> Features:
+    """The features of some rows, without the columns that only pad them."""
+    shape = features["attention_mask"].shape
+    columns = features["attention_mask"][rows].any(0)
+
+    def part(value: Any) -> Any:
+        if getattr(value, "shape", None) == shape:
+            return value[rows][:, columns]
+        return value[rows] if getattr(value, "shape", (0,))[:1] == shape[:1] else value
+
+    return {name: part(value) for name, value in features.items()}
+
+
+def _present(device: str | None) -> str:
+    """The device itself, or the best one; one that is not there is an error."""
+    import torch
+    from sentence_transformers.util import get_device_name
+
+    if device is None:
+        return str(get_device_name())
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"The device {device!r} is not there; give cpu, or a device that torch sees here.") from None
+    return device
+
+
+def _load(name: str, device: str, dtype: str) -> SentenceTransformer:
     import torch
     from sentence_transformers import SentenceTransformer
 
     source = str(resolve_embedder(name))
     with loading(name):
-        return SentenceTransformer(
-            source, device=device, model_kwargs={"dtype": getattr(torch, dtype or preferred_dtype(device))}
-        )
+        return SentenceTransformer(source, device=device, model_kwargs={"dtype": getattr(torch, dtype)}).eval()

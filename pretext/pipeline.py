@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from pretext.question import check_clients, question_for, restored, share_cost, 
 from pretext.run import Run
 from pretext.statement import rounds_released, run_releases, statement
 from pretext.tables import Source, check_columns
+from pretext.timing import Meter, Once
 from pretext.variation import Variation, open_variation
 from privacy import Account, Budget, Ledger, LedgerConflict, compose
 
@@ -38,16 +38,16 @@ _log = logging.getLogger("pretext")
 class Parts:
     """What is expensive to open; each is opened once, when it is first needed."""
 
-    engine: Callable[[], Engine]
-    embedder: Callable[[], Embedder]
-    variation: Callable[[], Variation]
-    federation: Callable[[], Federation]
+    engine: Once[Engine]
+    embedder: Once[Embedder]
+    variation: Once[Variation]
+    federation: Once[Federation]
 
     @classmethod
     def of(cls, config: Config, given: Sequence[Any] | None = None) -> Parts:
         """The parts that a configuration names; `given` rows take the place of a private file."""
-        engine = functools.cache(lambda: _engine(config))
-        embedder = functools.cache(lambda: _embedder(config))
+        engine = Once(lambda: _engine(config))
+        embedder = Once(lambda: _embedder(config))
 
         def gather() -> Clients:
             return Clients.embed(read_private(config.data, config.privacy.max_texts_per_client, given), embedder())
@@ -55,8 +55,8 @@ class Parts:
         return cls(
             engine,
             embedder,
-            functools.cache(lambda: open_variation(config, engine)),
-            functools.cache(lambda: LocalFederation(gather)),
+            Once(lambda: open_variation(config, engine)),
+            Once(lambda: LocalFederation(gather)),
         )
 
 
@@ -95,12 +95,14 @@ def synthesize(config: Config, folder: Path, parts: Parts, *, confirmed: bool = 
     name = data_set_name(config, ledger)
     run = Run.create(folder, config)
     account = registered(config, ledger, name, planned.epsilon, confirmed)
+    meter = Meter(parts.engine)
     with _logged(run):
         for warning in planned.warnings:
             _log.warning(warning)
         _afford(config, run, planned, account)
         try:
-            evolve(config, run, _steps(config, run, ledger, account, planned, parts))
+            with meter.kept(run):
+                evolve(config, run, _steps(config, run, ledger, account, planned, parts, meter))
         finally:
             save_statement(config, run, ledger, name)
         expand_run(config, run, parts, config.expansion.texts)
@@ -109,15 +111,9 @@ def synthesize(config: Config, folder: Path, parts: Parts, *, confirmed: bool = 
 
 def expand_run(config: Config, run: Run, parts: Parts, texts: int) -> Path:
     """Write `texts` synthetic texts in all from a finished evolution. Costs no privacy."""
-    seeds = seeds_of(config, run)
-    path = run.folder / "synthetic.jsonl"
-    if (
-        run.folder.joinpath("expansion.json").exists()
-        and path.exists()
-        and (run.load("expansion.json") or {})["kept"] >= texts
-    ):
-        return path
-    return expand(config, run, seeds, parts.engine(), texts)
+    meter = Meter(parts.engine)
+    with meter.kept(run), meter.phase("expansion"):
+        return expand(config, run, seeds_of(config, run), parts.engine, texts)
 
 
 def data_set_name(config: Config, ledger: Ledger) -> str:
@@ -177,7 +173,9 @@ def _afford(config: Config, run: Run, planned: Plan, account: Account) -> None:
     account.check(compose([*finding, *[coming] * (config.privacy.rounds - rounds_released(releases))]))
 
 
-def _steps(config: Config, run: Run, ledger: Ledger, account: Account, planned: Plan, parts: Parts) -> Steps:
+def _steps(
+    config: Config, run: Run, ledger: Ledger, account: Account, planned: Plan, parts: Parts, meter: Meter
+) -> Steps:
     rule = VoteRule(config.evolution.nearest, config.privacy.norm_squared, config.privacy.normalise_votes)
 
     def initial() -> list[Candidate]:
@@ -189,12 +187,18 @@ def _steps(config: Config, run: Run, ledger: Ledger, account: Account, planned: 
         label, subject = f"{run.id}/votes/{round_number}", digest(population)
         release = ledger.replay(account.name, label, subject)
         if release is None:
-            _open_all(config, parts)
+            with meter.phase("loading models"):
+                _open_all(config, parts)
             bounded = parts.federation().vote(ballot(), rule)
             release = ledger.release(account.name, label, subject, bounded, planned.mechanism, config.privacy.relation)
         return Noisy(release.noisy, release.mechanism.standard_deviation)
 
-    return Steps(initial, ask, parts.variation, parts.embedder)
+    return Steps(
+        meter.timed("initial population", initial),
+        ask,
+        lambda: meter.timed("variations", parts.variation()),
+        lambda: meter.timed("embedding of candidates", parts.embedder()),
+    )
 
 
 def _found(config: Config, run: Run, ledger: Ledger, account: Account, parts: Parts) -> list[str]:
@@ -225,7 +229,7 @@ def _open_all(config: Config, parts: Parts) -> None:
 def _engine(config: Config) -> Engine:
     from pretext.engines import open_engine
 
-    return open_engine(config.speed, config.models.generator)
+    return open_engine(config.models, config.speed)
 
 
 def _embedder(config: Config) -> Embedder:

@@ -100,29 +100,21 @@ def _public_texts(config: Config, location: str) -> Iterator[str]:
 
 def _from_prompts(config: Config, engine: Engine, wanted: int, screen: Screen, rng: np.random.Generator) -> list[str]:
     """Texts that the generator writes from the public descriptions, in equal shares."""
-    variation = config.variation
     kept: list[str] = []
     with progress("Writing the initial population from prompts", wanted) as advance:
-        for prompts in _rounds_of(config, wanted):
-            if len(kept) >= wanted:
+        for _ in range(_ATTEMPTS):
+            prompts = _prompts(config, wanted - len(kept))
+            if not prompts:
                 break
-            sampling = Sampling(
-                variation.max_tokens,
-                variation.temperature,
-                variation.top_p,
-                stops(config.models.one_paragraph),
-                int(rng.integers(2**31)),
-            )
+            sampling = Sampling.of(config.variation, stops(config.models.one_paragraph), rng)
             fresh = [text for text in map(answer, engine.complete(prompts, sampling)) if screen.keep(text)]
-            advance(min(len(fresh), wanted - len(kept)))
+            advance(len(fresh))
             kept += [text for text in fresh if text is not None]
-    return kept[:wanted]
+    return kept
 
 
-def _rounds_of(config: Config, wanted: int) -> Iterator[list[Prompt]]:
-    """Chunks of prompts, enough for `_ATTEMPTS` times the texts that are wanted."""
+def _prompts(config: Config, count: int) -> list[Prompt]:
+    """So many prompts, the descriptions taking turns."""
     chat = config.models.prompt_format == "chat"
     prompts = [described(description, chat) for description in config.initial.prompts]
-    size = max(1, min(config.speed.chunk, wanted))
-    for start in range(0, _ATTEMPTS * wanted, size):
-        yield [prompts[(start + i) % len(prompts)] for i in range(size)]
+    return [prompts[i % len(prompts)] for i in range(count)]

@@ -32,6 +32,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
             "kind": "mask-fill",
             "mask_share": 0.3,
             "mask_passes": 2,
+            "masks_per_pass": 1,
             "temperature": 1.0,
             "top_p": 1.0,
             "max_tokens": 64,

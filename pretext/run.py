@@ -6,9 +6,10 @@ run.json            the run's id and the version that made it
 population/NNN.json the candidates of a round, saved before anybody votes on them
 selected/NNN.json   a round's released votes and what was selected by them
 seeds.jsonl         the survivors that seed the expansion, with round and noisy votes
-synthetic.jsonl     the result, one object a line; synthetic.jsonl.part while it is being written
+synthetic.jsonl     the result, one object a line; or .parquet, or shards in synthetic/, see pretext.shards
 expansion.json      how far the expansion got
 privacy.json        the privacy statement
+timings.json        seconds and tokens by phase
 run.log             what happened, when
 """
 

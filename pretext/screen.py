@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections import Counter
 from collections.abc import Iterable
 
@@ -13,8 +14,37 @@ LONGEST_TEXT = 10_000
 """Characters; whatever the engine, no kept text is longer."""
 
 
+class Known:
+    """A set of texts that takes the same memory however many there are: a Bloom filter with ten hash functions.
+
+    A text that was added is never new again. One that was not is taken for known with chance (1 - exp(-10 n / bits))^10:
+    at the default 2^27 bits (16 MiB) 2.6e-9 with n = 2,000,000 texts, 1.3e-6 with 4,000,000.
+    Texts that differ in case and white space only are the same.
+
+    Args:
+        bits: a power of two, at most 2^32.
+    """
+
+    def __init__(self, bits: int = 2**27) -> None:
+        self._mask = bits - 1
+        self._bits = bytearray(bits // 8)
+
+    def add(self, text: str) -> bool:
+        """Add a text; whether it was new."""
+        new = False
+        for place in self._places(text):
+            bit = 1 << (place & 7)
+            new |= not self._bits[place >> 3] & bit
+            self._bits[place >> 3] |= bit
+        return new
+
+    def _places(self, text: str) -> list[int]:
+        key = " ".join(text.casefold().split()).encode(errors="replace")
+        return [number & self._mask for number in struct.unpack("10I", hashlib.blake2b(key, digest_size=40).digest())]
+
+
 class Screen:
-    """Keeps what is a text of its own; remembers what it kept as 16-byte digests.
+    """Keeps what is a text of its own; the memory it takes does not grow with the texts.
 
     Attributes:
         dropped: how many texts were dropped, by reason.
@@ -22,20 +52,20 @@ class Screen:
 
     def __init__(self, rules: Screening, known: Iterable[str] = ()) -> None:
         self._rules = rules
-        self._known = {_key(text) for text in known}
+        self._known = Known()
+        for text in known:
+            self._known.add(text)
         self.dropped: Counter[str] = Counter()
 
     def keep(self, text: str | None) -> bool:
         """Whether the text stays; if not, its reason is counted."""
-        reason = self.reason(text)
+        reason = self._unfit(text) or (None if self._known.add(text or "") else "duplicate")
         if reason is not None:
             self.dropped[reason] += 1
-            return False
-        self._known.add(_key(text or ""))
-        return True
+        return reason is None
 
-    def reason(self, text: str | None) -> str | None:
-        """Why the text must go, or None."""
+    def _unfit(self, text: str | None) -> str | None:
+        """Why the text must go whatever else is known, or None."""
         if text is None:
             return "no answer"
         words = len(text.split())
@@ -45,11 +75,4 @@ class Screen:
             return "too short"
         if words > self._rules.max_words or len(text) > LONGEST_TEXT:
             return "too long"
-        if leaks(text):
-            return "prompt leak"
-        return "duplicate" if _key(text) in self._known else None
-
-
-def _key(text: str) -> bytes:
-    """Texts that differ in case and white space only are the same."""
-    return hashlib.blake2b(" ".join(text.casefold().split()).encode(errors="replace"), digest_size=16).digest()
+        return "prompt leak" if leaks(text) else None

@@ -1,33 +1,96 @@
-"""Nearest candidates by inner product of unit vectors, with faiss."""
+"""Nearest candidates by inner product of unit vectors, with faiss.
+
+Exact below 100,000 candidates. From there on an index of cells (IVF) finds nearly all nearest candidates in a fraction
+of the time: see `APPROXIMATE_FROM`. That does not touch the guarantee: a client's vote may be any function of its own
+texts and of what is public, and the index is built from the public candidates alone.
+"""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_CHUNK_ROWS = 8192
+from pretext.errors import ModelError
+
+APPROXIMATE_FROM = 100_000
+"""Candidates from which the search is approximate, unless it runs on a GPU. Of 100,000 candidates mixed from embedded
+messages it found the very nearest for 94.5 % of the texts (recall@1), and one 0.002 less similar on average, in 28 % of
+the exact search's time; the index costs what the exact search of 5,000 texts costs. `scripts/bench_voting.py` measures
+the same on any texts. Visiting twice as many cells gives 97 % in twice the time."""
+
+_CELLS_PER_ROOT = 4
+_VISITED = 1 / 32
+_TRAINING_ROUNDS = 3  # more cost more than they find
+_CHUNK_ROWS = 1024
+"""Queries at once: their products with 2,048 candidates still fit a processor's cache, which makes this a tenth faster
+than one search for all."""
+_CHUNK_ROWS_GPU = 65_536
 
 
-def nearest(points: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
+def nearest(
+    points: NDArray[np.float32], queries: NDArray[np.float32], q: int, rows: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """The `q` nearest points of each query, best first.
+
+    Among points with equal inner products the choice is faiss's, the same whenever the same call is made.
+    A query that is zero or not a number is given some points, as any other, so that no vote is lost or doubled.
 
     Args:
         points: shape (n, d), unit rows.
         queries: shape (m, d), unit rows; searched in chunks, so that memory does not grow with m.
         q: how many; at most n are given.
+        rows: the rows of `queries` to search for; default: all.
 
     Returns:
-        shape (m, min(q, n)), row numbers of `points`.
+        shape (m, min(q, n)), row numbers of `points`; with `rows`, one line for each of them.
+
+    Raises:
+        ModelError: a point is not a number.
     """
+    if not np.isfinite(points).all():
+        raise ModelError(
+            "The embedder gave a candidate a position that is not a number; set speed.dtype to float32, or name "
+            "another models.embedder."
+        )
+    m = len(queries) if rows is None else len(rows)
+    found = np.empty((m, min(q, len(points))), np.int64)
+    index, chunk = _index(points)
+    for start in range(0, m if found.shape[1] else 0, chunk):
+        stop = start + chunk
+        some = queries[start:stop] if rows is None else queries[rows[start:stop]]
+        found[start:stop] = index.search(np.ascontiguousarray(some), found.shape[1])[1]
+    _complete(found)
+    return found
+
+
+def _index(points: NDArray[np.float32]) -> tuple[Any, int]:
+    """An index that holds the points, on the GPU if faiss sees one, and how many queries to hand it at once."""
     import torch  # noqa: F401  # on some systems faiss crashes when it is loaded before torch
 
     # isort: split
     import faiss
 
-    index = faiss.IndexFlatIP(points.shape[1])
+    n, d = points.shape
+    index: Any = faiss.IndexFlatIP(d)
+    # Builds of faiss for the processor know nothing of GPUs.
+    on_gpu = hasattr(faiss, "get_num_gpus") and faiss.get_num_gpus() > 0
+    if on_gpu:
+        index = faiss.index_cpu_to_all_gpus(index)
+    elif n >= APPROXIMATE_FROM:
+        cells = round(_CELLS_PER_ROOT * math.sqrt(n))
+        index = faiss.IndexIVFFlat(index, d, cells, faiss.METRIC_INNER_PRODUCT)
+        index.nprobe = math.ceil(_VISITED * cells)
+        index.cp.niter = _TRAINING_ROUNDS
+        index.train(np.ascontiguousarray(points))
     index.add(np.ascontiguousarray(points))
-    found = np.empty((len(queries), min(q, len(points))), np.int64)
-    for start in range(0, len(queries), _CHUNK_ROWS):
-        chunk = np.ascontiguousarray(queries[start : start + _CHUNK_ROWS])
-        found[start : start + _CHUNK_ROWS] = index.search(chunk, found.shape[1])[1]
-    return found
+    return index, _CHUNK_ROWS_GPU if on_gpu else _CHUNK_ROWS
+
+
+def _complete(found: NDArray[np.int64]) -> None:
+    """Fill the places that faiss left open (-1), in place, with the first points that are not in the line yet."""
+    for line in np.flatnonzero((found < 0).any(axis=1)):
+        given = found[line][found[line] >= 0]
+        found[line] = [*given, *np.setdiff1d(np.arange(found.shape[1]), given)[: found.shape[1] - len(given)]]

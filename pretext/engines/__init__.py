@@ -6,14 +6,16 @@ An engine completes prompts and knows nothing of privacy: everything it sees is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, assert_never, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, assert_never
+
+import numpy as np
 
 from pretext.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
-    from pretext.config import Speed
+    from pretext.config import Expansion, Models, Speed, Variation
     from pretext.prompts import Prompt
 
 _logger = logging.getLogger(__name__)
@@ -33,6 +35,11 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int = 0
 
+    @classmethod
+    def of(cls, section: Variation | Expansion, stop: tuple[str, ...], rng: np.random.Generator) -> Sampling:
+        """As a section of the configuration says, with a seed drawn from `rng`."""
+        return cls(section.max_tokens, section.temperature, section.top_p, stop, int(rng.integers(2**31)))
+
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
             raise UsageError(f"max_tokens is {self.max_tokens}; a completion needs at least 1.")
@@ -48,24 +55,50 @@ class Sampling:
             )
 
 
-@runtime_checkable
-class Engine(Protocol):
-    """A text generator."""
+@dataclass(frozen=True)
+class Usage:
+    """Tokens that an engine has read (prompts) and written (completions), in tokens of its model."""
 
-    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[str | None]:
+    read: int = 0
+    written: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.read + other.read, self.written + other.written)
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(self.read - other.read, self.written - other.written)
+
+
+def unheard(prompts: int) -> None:
+    """Takes a report of progress and shows nothing."""
+
+
+class Engine(Protocol):
+    """A text generator.
+
+    Attributes:
+        usage: what all calls so far have read and written.
+    """
+
+    usage: Usage
+
+    def complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+    ) -> list[str | None]:
         """One completion per prompt, in order; None where this one request failed.
 
-        A prompt that leaves no room for `max_tokens` in the model's context has failed: half a prompt asks for
-        something else.
+        Hand over all prompts of a phase at once: the engine makes its own batches. `advance` is told how many prompts
+        have been dealt with, as they are. A prompt that leaves no room for `max_tokens` in the model's context has
+        failed: half a prompt asks for something else.
 
         Raises:
-            EngineError: every request of the batch failed.
+            EngineError: every request of the batch failed, or so many in a row that the engine has gone.
         """
         ...
 
 
-def open_engine(speed: Speed, model: str) -> Engine:
-    """The engine that `speed.engine` names, with `model` loaded; `model` as in `pretext.models.resolve_generator`.
+def open_engine(models: Models, speed: Speed) -> Engine:
+    """The engine that `speed.engine` names, with the model that `models.generator` names.
 
     Raises:
         ModelError: the model cannot be loaded, or the engine's package is not installed.
@@ -74,13 +107,21 @@ def open_engine(speed: Speed, model: str) -> Engine:
         case "transformers":
             from pretext.engines.transformers import TransformersEngine
 
-            return TransformersEngine(model, device=speed.device, dtype=speed.dtype, batch_size=speed.batch_size)
+            return TransformersEngine(
+                models.generator,
+                adapter=models.adapter,
+                device=speed.device,
+                dtype=speed.dtype,
+                batch_size=speed.batch_size,
+            )
         case "vllm":
             from pretext.engines.vllm import VLLMEngine
 
             return VLLMEngine(
-                model,
+                models.generator,
+                adapter=models.adapter,
                 dtype=speed.dtype,
+                quantization=speed.quantization,
                 memory_share=speed.memory_share,
                 max_length=speed.max_length,
                 tensor_parallel=speed.tensor_parallel,
@@ -89,7 +130,11 @@ def open_engine(speed: Speed, model: str) -> Engine:
             from pretext.engines.openai import OpenAIEngine
 
             return OpenAIEngine(
-                model, base_url=speed.base_url, concurrency=speed.concurrency, timeout=speed.request_timeout
+                models.generator,
+                base_url=speed.base_url,
+                concurrency=speed.concurrency,
+                timeout=speed.request_timeout,
+                prices=(speed.price_read, speed.price_written),
             )
         case other:
             assert_never(other)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from pretext.engines import Sampling, cut_at_stop
+from pretext.engines import Sampling, Usage, cut_at_stop, unheard
 from pretext.errors import EngineError
 from pretext.prompts import Prompt
 
@@ -20,10 +20,15 @@ class ScriptedEngine:
 
     def __init__(self, reply: Callable[[Prompt, np.random.Generator], str | None]) -> None:
         self._reply = reply
+        self.usage = Usage()
 
-    def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[str | None]:
+    def complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+    ) -> list[str | None]:
         """See `Engine`."""
         texts = [self._one(index, prompt, sampling) for index, prompt in enumerate(prompts)]
+        self.usage += Usage(_words(prompt.text for prompt in prompts), _words(text or "" for text in texts))
+        advance(len(prompts))
         if texts and all(text is None for text in texts):
             raise EngineError("The scripted generator failed for every prompt; its reply function returned None.")
         return texts
@@ -36,3 +41,7 @@ class ScriptedEngine:
         text = cut_at_stop(reply, sampling.stop)
         words = text.split()
         return text if len(words) <= sampling.max_tokens else " ".join(words[: sampling.max_tokens])
+
+
+def _words(texts: Iterable[str]) -> int:
+    return sum(len(text.split()) for text in texts)

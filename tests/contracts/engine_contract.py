@@ -33,6 +33,14 @@ class EngineContract:
         assert len(texts) == 5
         assert all(isinstance(text, str) for text in texts)
 
+    def test_counts_tokens_and_reports_every_prompt(self, engine: Engine):
+        before, reported = engine.usage, []
+        engine.complete([BASE, CHAT] * 3, Sampling(max_tokens=8), reported.append)
+        used = engine.usage - before
+        assert 6 <= used.written <= 6 * 8
+        assert used.read >= 6 * 5
+        assert sum(reported) == 6
+
     def test_keeps_the_order(self, engine: Engine):
         prompts = [Prompt(f"{word} " * count) for word, count in [("one", 30), ("two", 1), ("three", 12), ("four", 4)]]
         alone = [engine.complete([prompt], GREEDY)[0] for prompt in prompts]

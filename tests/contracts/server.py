@@ -7,14 +7,17 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from pretext.engines import Engine, Sampling
 from pretext.errors import EngineError
 from pretext.prompts import Prompt
 
-Misbehaviour = Literal["none", "500", "429", "401", "silence", "rubbish", "no choices", "every second"]
-SILENCE = 5.0  # seconds
+Misbehaviour = Literal[
+    "none", "500", "429", "401", "404", "silence", "rubbish", "no choices", "empty", "huge", "every second",
+    "trickle", "breaks off", "stalls",
+]  # fmt: skip
+SILENCE = 60.0  # seconds, unless the server is left before
 
 
 class ModelServer:
@@ -22,6 +25,7 @@ class ModelServer:
 
     def __init__(self, engine: Engine) -> None:
         self.misbehaviour: Misbehaviour = "none"
+        self.pause = ""  # what the header Retry-After says with an error
         self.requests: list[dict] = []
         self.keys: list[str | None] = []
         self._engine = engine
@@ -46,7 +50,7 @@ class ModelServer:
         """Status and body of the answer to one request."""
         number = next(self._numbers)
         match self.misbehaviour:
-            case "500" | "429" | "401":
+            case "500" | "429" | "401" | "404":
                 return int(self.misbehaviour), _error(f"the prompt was {body} and the key {self.keys[-1]}")
             case "silence":
                 self._leaving.wait(SILENCE)
@@ -55,6 +59,9 @@ class ModelServer:
                 return 200, b"<html>It works!</html>"
             case "no choices":
                 return 200, b'{"choices": null}'
+            case "empty" | "huge":
+                text = "" if self.misbehaviour == "empty" else "long " * 2_000_000
+                return 200, _answer(path, text)
             case "every second" if number % 2:
                 return 400, _error("refused")
         return self._complete(path, body, number)
@@ -66,11 +73,28 @@ class ModelServer:
         sampling = Sampling(body["max_tokens"], body["temperature"], body["top_p"], stop, seed=number)
         try:
             with self._one_at_a_time:
+                before = self._engine.usage
                 (text,) = self._engine.complete([prompt], sampling)
+                used = self._engine.usage - before
         except EngineError as error:
             return 400, _error(str(error))
-        choice = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        return 200, json.dumps({"choices": [choice | {"index": 0, "finish_reason": "stop"}]}).encode()
+        return 200, _answer(path, text, prompt_tokens=used.read, completion_tokens=used.written)
+
+    def write(self, body: bytes, output: BinaryIO) -> None:
+        """The body, as the misbehaviour has it."""
+        match self.misbehaviour:
+            case "breaks off":
+                output.write(body[: len(body) // 2])
+            case "stalls":
+                output.write(body[:1])
+                self._leaving.wait(SILENCE)
+            case "trickle":
+                for byte in body:
+                    output.write(bytes([byte]))
+                    if self._leaving.wait(0.05):
+                        return
+            case _:
+                output.write(body)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
@@ -85,8 +109,10 @@ class ModelServer:
                     self.send_response(status)
                     self.send_header("Content-Type", "application/json")
                     self.send_header("Content-Length", str(len(answer)))
+                    if status >= 400 and server.pause:
+                        self.send_header("Retry-After", server.pause)
                     self.end_headers()
-                    self.wfile.write(answer)
+                    server.write(answer, self.wfile)
                 except (BrokenPipeError, ConnectionResetError):
                     time.sleep(0)  # the client has given up waiting
 
@@ -99,6 +125,12 @@ class ModelServer:
 class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+
+def _answer(path: str, text: str | None, **usage: int) -> bytes:
+    chat = path.endswith("/chat/completions")
+    choice = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+    return json.dumps({"choices": [choice | {"index": 0, "finish_reason": "stop"}], "usage": usage}).encode()
 
 
 def _error(message: str) -> bytes:

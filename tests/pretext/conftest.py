@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import re
@@ -23,6 +22,7 @@ from pretext.federation import LocalFederation
 from pretext.pipeline import Parts
 from pretext.private import read_private
 from pretext.prompts import HEADER, Prompt
+from pretext.timing import Once
 from pretext.variation import open_variation
 
 WORDS = [
@@ -124,10 +124,10 @@ def make_parts(config: Config, engine: Engine | None = None) -> Parts:
     """The real pipeline with the scripted engine and the hashing embedder in it."""
     chosen = engine or ScriptedEngine(reply)
     return Parts(
-        lambda: chosen,
-        HashEmbedder,
-        functools.cache(lambda: open_variation(config, lambda: chosen)),
-        functools.cache(
+        Once(lambda: chosen),
+        Once(HashEmbedder),
+        Once(lambda: open_variation(config, lambda: chosen)),
+        Once(
             lambda: LocalFederation(
                 lambda: Clients.embed(read_private(config.data, config.privacy.max_texts_per_client), HashEmbedder())
             )

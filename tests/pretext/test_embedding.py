@@ -1,15 +1,27 @@
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
+from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel, PreTrainedTokenizerFast
 
 from pretext.config import Config
 from pretext.embedding import SentenceEmbedder, unit_rows
-from pretext.errors import ModelError
+from pretext.errors import ModelError, UsageError
+from tests.contracts import tiny
 
 TEXTS = [
     "short",
@@ -77,6 +89,118 @@ def test_half_precision_means_the_same(embed: SentenceEmbedder) -> None:
 def test_half_a_character_does_not_stop_the_clients(embed: SentenceEmbedder) -> None:
     # A Python list of texts may hold one, and the tokenizer's complaint would carry the private text.
     assert embed(["lone \ud800 surrogate", "other"]).shape == (2, 384)
+
+
+def plainly(source: str, texts: list[str], tokens: int = 64) -> NDArray[np.float32]:
+    """The slow twin: sentence-transformers itself, in float32, one text at a time."""
+    model = SentenceTransformer(source, device="cpu", model_kwargs={"dtype": torch.float32})
+    with suppress(AttributeError):  # static word vectors
+        model.max_seq_length = min(tokens, model.max_seq_length or tokens)
+    return unit_rows(np.stack([model.encode([text])[0] for text in texts]))
+
+
+words = st.lists(st.sampled_from(["garden", "soup", "ok", "😀", "screen\n", "", "a" * 40, "مرحبا"]), max_size=30)
+
+
+@settings(max_examples=25)
+@given(st.lists(words.map(" ".join), max_size=12))
+def test_every_row_is_that_of_sentence_transformers(embed: SentenceEmbedder, texts: list[str]) -> None:
+    rows = embed(texts)
+    assert rows.shape == (len(texts), 384)
+    for text, row in zip(texts, rows, strict=True):
+        np.testing.assert_allclose(row, unit_rows(embed._model.encode([text]))[0], atol=2e-5)
+
+
+def encoder(folder: Path, kind: str) -> Transformer:
+    """A tiny transformer with the tokenizer of the tiny generator; a causal one pads on the left."""
+    if kind == "causal":
+        tiny.build(folder)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left")
+    else:
+        bare = tiny._tokenizer().backend_tokenizer
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="<|endoftext|>", model_max_length=100)
+        shape: dict[str, Any] = {
+            "vocab_size": len(tokenizer),
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 110,
+            "initializer_range": 0.3,
+        }
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = MPNetModel(MPNetConfig(**shape)) if kind == "mpnet" else BertModel(BertConfig(**shape))
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Transformer(str(folder), max_seq_length=50)
+
+
+def saved_model(folder: Path, kind: str) -> str:
+    """A tiny model of sentence-transformers: encoders with mean pooling, one with a dense layer and a prompt, a causal
+    one that pools the last token, and one that has no transformer."""
+    more: dict[str, Any] = {}
+    if kind == "static":
+        modules: list[Any] = [StaticEmbedding(tiny._tokenizer().backend_tokenizer, embedding_dim=8)]
+    else:
+        first = encoder(folder / "encoder", kind)
+        width = first.get_embedding_dimension()
+        modules = [first, Pooling(width, pooling_mode="lasttoken" if kind == "causal" else "mean")]
+    if kind == "dense":
+        modules += [Dense(width, 6), Normalize()]
+        more = {"prompts": {"every": "query: "}, "default_prompt_name": "every"}
+    SentenceTransformer(modules=modules, device="cpu", **more).save_pretrained(str(folder))
+    return str(folder)
+
+
+MIXED = [" ".join(["note", str(number), *["word"] * (number * 7 % 23)]) for number in range(40)]
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino", None])
+@pytest.mark.parametrize("kind", ["bert", "mpnet", "causal", "dense", "static"])
+def test_any_model_of_sentence_transformers(kind: str, runtime: str | None, tmp_path: Path) -> None:
+    if runtime == "openvino" and importlib.util.find_spec("openvino") is None:
+        pytest.skip("needs the extra openvino")
+    source = saved_model(tmp_path, kind)
+    if (kind, runtime) == ("causal", "openvino"):  # it has no numbers for tokens that may look at padding only
+        with pytest.raises(
+            ModelError, match=r"cannot be run by openvino in float32; set speed\.embed_runtime to torch"
+        ):
+            SentenceEmbedder(source, 20, 4, "cpu", "float32", runtime)
+        return
+    rows = SentenceEmbedder(source, 20, 4, "cpu", "float32", runtime)(MIXED)
+    expected = plainly(source, MIXED, 20)
+    assert rows.shape == expected.shape
+    np.testing.assert_allclose(rows, expected, atol=1e-4)
+
+
+def test_equal_texts_are_embedded_once(embed: SentenceEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    encode = embed._encode
+    monkeypatch.setattr(embed, "_encode", lambda texts: asked.extend(texts) or encode(texts))  # type: ignore[func-returns-value]
+    texts = ["ok", "thanks", "ok", "ok", "", "thanks", ""] * 50
+    rows = embed(texts)
+    assert sorted(asked) == ["", "ok", "thanks"]
+    np.testing.assert_array_equal(rows, np.tile(rows[:7], (50, 1)))
+    np.testing.assert_allclose(rows[:7], embed._model.encode(texts[:7]), atol=2e-5)
+
+
+def test_rows_that_are_no_numbers_become_zero() -> None:
+    rows = unit_rows(np.array([[np.nan, 1], [np.inf, 0], [0, 2], [-np.inf, np.nan]], np.float32))
+    np.testing.assert_array_equal(rows, np.array([[0, 0], [0, 0], [0, 1], [0, 0]]))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps", "no such device"])
+def test_a_device_that_is_not_there_is_one_sentence(device: str) -> None:
+    if device.startswith("cuda") and torch.cuda.is_available():
+        pytest.skip("it is there")
+    with pytest.raises(UsageError, match=f"The device '{device}' is not there; give cpu"):
+        SentenceEmbedder("embedded", 64, 4, device)
+
+
+def test_an_unknown_runtime_is_one_sentence(make_config: Callable[..., Config]) -> None:
+    with pytest.raises(UsageError, match=r"speed\.embed_runtime is 'onnx'.*'torch' or 'openvino'"):
+        make_config("speed.embed_runtime=onnx")
 
 
 def test_zero_rows_stay_zero() -> None:

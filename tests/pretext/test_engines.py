@@ -1,59 +1,25 @@
 from __future__ import annotations
 
-import logging
-import socket
 import subprocess
 import sys
-import time
 
-import numpy as np
 import pytest
 
-from pretext.config import Speed
-from pretext.engines import Engine, Sampling, cut_at_stop, open_engine
+from pretext.config import Models, Speed
+from pretext.engines import Sampling, cut_at_stop, open_engine
 from pretext.engines.openai import OpenAIEngine
 from pretext.engines.scripted import ScriptedEngine
 from pretext.engines.transformers import TransformersEngine
-from pretext.engines.vllm import VLLMEngine
 from pretext.errors import EngineError, ModelError, UsageError
-from pretext.prompts import Prompt, token_ids
+from pretext.prompts import Prompt
 from tests.contracts import tiny
-from tests.contracts.server import ModelServer
 
-KEY = "sk-very-secret-0123456789"
-TEXT = "a text that must not be logged"
 SHORT = Sampling(max_tokens=4)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     return str(tiny.build(tmp_path_factory.mktemp("tiny")))
-
-
-@pytest.fixture(scope="module")
-def local(checkpoint):
-    return TransformersEngine(checkpoint, device="cpu", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(checkpoint):
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(checkpoint)
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with ModelServer(ScriptedEngine(lambda prompt, rng: f"said {rng.integers(10**6)}")) as running:
-        yield running
-
-
-def _client(server: ModelServer, **settings) -> OpenAIEngine:
-    return OpenAIEngine("tiny", base_url=server.url, **({"retries": 0, "timeout": 10.0} | settings))
-
-
-# The closed choice
 
 
 def test_sampling_is_checked_at_the_door():
@@ -76,15 +42,13 @@ def test_cut_at_stop(text, cut):
 
 def test_open_engine(checkpoint, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:9/v1")
-    assert isinstance(open_engine(Speed(device="cpu"), checkpoint), TransformersEngine)
-    assert isinstance(open_engine(Speed(engine="openai"), "any"), OpenAIEngine)
-
-
-def test_every_engine_is_one():
-    assert all(issubclass(kind, Engine) for kind in (TransformersEngine, OpenAIEngine, VLLMEngine, ScriptedEngine))
+    assert isinstance(open_engine(Models(generator=checkpoint), Speed(device="cpu")), TransformersEngine)
+    assert isinstance(open_engine(Models(generator="any"), Speed(engine="openai")), OpenAIEngine)
 
 
 def test_vllm_that_is_not_installed_is_named(monkeypatch, checkpoint):
+    from pretext.engines.vllm import VLLMEngine
+
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pretext\[vllm\]"):
         VLLMEngine(checkpoint)
@@ -97,244 +61,6 @@ def test_opening_the_modules_imports_nothing_heavy():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (run.stdout.strip(), run.stderr) == ("", "")
-
-
-# Prompts as tokens
-
-
-@pytest.mark.parametrize("chat", [False, True])
-@pytest.mark.parametrize("control", ["<|im_end|>", "<|endoftext|>", "<|im_start|>system\n"])
-def test_special_tokens_stay_text(tokenizer, control, chat):
-    plain = token_ids(Prompt("before  after", chat), tokenizer)
-    ids = token_ids(Prompt(f"before {control} after", chat), tokenizer)
-    special = set(tokenizer.all_special_ids)
-    assert [token for token in ids if token in special] == [token for token in plain if token in special]
-    assert f"before {control} after" in tokenizer.decode(ids)
-
-
-def test_a_chat_prompt_follows_the_template(tokenizer):
-    said = tokenizer.decode(token_ids(Prompt("Hello", chat=True), tokenizer))
-    assert said == "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
-
-
-def test_a_template_with_a_date_gives_the_same_prompt_every_day(tokenizer, monkeypatch):
-    monkeypatch.setattr(
-        tokenizer, "chat_template", "{{ date_string or strftime_now('%d %b %Y') }} {{ messages[0]['content'] }}"
-    )
-    assert tokenizer.decode(token_ids(Prompt("Hello", chat=True), tokenizer)) == "26 Jul 2024 Hello"
-
-
-@pytest.mark.parametrize("template", [None, "fixed words"])
-def test_no_template_for_the_text_is_a_model_error(tokenizer, monkeypatch, template):
-    monkeypatch.setattr(tokenizer, "chat_template", template)
-    with pytest.raises(ModelError, match="base prompts"):
-        token_ids(Prompt("Hello", chat=True), tokenizer)
-
-
-def test_an_empty_prompt_has_a_token(tokenizer):
-    assert token_ids(Prompt(""), tokenizer) == [tokenizer.eos_token_id]
-
-
-def test_a_start_token_is_kept(checkpoint):
-    from tokenizers.processors import TemplateProcessing
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    start = tokenizer.convert_tokens_to_ids("<|im_start|>")
-    tokenizer.bos_token = "<|im_start|>"
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)]
-    )
-    ids = token_ids(Prompt("Hello"), tokenizer)
-    assert ids[0] == start
-    assert ids.count(start) == 1
-
-
-# Transformers
-
-
-def test_a_batch_gives_what_single_prompts_give(local):
-    prompts = [Prompt("word " * count) for count in (1, 7, 40, 3)]
-    greedy = Sampling(max_tokens=12, temperature=0.0)
-    assert local.complete(prompts, greedy) == [local.complete([prompt], greedy)[0] for prompt in prompts]
-
-
-def test_greedy_agrees_with_the_library(local, checkpoint, tokenizer):
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    prompt = Prompt("The weather was fine")
-    ids = torch.tensor([token_ids(prompt, tokenizer)])
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-    theirs = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
-    ours = local.complete([prompt], Sampling(max_tokens=20, temperature=0.0))
-    assert ours == [tokenizer.decode(theirs[0, ids.shape[1] :], skip_special_tokens=True)]
-
-
-def test_draws_from_the_nucleus_with_the_right_shares():
-    import torch
-
-    from pretext.engines.transformers import _draw
-
-    logits = torch.log(torch.tensor([[0.1, 0.5, 0.15, 0.25]])).repeat(20_000, 1)
-    sampling = Sampling(max_tokens=1, top_p=0.7)
-    drawn = _draw(logits, sampling, torch.Generator().manual_seed(0)).numpy()
-    shares = np.bincount(drawn, minlength=4) / len(drawn)
-    # Five standard errors of a share: a false alarm in 10^6 seeds; the seed is fixed besides.
-    assert np.abs(shares - [0, 2 / 3, 0, 1 / 3]).max() < 5 * np.sqrt(2 / 9 / len(drawn))
-
-
-def test_sampling_leaves_the_global_generator_alone(local):
-    import torch
-
-    before = torch.random.get_rng_state()
-    local.complete([Prompt("Hello")], SHORT)
-    assert torch.equal(before, torch.random.get_rng_state())
-
-
-def test_prompts_longer_than_the_context(local, caplog):
-    long = Prompt("word and " * 600)
-    assert [type(text) for text in local.complete([long, Prompt("short")], SHORT)] == [type(None), str]
-    assert "1 of 2 prompts" in caplog.text
-    with pytest.raises(EngineError, match=f"context of {tiny.CONTEXT}"):
-        local.complete([long], SHORT)
-
-
-@pytest.mark.parametrize("wrong", [{"device": "abacus"}, {"dtype": "float99"}, {"dtype": "int8"}, {"batch_size": 0}])
-def test_wrong_settings(checkpoint, wrong):
-    with pytest.raises(UsageError):
-        TransformersEngine(checkpoint, **wrong)
-
-
-def test_an_unknown_model(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError) as raised:
-        TransformersEngine("no-such-organisation/no-such-model")
-    assert "no-such-organisation/no-such-model" in str(raised.value)
-    assert "\n" not in str(raised.value)
-
-
-def test_a_damaged_model(tmp_path):
-    tiny.build(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ModelError) as raised:
-        TransformersEngine(str(tmp_path), device="cpu")
-    assert "\n" not in str(raised.value)
-
-
-# Servers
-
-
-@pytest.mark.parametrize(
-    ("misbehaviour", "kind"),
-    [
-        ("500", "HTTP status 500"),
-        ("429", "HTTP status 429"),
-        ("401", "HTTP status 401"),
-        ("silence", "no answer in time"),
-        ("rubbish", "not of the OpenAI protocol"),
-        ("no choices", "not of the OpenAI protocol"),
-    ],
-)
-@pytest.mark.parametrize("chat", [False, True])
-def test_a_server_that_fails_is_told_by_address_and_kind(server, misbehaviour, kind, chat, caplog):
-    caplog.set_level(logging.INFO)
-    server.misbehaviour = misbehaviour
-    with pytest.raises(EngineError, match=kind) as raised:
-        _client(server, timeout=0.5).complete([Prompt(TEXT, chat)] * 2, SHORT)
-    assert server.url in str(raised.value)
-    assert server.keys[0] == f"Bearer {KEY}"
-    for told in (str(raised.value), repr(raised.value.__cause__), repr(raised.value.__context__), caplog.text):
-        assert KEY not in told
-        assert TEXT not in told
-
-
-def test_nothing_listens(monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-        with pytest.raises(EngineError, match="no connection"):
-            OpenAIEngine("tiny", base_url=url, retries=0).complete([Prompt("Hello")], SHORT)
-
-
-def test_some_requests_fail(server, caplog):
-    server.misbehaviour = "every second"
-    texts = _client(server, concurrency=1).complete([Prompt(TEXT)] * 6, SHORT)
-    assert [text is None for text in texts] == [False, True] * 3
-    assert len(caplog.records) == 1
-    assert "3 of 6 requests" in caplog.text
-    assert TEXT not in caplog.text
-
-
-def test_a_server_that_recovers_is_asked_again(server):
-    answers = iter([(500, b"{}"), (429, b"{}")])
-    behave = server.reply
-    server.reply = lambda *request: next(answers, None) or behave(*request)
-    texts = _client(server, retries=2).complete([Prompt("Hello")], SHORT)
-    assert texts[0].startswith("said")
-
-
-def test_a_dead_server_is_given_up(server):
-    server.misbehaviour = "500"
-    with pytest.raises(EngineError, match="not sent"):
-        _client(server, concurrency=2).complete([Prompt("Hello")] * 500, SHORT)
-    assert len(server.requests) < 20
-
-
-def test_no_more_requests_at_once_than_allowed(server):
-    running, most = [], []
-    behave = server.reply
-
-    def slowly(*request):
-        running.append(1)
-        most.append(len(running))
-        time.sleep(0.02)
-        running.pop()
-        return behave(*request)
-
-    server.reply = slowly
-    _client(server, concurrency=3).complete([Prompt("Hello")] * 20, SHORT)
-    assert 1 < max(most) <= 3
-
-
-def test_control_tokens_do_not_reach_a_server(server):
-    hostile = "a <|im_end|> b </s> c [INST] d <end_of_turn> e"
-    _client(server).complete([Prompt(hostile)], SHORT)
-    assert server.requests[0]["prompt"] == "a < |im_end|> b < /s> c [ INST] d < end_of_turn> e"
-    _client(server).complete([Prompt("<b>bold</b> [1] a<b <pre>")], SHORT)
-    assert server.requests[1]["prompt"] == "<b>bold</b> [1] a<b <pre>"
-
-
-def test_many_stop_strings(server):
-    stop = ("a", "b", "c", "d", "e", "1")
-    (text,) = _client(server).complete([Prompt("Hello")], Sampling(max_tokens=4, stop=stop))
-    assert not set(text) & set("abcde1")
-    assert server.requests[0]["stop"] == list("abcd")
-
-
-def test_a_local_server_needs_no_key(server, monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY")
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    assert OpenAIEngine("tiny", retries=0).complete([Prompt("Hello")], SHORT) != [None]
-
-
-@pytest.mark.parametrize("url", ["https://api.example.org/v1", None])
-def test_another_server_needs_one(url, monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    with pytest.raises(UsageError, match="OPENAI_API_KEY"):
-        OpenAIEngine("any", base_url=url)
-
-
-@pytest.mark.parametrize("url", ["localhost:8000", f"http://me:{KEY}@localhost/v1", "ftp://localhost/v1"])
-def test_an_address_that_is_none(url):
-    with pytest.raises(UsageError) as raised:
-        OpenAIEngine("any", base_url=url)
-    assert KEY not in str(raised.value)
-
-
-# Scripted
 
 
 def test_a_script_may_fail():

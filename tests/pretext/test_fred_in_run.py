@@ -47,7 +47,7 @@ def test_the_population_comes_from_the_nearest_candidate(make_found: Make, tmp_p
     assert statement["rounds_released"] == 2
     assert [release["label"].split("/")[1] for release in statement["releases"]] == ["fred", "votes", "votes"]
     assert 7.9 < statement["guarantee"]["epsilon"] <= 8
-    assert "near" in (run.folder / "run.log").read_text()
+    assert run.load("ranking.json")["mixture"] == ["near"]
 
 
 def test_the_share_is_what_finding_costs(make_found: Make, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretext.config import Config
-from pretext.engines import Engine, Sampling
+from pretext.engines import Engine, Sampling, Usage, unheard
 from pretext.engines.scripted import ScriptedEngine
 from pretext.errors import UsageError
 from pretext.population import Candidate, digest, initial_population
@@ -97,9 +97,8 @@ def test_prompts_are_asked_again_for_what_the_screening_drops(prompted: Make) ->
     def reply(prompt: Prompt, rng: np.random.Generator) -> str:
         return numbered(prompt, rng) if rng.random() < 0.5 else "bad"
 
-    # Half of the answers are dropped; five times the answers that are needed may be asked for, whatever the chunk.
-    for chunk in (8, 24, 128):
-        assert len(initial_population(prompted(f"speed.chunk={chunk}"), ScriptedEngine(reply))) == 24
+    # Half of the answers are dropped; what is missing is asked for again, five times.
+    assert len(initial_population(prompted(), ScriptedEngine(reply))) == 24
 
 
 def test_a_generator_that_writes_nothing_usable(prompted: Make) -> None:
@@ -111,7 +110,9 @@ def test_failed_answers_are_passed_over(prompted: Make) -> None:
     class Failing:
         """Every second request fails."""
 
-        def complete(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[str | None]:
+        usage = Usage()
+
+        def complete(self, prompts: Sequence[Prompt], sampling: Sampling, advance=unheard) -> list[str | None]:
             fresh = ScriptedEngine(numbered).complete(prompts, sampling)
             return [text if number % 2 else None for number, text in enumerate(fresh)]
 

@@ -14,8 +14,16 @@ import pytest
 from pretext.config import Config, plain
 from pretext.pipeline import Parts, open_ledger, synthesize
 from pretext.run import Run
+from pretext.timing import Once
 from privacy import Ledger
 from tests.pretext.conftest import make_parts
+
+
+def _killed(config: Config, folder: Path, *arguments: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "tests.pretext.killing", str(folder), json.dumps(plain(config)), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def _releases() -> list[tuple[str, bytes]]:
@@ -28,10 +36,7 @@ def _releases() -> list[tuple[str, bytes]]:
 def test_kill_at_every_save_point(make_config: Callable[..., Config], tmp_path: Path) -> None:
     """-9 before and after every save and at every step of a release; also several times in one run."""
     config = make_config("privacy.rounds=2", "expansion.texts=20")
-    command = [sys.executable, "-m", "tests.pretext.killing", str(tmp_path / "killed"), json.dumps(plain(config))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    results = [json.loads(line) for line in done.stdout.splitlines()]
+    results = _killed(config, tmp_path / "killed")
     assert len(results) > 60, "the save points were not counted"
     for result in results:
         assert result["releases_kept"], f"a release was lost or drawn again: {result}"
@@ -46,30 +51,58 @@ def test_a_finished_run_resumes_without_private_file_models_or_cost(
 ) -> None:
     config = make_config()
     run = synthesize(config, tmp_path / "run", make_parts(config))
-    before = {path: path.read_bytes() for path in run.folder.rglob("*.json*")}
+    before = _results(run.folder)
     private_file.unlink()
     releases = _releases()
 
     def untouchable() -> Any:
         raise AssertionError("a finished run must not open a model or the clients")
 
-    synthesize(config, tmp_path / "run", Parts(untouchable, untouchable, untouchable, untouchable))
+    synthesize(config, tmp_path / "run", Parts(*[Once(untouchable)] * 4))
     assert _releases() == releases
-    assert {path: path.read_bytes() for path in run.folder.rglob("*.json*")} == before
+    assert _results(run.folder) == before
 
 
 def test_interrupted_expansion_keeps_finished_chunks(make_config: Callable[..., Config], tmp_path: Path) -> None:
     """Garbage behind the last counted chunk is cut off; chunks before it stay byte for byte."""
     config = make_config()
-    whole = synthesize(config, tmp_path / "whole", make_parts(config))
-    state = json.loads((whole.folder / "expansion.json").read_text())
-    (whole.folder / "synthetic.jsonl").rename(whole.folder / "synthetic.jsonl.part")
-    text = (whole.folder / "synthetic.jsonl.part").read_bytes()
-    with (whole.folder / "synthetic.jsonl.part").open("ab") as file:
-        file.write(b'{"text": "half a li')
-    (whole.folder / "expansion.json").write_text(json.dumps({**state, "kept": 30}))
     run = synthesize(config, tmp_path / "whole", make_parts(config))
-    assert (run.folder / "synthetic.jsonl").read_bytes() == text
+    final, part = run.folder / "synthetic.jsonl", run.folder / "synthetic.00000.part"
+    text = final.read_bytes()
+    final.rename(part)
+    with part.open("ab") as file:
+        file.write(b'{"text": "half a li')
+    synthesize(config, tmp_path / "whole", make_parts(config))
+    assert final.read_bytes() == text
+    assert not part.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "files"),
+    [
+        ([], ["synthetic.jsonl"]),
+        (["expansion.format=parquet"], ["synthetic.parquet"]),
+        (["expansion.shard_texts=6"], ["synthetic", "00000.jsonl", "00001.jsonl", "00002.jsonl"]),
+        (
+            ["expansion.shard_texts=9", "expansion.format=parquet"],
+            ["synthetic", "00000.parquet", "00001.parquet"],
+        ),
+    ],
+    ids=["file", "parquet", "shards", "parquet-shards"],
+)
+def test_an_expansion_killed_anywhere_gives_the_texts_of_one_that_was_not(
+    settings: list[str], files: list[str], make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    """Written and then grown; a kill loses the chunk in progress, whose texts come again."""
+    config = make_config("privacy.rounds=2", "expansion.texts=10", *settings)
+    results = _killed(config, tmp_path / "killed", "10", "18")
+    assert len(results) > 25, "the save points were not counted"
+    whole = results[-2]
+    assert not whole["killed"]
+    assert len(whole["rows"]) == 18
+    for result in results:
+        assert result["rows"] == whole["rows"], f"killed at {result['counts']}"
+        assert result["files"] == files
 
 
 def test_more_texts_from_a_finished_run_cost_nothing(make_config: Callable[..., Config], tmp_path: Path) -> None:
@@ -110,3 +143,8 @@ def test_two_runs_share_the_budget_of_their_data_set(make_config: Callable[..., 
     assert len(_releases()) == 3
     assert isinstance(open_ledger(), Ledger)
     assert Run.open(tmp_path / "two")[0].selected(0) is None
+
+
+def _results(folder: Path) -> dict[Path, bytes]:
+    """Every file but the timings, to which a look at a finished run adds too."""
+    return {path: path.read_bytes() for path in folder.rglob("*.json*") if path.name != "timings.json"}

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretext.config import Screening
 from pretext.prompts import HEADER, few_shot, rewrite
-from pretext.screen import LONGEST_TEXT, Screen
+from pretext.screen import LONGEST_TEXT, Known, Screen
 
 RULES = Screening(min_words=2, max_words=5)
 
@@ -28,8 +31,6 @@ RULES = Screening(min_words=2, max_words=5)
 )
 def test_each_reason_is_counted_once(text: str | None, reason: str | None) -> None:
     screen = Screen(RULES)
-    assert screen.reason(text) == reason
-    assert not screen.dropped  # asking alone counts nothing
     assert screen.keep(text) is (reason is None)
     assert dict(screen.dropped) == ({} if reason is None else {reason: 1})
 
@@ -54,7 +55,9 @@ def test_a_dropped_text_is_not_remembered() -> None:
 @pytest.mark.parametrize("chat", [True, False])
 def test_no_answer_may_hold_a_piece_of_our_prompts(chat: bool) -> None:
     for prompt in (few_shot(["some text"], "label", chat), rewrite("some text", None, chat)):
-        assert Screen(Screening(min_words=1, max_words=500)).reason(prompt.text) == "prompt leak"
+        screen = Screen(Screening(min_words=1, max_words=500))
+        assert not screen.keep(prompt.text)
+        assert dict(screen.dropped) == {"prompt leak": 1}
 
 
 def test_half_a_character_is_no_reason_to_fall_over() -> None:
@@ -72,3 +75,37 @@ def test_every_text_is_kept_or_counted(texts: list[str | None]) -> None:
     folded = [" ".join((text or "").casefold().split()) for text in kept]
     assert len(set(folded)) == len(folded)
     assert all(2 <= len((text or "").split()) <= 5 for text in kept)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split()).encode(errors="replace").decode()
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("aAbB \n\u00df\ud800", max_size=6), max_size=30))
+def test_known_texts_are_those_of_a_plain_set(texts: list[str]) -> None:
+    known, plain = Known(), set()
+    for text in texts:
+        assert known.add(text) == (_folded(text) not in plain)
+        plain.add(_folded(text))
+
+
+def test_new_texts_are_taken_for_known_as_rarely_as_promised() -> None:
+    """A small filter, so that it happens at all: as often as the formula says, and never a known text for a new one."""
+    bits, texts = 2**15, 6000
+    known = Known(bits)
+    mistakes = texts - sum(known.add(f"text {number}") for number in range(texts))
+    assert not any(known.add(f"text {number}") for number in range(texts))
+    promised = sum((1 - math.exp(-10 * number / bits)) ** 10 for number in range(texts))
+    # Six standard deviations, and a tenth, as a text that is taken for known sets no bits: missed below 1e-6.
+    assert abs(mistakes - promised) < 6 * math.sqrt(promised) + 0.1 * promised
+    assert (1 - math.exp(-10 * 2e6 / 2**27)) ** 10 < 2.6e-9  # what the docstring promises
+    assert (1 - math.exp(-10 * 4e6 / 2**27)) ** 10 < 1.3e-6
+
+
+def test_the_memory_of_known_texts_does_not_grow() -> None:
+    known = Known(2**16)
+    before = sys.getsizeof(known._bits)
+    for number in range(10_000):
+        known.add(str(number))
+    assert sys.getsizeof(known._bits) == before

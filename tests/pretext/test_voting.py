@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pretext import voting
 from pretext.embedding import unit_rows
+from pretext.errors import ModelError
 from pretext.voting import nearest
 
 
@@ -50,3 +51,62 @@ def test_a_zero_row_still_votes_for_somebody() -> None:
     # An embedder may return a zero row; a vote lost or doubled would be a wrong count.
     found = nearest(points_of(0, 4), np.zeros((2, 8), np.float32), 2)
     assert ((found >= 0) & (found < 4)).all() and all(len(set(row)) == 2 for row in found)
+
+
+def test_rows_choose_queries_in_their_order() -> None:
+    points, queries = points_of(0, 20), points_of(1, 50)
+    rows = np.random.default_rng(2).permutation(50)[:31].astype(np.int64)
+    np.testing.assert_array_equal(nearest(points, queries, 3, rows), twin(points, queries[rows], 3))
+    assert nearest(points, queries, 3, rows[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("q", [1, 3, 6])
+def test_queries_that_are_no_numbers_vote_like_any_other(q: int) -> None:
+    queries = points_of(1, 5)
+    queries[1], queries[3, 2] = np.nan, np.inf
+    found = nearest(points_of(0, 6), queries, q)
+    assert ((found >= 0) & (found < 6)).all() and all(len(set(row)) == q for row in found.tolist())
+    np.testing.assert_array_equal(found[[0, 2, 4]], twin(points_of(0, 6), queries[[0, 2, 4]], q))
+
+
+def test_places_left_open_are_filled_without_repeats() -> None:
+    found = np.array([[-1, -1, -1], [1, -1, -1], [4, 0, -1], [2, 1, 0]])
+    voting._complete(found)
+    np.testing.assert_array_equal(found, [[0, 1, 2], [1, 0, 2], [4, 0, 1], [2, 1, 0]])
+
+
+def test_a_candidate_that_is_no_number_is_one_sentence() -> None:
+    points = points_of(0, 4)
+    points[2, 1] = np.nan
+    with pytest.raises(ModelError, match=r"not a number; set speed\.dtype to float32"):
+        nearest(points, points_of(1, 2), 1)
+
+
+@pytest.mark.parametrize("q", [1, 4])
+def test_equal_candidates_share_no_vote_and_the_choice_repeats(q: int) -> None:
+    points = np.tile(points_of(0, 5), (4, 1))
+    queries = points_of(1, 300)
+    found = nearest(points, queries, q)
+    np.testing.assert_array_equal(found, nearest(points, queries, q))
+    # Each line holds the copies of the nearest point, and none of them twice.
+    np.testing.assert_array_equal(found % 5, np.repeat(twin(points[:5], queries, 1), q, axis=1))
+    assert all(len(set(row)) == q for row in found.tolist())
+
+
+def clustered(seed: int, n: int, centres: NDArray[np.float32]) -> NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(n, centres.shape[1]), scale=0.1)
+    return unit_rows((centres[rng.integers(0, len(centres), n)] + noise).astype(np.float32))
+
+
+def test_many_candidates_are_searched_approximately(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voting, "APPROXIMATE_FROM", 5000)
+    centres = points_of(0, 60, 16)
+    points, queries = clustered(1, 6000, centres), clustered(2, 500, centres)
+    assert voting._index(points)[0].nprobe < voting._index(points)[0].nlist
+    found, exact = nearest(points, queries, 1), twin(points, queries, 1)
+    assert (found == exact).mean() > 0.9
+    assert (np.sum(queries * points[found[:, 0]], axis=1) > 0.8).all()  # and the others are close
+    np.testing.assert_array_equal(found, nearest(points, queries, 1))
+    monkeypatch.setattr(voting, "APPROXIMATE_FROM", 6001)
+    np.testing.assert_array_equal(nearest(points, queries, 1), exact)

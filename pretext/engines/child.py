@@ -1,0 +1,146 @@
+"""A process of our own for work that must not share ours: its memory, its random generators, its standard streams.
+
+It is a fresh interpreter that runs one module and talks over a pipe, so that it never imports the caller's `__main__`.
+It ends when it is closed, when its `Child` is collected, and when this process ends, however that comes about.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO, Any
+
+_LOOK = 0.5  # seconds between two looks at a silent child: those that it started may hold its end of the pipe open
+_GRACE = 5.0  # seconds for an orderly end
+_TAIL = 4000  # bytes of the log in which a last word is looked for
+
+
+class ChildEnded(Exception):
+    """The child has ended unasked; the message tells how, as the end of a sentence that begins with its name."""
+
+
+class Child:
+    """`python -m module`, in a process group of its own; see `parent` for its side.
+
+    Args:
+        module: full name of the module that the child runs.
+        environment: variables over those of this process.
+    """
+
+    def __init__(self, module: str, environment: dict[str, str]) -> None:
+        self._connection, theirs = multiprocessing.Pipe()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
+        # The child imports from where we do, and (-P) from nowhere else.
+        path = {"PYTHONPATH": os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)}
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                env=os.environ | path | environment,
+                stdin=subprocess.PIPE,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._end = weakref.finalize(self, _end, os.getpid(), self._process, self._connection, self._log)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has neither ended nor been closed."""
+        return self._end.alive and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The number of the process, which is that of its group too."""
+        return self._process.pid
+
+    def send(self, message: object) -> None:
+        """Raises ChildEnded."""
+        try:
+            self._connection.send(message)
+        except OSError:
+            raise self._ended() from None
+
+    def receive(self) -> Any:
+        """The child's next message, however long it takes. Raises ChildEnded."""
+        try:
+            while not self._connection.poll(_LOOK):
+                if self._process.poll() is not None and not self._connection.poll():
+                    raise self._ended()
+            return self._connection.recv()
+        except (EOFError, OSError):
+            raise self._ended() from None
+
+    def last_error(self) -> str:
+        """The last line of the child's output that reads as an error, without its class; empty if there is none."""
+        if self._log.closed:
+            return ""
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _TAIL))
+        lines = self._log.read().decode(errors="replace").splitlines()
+        errors = (line.partition("Error: ")[2].strip() for line in reversed(lines))
+        return next(filter(None, errors), "")
+
+    def close(self) -> None:
+        """End the process and all that it started; closing twice does no harm."""
+        self._end()
+
+    def _ended(self) -> ChildEnded:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE)
+        code, said = self._process.returncode, self.last_error()
+        self.close()
+        if code == -signal.SIGKILL:
+            return ChildEnded("was killed from outside (signal 9, as the system does when memory runs out)")
+        if code is not None and code < 0:
+            return ChildEnded(f"was ended by signal {-code}")
+        return ChildEnded(f"ended with exit code {code}" + (f" ({said})" if said else ""))
+
+
+def parent() -> Connection:
+    """For the child: the pipe to its parent. From here on, it and all that it starts end with the parent.
+
+    An orderly end reaches the main thread as KeyboardInterrupt.
+    """
+    atexit.register(_leave)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    os.set_inheritable(int(sys.argv[1]), False)
+    return Connection(int(sys.argv[1]))
+
+
+def _leave() -> None:
+    """The last exit handler: whatever was started goes too, and no time is spent on taking a large heap apart."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)
+    os._exit(0)
+
+
+def _leave_with_parent() -> None:
+    os.read(sys.stdin.fileno(), 1)  # nothing is ever written there: it returns when the parent has gone
+    os.killpg(0, signal.SIGKILL)
+
+
+def _end(owner: int, process: subprocess.Popen[bytes], connection: Connection, log: IO[bytes]) -> None:
+    if os.getpid() != owner:  # a fork of the owner inherits the object, not the child
+        return
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.stdin is not None
+    process.stdin.close()
+    connection.close()
+    log.close()
