@@ -112,7 +112,7 @@ def _plan_in_words(config: Any, question: Any) -> str:
             f"Second moments     in {query.rank} directions, {promise.explained:.0%} of the candidates' variance",
             "Expected, with each candidate in the private set's place:",
             f"  bias of a distance before it is removed          {promise.bias:+.4f}",
-            f"  error of the gap between two distances           {promise.error:.4f}",
+            f"  error of the gap between two, in all directions  {promise.error:.4f}",
             f"  chance of ranking two candidates right           {promise.chance:.3f}",
         ]
     )

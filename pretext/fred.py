@@ -190,5 +190,5 @@ def recommendation(lines: Sequence[Line]) -> str:
 
 
 def _percent(probability: float) -> str:
-    """Rounded down, and never 100 %: a simulation of some hundred draws cannot tell."""
-    return f"{min(int(probability * 100), 99)} %"
+    """Never 100 %: a simulation of some hundred draws cannot tell."""
+    return f"{min(round(probability * 100), 99)} %"
