@@ -299,8 +299,9 @@ def _plan_in_words(config: Any, planned: Any) -> str:
         if planned.votes_per_candidate is None
         else f"{planned.votes_per_candidate:.2f} at most"
     )
+    finding = " and for finding the nearest candidates" if config.initial.candidates else ""
     lines = [
-        f"Epsilon              {round_up(planned.epsilon)} for all {privacy.rounds} rounds, "
+        f"Epsilon              {round_up(planned.epsilon)} for all {privacy.rounds} rounds{finding}, "
         f"{round_up(planned.epsilon_per_round)} for one ({terms})",
         f"                     {round_up(planned.epsilon_rdp)} by Renyi accounting, for comparison with papers",
         f"Noise multiplier     {planned.noise_multiplier:.5f}",

@@ -9,8 +9,8 @@ Claim (L2 sensitivity of the sum, in grid steps).
   replace-one:  |v_c - v_c'|^2 = |v_c|^2 + |v_c'|^2 - 2 <v_c, v_c'> <= 2 K when all entries are non-negative, since then
                 <v_c, v_c'> >= 0; for signed vectors Cauchy-Schwarz only gives 4 K.
 Proof of the premise: K is compared with the integer sum of squares after the last rounding, so no floating-point error
-enters; a vector that fails the comparison never gets into a `Bounded`. `bounded_sum` takes non-negative vectors with few
-entries (votes), `bounded_rows` signed dense ones (moments).
+enters; a vector that fails the comparison never gets into a `Bounded`. `bounded_sum` takes non-negative vectors with
+few entries (votes), `bounded_rows` signed dense ones (moments).
 
 The default K allows a squared norm of `max_texts_per_client` votes: a client whose k texts choose k different
 candidates is not scaled down, one whose k texts choose the same candidate counts as sqrt(k) votes instead of k. That

@@ -11,9 +11,10 @@ import pytest
 
 from pretext.config import Config
 from pretext.errors import UsageError
+from pretext.fred_job import fred
 from pretext.pipeline import open_ledger, synthesize
 from pretext.plan import plan
-from privacy import Budget, BudgetExceeded
+from privacy import Budget, BudgetExceeded, epsilon
 from tests.pretext.conftest import WORDS, make_parts, rows_of, write_rows
 
 Make = Callable[..., Config]
@@ -54,8 +55,6 @@ def test_the_share_is_what_finding_costs(make_found: Make, tmp_path: Path) -> No
     config = make_found("initial.candidates_share=0.25")
     run = synthesize(config, tmp_path / "run", make_parts(config))
     account = open_ledger().account("private")
-    from privacy import epsilon
-
     assert epsilon(account.releases[0].cost(account.relation), config.privacy.delta) == pytest.approx(2, abs=1e-3)
     assert account.spent_epsilon <= 8
     assert plan(config).epsilon == pytest.approx(account.spent_epsilon, abs=1e-6)
@@ -100,8 +99,6 @@ def test_a_budget_that_holds_the_rounds_alone_is_refused_before_anything_is_draw
 
 
 def test_it_composes_with_a_release_of_the_command(make_found: Make, tmp_path: Path) -> None:
-    from pretext.fred_job import fred
-
     config = make_found("privacy.budget_epsilon=8")
     fred(config, tmp_path / "fred", make_parts(config))
     with pytest.raises(BudgetExceeded, match="left is 0"):
