@@ -29,8 +29,8 @@ from privacy.moments import Floats, MomentQuery, Moments
 GROUPS = 32
 _CHUNK_TEXTS = 8192
 _SAMPLE_ROWS = 2048
-_FINE_CHUNKS = 4
-_COARSE_PARTS = 4
+_FINE_CHUNKS = 8
+_COARSE_PARTS = 2
 _SEED = 20230218
 
 
@@ -141,10 +141,12 @@ def _kept(
     sample: NDArray[np.float32], keys: Floats, chunk: NDArray[np.float32], rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], Floats]:
     """The rows with the smallest of independent random keys among those sampled so far and the chunk's."""
-    merged = np.concatenate([keys, rng.random(len(chunk))])
+    drawn = rng.random(len(chunk))
+    fresh = np.flatnonzero(drawn < keys.max()) if keys.size == _SAMPLE_ROWS else np.arange(len(chunk))
+    merged = np.concatenate([keys, drawn[fresh]])
     chosen = np.sort(np.argsort(merged)[:_SAMPLE_ROWS])
-    old, fresh = chosen[chosen < keys.size], chosen[chosen >= keys.size] - keys.size
-    return np.concatenate([sample[old], chunk[fresh]]), merged[chosen]
+    held = chosen < keys.size
+    return np.concatenate([sample[chosen[held]], chunk[fresh[chosen[~held] - keys.size]]]), merged[chosen]
 
 
 def _add(chunk: NDArray[np.float32], number: int, count: Floats, total: Floats, square: Floats) -> None:
