@@ -115,19 +115,22 @@ def _rank(adapter: str) -> int:
     if not folder.is_dir():
         from huggingface_hub import hf_hub_download
 
-        folder = Path(hf_hub_download(adapter, "adapter_config.json")).parent
+        try:
+            folder = Path(hf_hub_download(adapter, "adapter_config.json")).parent
+        except (OSError, ValueError) as error:
+            raise ValueError(f"models.adapter = {adapter!r} is no folder here and no adapter on the hub") from error
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     needed = max([settings["r"], *settings.get("rank_pattern", {}).values()])
     return next((rank for rank in _RANKS if rank >= needed), needed)
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in a line; empty where vLLM refers to its log."""
+    """What went wrong, in a sentence; empty where vLLM refers to its log."""
     from pydantic import ValidationError
 
     text = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
     text = (text.strip().splitlines() or [type(error).__name__])[0].removeprefix("Value error, ")
-    return "" if "root cause" in text else text[:300]
+    return "" if "root cause" in text else text.split(". ")[0][:300]
 
 
 if __name__ == "__main__":

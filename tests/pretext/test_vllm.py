@@ -340,7 +340,8 @@ def test_a_kind_of_model_that_vllm_does_not_know(checkpoint, tmp_path):
     folder = shutil.copytree(checkpoint, tmp_path / "unknown")
     _change(folder / "config.json", architectures=["NobodysForCausalLM"])
     with pytest.raises(
-        ModelError, match=r"vLLM cannot start with .*NobodysForCausalLM.* or use the engine transformers\.$"
+        ModelError,
+        match=r"vLLM cannot start with .*Nobodys.*not supported for now\); .* or use the engine transformers\.$",
     ):
         VLLMEngine(str(folder), memory_share=SHARE)
 
