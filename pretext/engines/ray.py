@@ -16,11 +16,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pretext.engines import Sampling, Usage, cut_at_stop, fitting, unheard
+from pretext.engines.vllm import cache_bytes
 from pretext.errors import EngineError, ModelError, UsageError
 from pretext.models import loading, resolve_generator
 from pretext.prompts import Prompt, end_ids, token_ids
@@ -87,7 +89,8 @@ class RayEngine:
         engine = {
             "dtype": dtype or "auto",
             "quantization": quantization,
-            "gpu_memory_utilization": memory_share if self._cuda else memory_share / workers,
+            "gpu_memory_utilization": memory_share,
+            "kv_cache_memory_bytes": None if self._cuda else cache_bytes(model, Path(source), memory_share / workers),
             "max_model_len": max_length,
             "tensor_parallel_size": tensor_parallel,
             "enable_prefix_caching": True,
