@@ -25,6 +25,7 @@ from tests.pretext.conftest import make_parts, reply
 KEY = "sk-very-secret-0123456789"
 TEXT = "a text that must not be logged"
 SHORT = Sampling(max_tokens=4)
+TIMEOUTS = {"silence": 0.5, "stalls": 2.0, "trickle": 2.0}  # seconds; where a test waits for the limit
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_a_server_that_fails_is_told_by_address_and_kind(server, misbehaviour, k
     caplog.set_level(logging.INFO)
     server.misbehaviour = misbehaviour
     with pytest.raises(EngineError, match=kind) as raised:
-        _client(server, timeout=0.5).complete([Prompt(TEXT, chat)] * 2, SHORT)
+        _client(server, timeout=TIMEOUTS.get(misbehaviour, 60.0)).complete([Prompt(TEXT, chat)] * 2, SHORT)
     assert server.url in str(raised.value)
     assert server.keys[0] == f"Bearer {KEY}"
     for told in (str(raised.value), repr(raised.value.__cause__), repr(raised.value.__context__), caplog.text):
@@ -265,7 +266,7 @@ def test_a_run_goes_on_where_the_server_left_it(make_config, monkeypatch, tmp_pa
     config = make_config("privacy.rounds=2", "expansion.texts=30")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with ModelServer(ScriptedEngine(reply)) as server:
-        engine = _client(server, timeout=0.5 if misbehaviour == "silence" else 20.0, concurrency=4)
+        engine = _client(server, timeout=1.0 if misbehaviour == "silence" else 60.0, concurrency=4)
         behave, folder = server.reply, tmp_path / "run"
 
         def fail_later(*request):
