@@ -132,7 +132,8 @@ def expand(folder: Path, texts: int, overrides: tuple[str, ...]) -> None:
     from pretext.pipeline import Parts, expand_run
 
     run, config = _reopened(folder, overrides)
-    _interruptible(folder, lambda: click.echo(expand_run(config, run, Parts.of(config), texts)))
+    again = f"pretext expand {folder} --texts {texts}"
+    _interruptible(again, lambda: click.echo(expand_run(config, run, Parts.of(config), texts)))
 
 
 @cli.group(invoke_without_command=True)
@@ -226,14 +227,14 @@ def _work(config: Any, folder: Path, confirmed: bool) -> None:
         click.echo(in_words(run.load("privacy.json")))
         click.echo(f"Texts        {Shards.of(config.expansion, run).target}")
 
-    _interruptible(folder, work)
+    _interruptible(f"pretext resume {folder}", work)
 
 
-def _interruptible(folder: Path, work: Any) -> None:
+def _interruptible(again: str, work: Any) -> None:
     try:
         work()
     except KeyboardInterrupt:
-        sys.exit(_told(f"Interrupted; nothing done is lost. Continue with: pretext resume {folder}", 4))
+        sys.exit(_told(f"Interrupted; nothing done is lost. Continue with: {again}", 4))
 
 
 def _told(sentence: str, code: int) -> int:

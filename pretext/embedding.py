@@ -108,7 +108,6 @@ class SentenceEmbedder:
         return fastest(self._model[0], sample, among, name) if _padded(sample) else None
 
     def _features(self, texts: list[str]) -> Features:
-        texts = [text.encode(errors="replace").decode() for text in texts]  # half a surrogate pair stops the tokenizer
         features = self._model.preprocess(texts, prompt=self._prompt)
         device = self._model.device
         return {name: value.to(device) if hasattr(value, "to") else value for name, value in features.items()}
@@ -117,8 +116,11 @@ class SentenceEmbedder:
         """Rows of a block of texts, not yet of length 1."""
         import torch
 
+        texts = [text.encode(errors="replace").decode() for text in texts]  # half a surrogate pair stops the tokenizer
         if self._running is None:
-            encoded = self._model.encode(texts, batch_size=self._batch_size, convert_to_tensor=True)
+            encoded = self._model.encode(
+                texts, batch_size=self._batch_size, convert_to_tensor=True, show_progress_bar=False
+            )
             return np.asarray(encoded.float().cpu().numpy(), dtype=np.float32)
         features = self._features(texts)
         # Characters sorted the texts roughly; tokens do it exactly.

@@ -217,8 +217,8 @@ def _embedded_generator() -> Path:
 def _embedded_masked() -> Path:
     if not masked.WEIGHTS.is_file():
         raise ModelError(
-            f"The weights {str(masked.WEIGHTS)!r} are missing; reinstall pretext, or set models.masked to a masked "
-            "language model such as roberta-large."
+            f"The weights {str(masked.WEIGHTS)!r} are missing; write them with scripts/train_masked.py of pretext's "
+            "repository, or set models.masked to a masked language model such as roberta-large."
         )
     encoder = Path(resolve_embedder(EMBEDDED))
     digest = hashlib.sha256(masked.WEIGHTS.read_bytes()).hexdigest()

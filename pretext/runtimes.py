@@ -169,11 +169,7 @@ def _on_torch(module: torch.nn.Module, runtime: Runtime) -> Running:
     if next((weight.dtype for weight in module.parameters()), dtype) != dtype:
         module = copy.deepcopy(module).to(dtype)
 
-    def forward(features: Features) -> Features:
-        with torch.inference_mode():
-            return dict(module(dict(features)))
-
-    return Running(runtime, forward)
+    return Running(runtime, functools.partial(_computed, module))
 
 
 def _on_openvino(converted: Converted, runtime: Runtime) -> Running:
@@ -290,10 +286,8 @@ def _machine() -> str:
         processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
     except OSError:
         pass
-    versions = [f"torch {torch.__version__}"]
-    if _has_openvino():
-        versions.append(f"openvino {importlib.metadata.version('openvino')}")
-    return " | ".join([processor, f"{torch.get_num_threads()} threads", *versions])
+    openvino = importlib.metadata.version("openvino") if _has_openvino() else "none"
+    return f"{processor} | {torch.get_num_threads()} threads | torch {torch.__version__} | openvino {openvino}"
 
 
 def _file() -> Path:

@@ -17,7 +17,7 @@ LONGEST_TEXT = 10_000
 class Known:
     """A set of texts that takes the same memory however many there are: a Bloom filter with ten hash functions.
 
-    A text that was added is never new again. One that was not is taken for known with chance (1 - exp(-10 n / bits))^10:
+    A text that was added is never new again. Another one is taken for known with chance (1 - exp(-10 n / bits))^10:
     at the default 2^27 bits (16 MiB) 2.6e-9 with n = 2,000,000 texts, 1.3e-6 with 4,000,000.
     Texts that differ in case and white space only are the same.
 

@@ -28,6 +28,7 @@ from pretext.engines import Engine, Sampling
 from pretext.engines.child import Child
 from pretext.engines.openai import OpenAIEngine
 from pretext.engines.vllm import VLLMEngine
+from pretext.engines.vllm_child import CPU_BLOCK
 from pretext.prompts import Prompt, few_shot, token_ids
 from pretext.tables import Source, read_columns
 from tests.contracts.vllm_server import MODEL, vllm_server
@@ -81,8 +82,13 @@ def contestants(model: str, memory_share: float) -> Iterator[tuple[dict[str, Con
     bare = Child("scripts.bare_vllm", ours.environment)
     bare.send(ours.model)
     bare.receive()
-    cache = f"--kv-cache-memory-bytes={ours.model.cache}"
-    with tempfile.TemporaryDirectory() as folder, vllm_server(ours.model.source, Path(folder) / "log", cache) as server:
+    flags = [f"--gpu-memory-utilization={memory_share}"]
+    if ours.model.cache is not None:
+        flags += [f"--kv-cache-memory-bytes={ours.model.cache}", f"--block-size={CPU_BLOCK}"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        vllm_server(ours.model.source, Path(folder) / "log", *flags) as server,
+    ):
         remote = OpenAIEngine(MODEL, base_url=server.url)
         racers: dict[str, Contestant] = {
             "bare LLM.generate": lambda prompts, sampling: _bare(bare, ours, prompts, sampling),

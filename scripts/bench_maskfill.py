@@ -142,21 +142,28 @@ def likelihood(texts: list[str], tokenizer: Any, model: Any) -> float:
 
 
 def compare_times(ways: dict[str, Fill], texts: list[str], runs: int) -> None:
-    """Texts per second, median of the runs, which take turns."""
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    """Texts per second, and per second of processor time, which other processes disturb less; medians of the runs.
+
+    The ways take turns, after a warm-up.
+    """
+    taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for fill in ways.values():
         fill(texts[:8], 0)
     for run in range(runs):
         for way, fill in ways.items():
-            started = time.perf_counter()
+            started, processor = time.perf_counter(), time.process_time()
             fill(texts, run)
-            seconds[way].append(time.perf_counter() - started)
-            print(f"run {run + 1}, {way}: {seconds[way][-1]:.2f} s", file=sys.stderr)
-    rates = {way: len(texts) / statistics.median(taken) for way, taken in seconds.items()}
-    base = rates["the paper's procedure"]
-    for way, rate in rates.items():
-        spread = f"{min(seconds[way]):.1f} to {max(seconds[way]):.1f} s"
-        print(f"{way:<28} {rate:8.1f} texts/s   {rate / base:5.1f} times   (runs: {spread})")
+            taken[way].append((time.perf_counter() - started, time.process_time() - processor))
+            print(
+                f"run {run + 1}, {way}: {taken[way][-1][0]:.2f} s, processor {taken[way][-1][1]:.2f} s", file=sys.stderr
+            )
+    base = [statistics.median(column) for column in zip(*taken["the paper's procedure"], strict=True)]
+    for way, runs_of_it in taken.items():
+        wall, processor = (statistics.median(column) for column in zip(*runs_of_it, strict=True))
+        print(
+            f"{way:<28} {len(texts) / wall:8.1f} texts/s {base[0] / wall:6.1f} times   "
+            f"{len(texts) / processor:8.1f} texts per processor second {base[1] / processor:6.1f} times"
+        )
 
 
 def compare_likelihood(ways: dict[str, Fill], texts: list[str], runs: int, score: Callable[[list[str]], float]) -> None:

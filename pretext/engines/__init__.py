@@ -136,6 +136,19 @@ def open_engine(models: Models, speed: Speed) -> Engine:
                 timeout=speed.request_timeout,
                 prices=(speed.price_read, speed.price_written),
             )
+        case "ray":
+            from pretext.engines.ray import RayEngine
+
+            return RayEngine(
+                models.generator,
+                workers=speed.workers,
+                adapter=models.adapter,
+                dtype=speed.dtype,
+                quantization=speed.quantization,
+                memory_share=speed.memory_share,
+                max_length=speed.max_length,
+                tensor_parallel=speed.tensor_parallel,
+            )
         case other:
             assert_never(other)
 

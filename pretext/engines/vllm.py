@@ -133,7 +133,7 @@ class VLLMEngine:
             dtype,
             quantization,
             memory_share,
-            None if cuda else _cache(model, Path(source), memory_share),
+            None if cuda else cache_bytes(model, Path(source), memory_share),
             max_length,
             tensor_parallel,
         )
@@ -240,7 +240,7 @@ def _check_length(name: str, config: Any, max_length: int | None) -> None:
         )
 
 
-def _cache(name: str, folder: Path, memory_share: float) -> int | None:
+def cache_bytes(name: str, folder: Path, memory_share: float) -> int | None:
     """The bytes that vLLM's share of the main memory leaves beside the weights; None where these are not at hand."""
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if not weights:

@@ -6,10 +6,12 @@ import pytest
 
 from pretext.engines import Engine, Sampling
 from pretext.engines.openai import OpenAIEngine
+from pretext.engines.ray import RayEngine
 from pretext.engines.scripted import ScriptedEngine
 from pretext.engines.transformers import TransformersEngine
 from pretext.engines.vllm import VLLMEngine
-from pretext.errors import ModelError
+from pretext.errors import ModelError, UsageError
+from pretext.prompts import Prompt
 from tests.contracts.engine_contract import BASE, EngineContract
 from tests.contracts.server import ModelServer
 from tests.contracts.vllm_server import MODEL, vllm_server
@@ -104,6 +106,60 @@ class TestOpenAIOnVLLM(EngineContract):
             checkpoint, tmp_path_factory.mktemp("server") / "log", "--kv-cache-memory-bytes=268435456"
         ) as server:
             yield OpenAIEngine(MODEL, base_url=server.url)
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")  # Ray uses what other packages deprecate, and leaves sockets open
+class TestRay(EngineContract):
+    """Two workers on this machine, with vLLM in them."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def engine(cls, checkpoint):
+        if importlib.util.find_spec("ray") is None:
+            with pytest.raises(ModelError, match=r"pretext\[ray,vllm\]"):
+                RayEngine(checkpoint, workers=2)
+            pytest.skip("ray is not installed")
+        running = RayEngine(checkpoint, workers=2, memory_share=2 * MEMORY_SHARE)
+        yield running
+        running.close()
+        import ray
+
+        ray.shutdown()
+
+    def test_a_worker_that_dies_is_replaced_and_its_prompts_are_answered(self, engine):
+        """Killed with -9 when the first answers are there; Ray draws its prompts again."""
+        killed = []
+
+        def kill(prompts):
+            if prompts and not killed:
+                killed.append(_worker())
+                killed[0].kill()
+
+        texts = engine.complete([Prompt(f"{number} of many") for number in range(1000)], Sampling(max_tokens=32), kill)
+        assert killed and not killed[0].is_running()
+        assert len(texts) == 1000 and None not in texts
+        assert len(set(texts)) > 900
+
+    def test_a_model_that_cannot_be_loaded_is_told(self, engine, tmp_path):
+        from tests.contracts import tiny
+
+        folder = tiny.build(tmp_path / "model")
+        (folder / "model.safetensors").write_bytes(b"rubbish")
+        with pytest.raises(ModelError, match="cannot be loaded"):
+            RayEngine(str(folder), workers=1, memory_share=MEMORY_SHARE)
+
+    def test_takes_no_adapter(self, checkpoint):
+        with pytest.raises(UsageError, match="takes no LoRA adapter"):
+            RayEngine(checkpoint, adapter="some/adapter")
+
+
+def _worker():
+    """One of Ray's processes that hold the model."""
+    import psutil
+
+    own = psutil.Process().children(recursive=True)
+    return next(process for process in own if "MapWorker(MapBatches(vLLM" in " ".join(process.cmdline()))
 
 
 def _the_seed_decides(engine: Engine) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 CONTEXT = 512
 
@@ -44,6 +51,73 @@ def build(folder: Path) -> Path:
         model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def change_settings(file: Path, **settings: object) -> None:
+    """Other values in a file of settings."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
+def _copy(checkpoint: Path, folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
+    """The checkpoint with changed weights."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(checkpoint, folder)
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def build_adapter(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
+    """A LoRA adapter, and the checkpoint with the adapter's product added to its weights."""
+    import torch
+    from safetensors.torch import save_file
+
+    rank, alpha, parts = 4, 8, {}
+    generator = torch.Generator().manual_seed(1)
+
+    def add(weights: dict[str, torch.Tensor]) -> None:
+        for name, weight in weights.items():
+            if name.endswith(("q_proj.weight", "o_proj.weight", "down_proj.weight")):
+                down = torch.randn(rank, weight.shape[1], generator=generator) * 0.3
+                up = torch.randn(weight.shape[0], rank, generator=generator) * 0.3
+                start = f"base_model.model.{name.removesuffix('.weight')}"
+                parts.update({f"{start}.lora_A.weight": down, f"{start}.lora_B.weight": up})
+                weights[name] = weight + alpha / rank * up @ down
+
+    merged = _copy(checkpoint, folder / "merged", add)
+    adapter = folder / "adapter"
+    adapter.mkdir()
+    save_file(parts, adapter / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, "lora_dropout": 0.0, "bias": "none"}
+    settings |= {"target_modules": ["q_proj", "o_proj", "down_proj"], "task_type": "CAUSAL_LM"}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    return adapter, merged
+
+
+def build_quantised(checkpoint: Path, folder: Path) -> Path:
+    """The checkpoint with weights of 8 bits and a scale per row, in the format of compressed-tensors."""
+    import torch
+
+    def quantise(weights: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in weights if name.endswith("_proj.weight")]:
+            scale = weights[name].abs().amax(1, keepdim=True) / 127
+            weights[name] = (weights[name] / scale).round().to(torch.int8)
+            weights[f"{name}_scale"] = scale
+
+    eight = {"num_bits": 8, "type": "int", "symmetric": True}
+    group = {
+        "targets": ["Linear"],
+        "weights": {**eight, "strategy": "channel", "dynamic": False},
+        "input_activations": {**eight, "strategy": "token", "dynamic": True},
+    }
+    settings = {"quant_method": "compressed-tensors", "format": "int-quantized", "quantization_status": "compressed"}
+    _copy(checkpoint, folder, quantise)
+    change_settings(
+        folder / "config.json", quantization_config={**settings, "ignore": ["lm_head"], "config_groups": {"0": group}}
+    )
     return folder
 
 

@@ -290,6 +290,31 @@ def test_interrupted_in_any_phase_is_exit_4_and_resumes(
     assert len(json.loads(pretext_command("ledger", "show", "private", "--json")[1])["releases"]) == 2
 
 
+def test_expand_in_shards_interrupted_and_continued(
+    pretext_command: Command, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pretext.expansion
+
+    folder, sharded = tmp_path / "run", ["--set", "expansion.shard_texts=8", "--set", "expansion.format=parquet"]
+    code, out, _ = pretext_command("run", *arguments, *sharded)
+    assert code == 0 and str(folder / "synthetic") in out
+
+    def interrupt(*positional: object) -> object:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretext.expansion, "few_shot", interrupt)
+        code, _, err = pretext_command("expand", folder, "--texts", "20")
+    assert code == 4
+    assert f"pretext expand {folder} --texts 20" in err
+    code, out, _ = pretext_command("expand", folder, "--texts", "20")
+    assert code == 0
+    assert [path.name for path in sorted(Path(out.strip()).iterdir())] == [f"{n:05}.parquet" for n in range(3)]
+    code, _, err = pretext_command("expand", folder, "--texts", "30", "--set", "expansion.shard_texts=9")
+    assert code == 2
+    assert "Only speed settings may change in an existing run, not expansion.shard_texts" in err
+
+
 def test_resume_of_no_run(pretext_command: Command, tmp_path: Path) -> None:
     code, _, err = pretext_command("resume", tmp_path / "nowhere")
     assert code == 1

@@ -174,6 +174,16 @@ def test_any_model_of_sentence_transformers(kind: str, runtime: str | None, tmp_
     np.testing.assert_allclose(rows, expected, atol=1e-4)
 
 
+def test_static_vectors_show_no_number_and_take_half_a_character(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    embed = SentenceEmbedder(saved_model(tmp_path, "static"), 20, 4, "cpu")
+    capfd.readouterr()
+    with caplog.at_level("INFO"):  # at this level sentence-transformers would count batches on a bar
+        assert np.isfinite(embed([*MIXED, "lone \ud800 surrogate"])).all()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_equal_texts_are_embedded_once(embed: SentenceEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     encode = embed._encode

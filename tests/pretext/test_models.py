@@ -189,7 +189,7 @@ def test_masked_weights_that_do_not_fit(home, masked_file, name, change):
 
 def test_missing_masked_weights(masked_file, monkeypatch, tmp_path):
     monkeypatch.setattr(masked, "WEIGHTS", tmp_path / "none.safetensors")
-    with pytest.raises(ModelError, match="are missing; reinstall"):
+    with pytest.raises(ModelError, match="are missing; write them with"):
         resolve_masked("embedded")
 
 

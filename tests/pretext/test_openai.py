@@ -17,12 +17,15 @@ from pretext.engines import Sampling, Usage
 from pretext.engines.openai import OpenAIEngine
 from pretext.engines.scripted import ScriptedEngine
 from pretext.errors import EngineError, UsageError
+from pretext.pipeline import open_ledger, synthesize
 from pretext.prompts import Prompt
 from tests.contracts.server import ModelServer
+from tests.pretext.conftest import make_parts, reply
 
 KEY = "sk-very-secret-0123456789"
 TEXT = "a text that must not be logged"
 SHORT = Sampling(max_tokens=4)
+TIMEOUTS = {"silence": 0.5, "stalls": 2.0, "trickle": 2.0}  # seconds; where a test waits for the limit
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def test_a_server_that_fails_is_told_by_address_and_kind(server, misbehaviour, k
     caplog.set_level(logging.INFO)
     server.misbehaviour = misbehaviour
     with pytest.raises(EngineError, match=kind) as raised:
-        _client(server, timeout=0.5).complete([Prompt(TEXT, chat)] * 2, SHORT)
+        _client(server, timeout=TIMEOUTS.get(misbehaviour, 60.0)).complete([Prompt(TEXT, chat)] * 2, SHORT)
     assert server.url in str(raised.value)
     assert server.keys[0] == f"Bearer {KEY}"
     for told in (str(raised.value), repr(raised.value.__cause__), repr(raised.value.__context__), caplog.text):
@@ -255,3 +258,37 @@ def test_an_address_that_is_none(url):
     with pytest.raises(UsageError) as raised:
         OpenAIEngine("any", base_url=url)
     assert KEY not in str(raised.value)
+
+
+@pytest.mark.parametrize("misbehaviour", ["500", "silence", "breaks off", "huge"])
+def test_a_run_goes_on_where_the_server_left_it(make_config, monkeypatch, tmp_path, misbehaviour):
+    """The server fails in the middle of the expansion; what was written stays, and no release is drawn again."""
+    config = make_config("privacy.rounds=2", "expansion.texts=30")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with ModelServer(ScriptedEngine(reply)) as server:
+        engine = _client(server, timeout=1.0 if misbehaviour == "silence" else 60.0, concurrency=4)
+        behave, folder = server.reply, tmp_path / "run"
+
+        def fail_later(*request):
+            if (folder / "expansion.json").exists():
+                server.misbehaviour = misbehaviour
+            return behave(*request)
+
+        server.reply = fail_later
+        with pytest.raises(EngineError, match="then resume"):
+            synthesize(config, folder, make_parts(config, engine))
+        written = "".join(path.read_text() for path in folder.glob("synthetic*"))
+        charged = _releases()
+        assert 0 < written.count("\n") < 30 and len(charged) == 2
+        server.reply, server.misbehaviour = behave, "none"
+        synthesize(config, folder, make_parts(config, engine))
+    assert _releases() == charged
+    texts = (folder / "synthetic.jsonl").read_text()
+    assert texts.startswith(written) and texts.count("\n") == 30
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
+def _releases() -> list[tuple[str, bytes]]:
+    ledger = open_ledger()
+    accounts = [ledger.account(name) for name in ledger.names()]
+    return [(release.label, release.noisy.tobytes()) for account in accounts for release in account.releases]

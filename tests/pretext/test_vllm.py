@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import random
 import shutil
@@ -12,10 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -25,14 +22,11 @@ from pretext.engines import Sampling, open_engine
 from pretext.engines.transformers import TransformersEngine
 from pretext.engines.vllm import VLLMEngine
 from pretext.errors import EngineError, ModelError, UsageError
-from pretext.prompts import Prompt
+from pretext.prompts import Prompt, few_shot
 from privacy import DiscreteGaussian, bounded_sum
 from tests.contracts import tiny
 from tests.pretext.conftest import rows_of, write_rows
 from tests.pretext.test_child import _gone
-
-if TYPE_CHECKING:
-    import torch
 
 pytestmark = [
     pytest.mark.vllm,
@@ -47,7 +41,7 @@ from pretext.config import Models, Speed
 from pretext.engines import Sampling, open_engine
 from pretext.engines.transformers import TransformersEngine
 from pretext.engines.vllm import VLLMEngine
-from pretext.prompts import Prompt
+from pretext.prompts import Prompt, few_shot
 engine = VLLMEngine(sys.argv[1], memory_share={SHARE})
 print(engine.pid, flush=True)
 engine.complete([Prompt("The weather")] * 20_000, Sampling(max_tokens=400), lambda n: print(n, flush=True))
@@ -119,14 +113,12 @@ def test_reports_prompts_as_they_end(engine):
     assert len(reported) > 100
 
 
-def test_a_shared_prefix_is_computed_once(engine):
-    few_shot = "The weather was fine and the people went out to the market. " * 8
-    prompts = [Prompt(f"{few_shot}{number}") for number in range(32)]
-    engine.complete(prompts[:1], GREEDY)
-    before = engine.usage
-    hit = engine.cached
-    engine.complete(prompts, GREEDY)
-    assert engine.cached - hit >= 0.5 * (engine.usage - before).read
+def test_the_prefix_that_variations_of_a_text_share_is_computed_once(engine):
+    examples = ["The weather was fine.", "I would like one cup of coffee.", "What do you think of the phone?"]
+    prompt = few_shot(examples, None, chat=False)
+    read, cached = engine.usage.read, engine.cached
+    engine.complete([prompt] * 8, GREEDY)
+    assert engine.cached - cached > 0.6 * (engine.usage.read - read)
 
 
 # How it ends
@@ -221,7 +213,7 @@ def _wait_for(words: str, log: Path) -> None:
 
 
 def test_an_adapter_changes_the_answers_as_its_merged_weights_do(checkpoint, plain, tmp_path):
-    adapter, merged = _build_adapter(checkpoint, tmp_path)
+    adapter, merged = tiny.build_adapter(checkpoint, tmp_path)
     speed = Speed(engine="vllm", dtype="float32", memory_share=SHARE)
     said = open_engine(Models(generator=str(checkpoint), adapter=str(adapter)), speed).complete(PROMPTS, GREEDY)
     assert said != plain
@@ -231,80 +223,14 @@ def test_an_adapter_changes_the_answers_as_its_merged_weights_do(checkpoint, pla
 
 
 def test_quantised_weights_a_short_context_and_a_tokenizer_without_pad_token(checkpoint, plain, tmp_path):
-    folder = _build_quantised(checkpoint, tmp_path / "int8")
-    _change(folder / "tokenizer_config.json", pad_token=None)
+    folder = tiny.build_quantised(checkpoint, tmp_path / "int8")
+    tiny.change_settings(folder / "tokenizer_config.json", pad_token=None)
     quantised = VLLMEngine(str(folder), max_length=100, memory_share=SHARE)
     said = quantised.complete(PROMPTS, GREEDY)
     with pytest.raises(EngineError, match="context of 100 tokens"):
         quantised.complete([Prompt("word " * 100)], GREEDY)
     quantised.close()
     assert sum(one[:3] == other[:3] for one, other in zip(said, plain, strict=True)) >= 2
-
-
-def _change(file: Path, **settings: object) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
-
-
-def _copy(checkpoint: Path, folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
-    """The checkpoint with changed weights."""
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(checkpoint, folder)
-    weights = load_file(folder / "model.safetensors")
-    change(weights)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
-
-
-def _build_adapter(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
-    """A LoRA adapter, and the checkpoint with the adapter's product added to its weights."""
-    import torch
-    from safetensors.torch import save_file
-
-    rank, alpha, parts = 4, 8, {}
-    generator = torch.Generator().manual_seed(1)
-
-    def add(weights: dict[str, torch.Tensor]) -> None:
-        for name, weight in weights.items():
-            if name.endswith(("q_proj.weight", "o_proj.weight", "down_proj.weight")):
-                down = torch.randn(rank, weight.shape[1], generator=generator) * 0.3
-                up = torch.randn(weight.shape[0], rank, generator=generator) * 0.3
-                start = f"base_model.model.{name.removesuffix('.weight')}"
-                parts.update({f"{start}.lora_A.weight": down, f"{start}.lora_B.weight": up})
-                weights[name] = weight + alpha / rank * up @ down
-
-    merged = _copy(checkpoint, folder / "merged", add)
-    adapter = folder / "adapter"
-    adapter.mkdir()
-    save_file(parts, adapter / "adapter_model.safetensors")
-    settings = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, "lora_dropout": 0.0, "bias": "none"}
-    settings |= {"target_modules": ["q_proj", "o_proj", "down_proj"], "task_type": "CAUSAL_LM"}
-    (adapter / "adapter_config.json").write_text(json.dumps(settings))
-    return adapter, merged
-
-
-def _build_quantised(checkpoint: Path, folder: Path) -> Path:
-    """The checkpoint with weights of 8 bits and a scale per row, in the format of compressed-tensors."""
-    import torch
-
-    def quantise(weights: dict[str, torch.Tensor]) -> None:
-        for name in [name for name in weights if name.endswith("_proj.weight")]:
-            scale = weights[name].abs().amax(1, keepdim=True) / 127
-            weights[name] = (weights[name] / scale).round().to(torch.int8)
-            weights[f"{name}_scale"] = scale
-
-    eight = {"num_bits": 8, "type": "int", "symmetric": True}
-    group = {
-        "targets": ["Linear"],
-        "weights": {**eight, "strategy": "channel", "dynamic": False},
-        "input_activations": {**eight, "strategy": "token", "dynamic": True},
-    }
-    settings = {"quant_method": "compressed-tensors", "format": "int-quantized", "quantization_status": "compressed"}
-    _copy(checkpoint, folder, quantise)
-    _change(
-        folder / "config.json", quantization_config={**settings, "ignore": ["lm_head"], "config_groups": {"0": group}}
-    )
-    return folder
 
 
 # What it refuses
@@ -331,16 +257,17 @@ def test_a_name_that_no_model_has():
 
 def test_a_masked_model(checkpoint, tmp_path):
     folder = shutil.copytree(checkpoint, tmp_path / "masked")
-    _change(folder / "config.json", architectures=["BertForMaskedLM"], model_type="bert")
+    tiny.change_settings(folder / "config.json", architectures=["BertForMaskedLM"], model_type="bert")
     with pytest.raises(ModelError, match="masked"):
         VLLMEngine(str(folder))
 
 
 def test_a_kind_of_model_that_vllm_does_not_know(checkpoint, tmp_path):
     folder = shutil.copytree(checkpoint, tmp_path / "unknown")
-    _change(folder / "config.json", architectures=["NobodysForCausalLM"])
+    tiny.change_settings(folder / "config.json", architectures=["NobodysForCausalLM"])
     with pytest.raises(
-        ModelError, match=r"vLLM cannot start with .*NobodysForCausalLM.* or use the engine transformers\.$"
+        ModelError,
+        match=r"vLLM cannot start with .*Nobodys.*not supported for now\); .* or use the engine transformers\.$",
     ):
         VLLMEngine(str(folder), memory_share=SHARE)
 
