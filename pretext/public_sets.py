@@ -104,10 +104,13 @@ class ProjectedSet:
         return Moments(weight @ self.total / rows, second)
 
     def resampled(self, draws: int, rng: np.random.Generator) -> Moments:
-        """The moments of `draws` bootstrap samples of the groups that hold rows, a stack."""
-        filled = self.count > 0
+        """The moments of `draws` bootstrap samples of the groups that hold rows, a stack.
+
+        One group fewer is drawn than there are: then the spread is not too small by 1 / groups (Rao and Wu 1988).
+        """
+        filled = np.flatnonzero(self.count)
         weight = np.zeros((draws, self.count.size))
-        weight[:, filled] = rng.multinomial(filled.sum(), np.full(filled.sum(), 1 / filled.sum()), size=draws)
+        weight[:, filled] = rng.multinomial(max(filled.size - 1, 1), np.full(filled.size, 1 / filled.size), size=draws)
         return self.weighted(weight)
 
 
