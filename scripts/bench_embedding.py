@@ -41,7 +41,7 @@ def main() -> None:
     plain.max_seq_length = arguments.tokens
     started = time.perf_counter()
     ours = SentenceEmbedder(
-        arguments.model, arguments.tokens, 64, device="cpu", dtype=arguments.dtype, runtime=arguments.runtime
+        arguments.model, arguments.tokens, device="cpu", dtype=arguments.dtype, runtime=arguments.runtime
     )
     running = ours.runtime or "encode"
     print(f"ours: {running}, opened in {time.perf_counter() - started:.1f} s")

@@ -15,6 +15,7 @@ import argparse
 import os
 import signal
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--memory-share", type=float, default=0.1, help="of the memory, for each of the three")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing that is stopped must stay behind
     texts = read_texts(given.public, 4 * given.prompts * (given.repetitions + 1))
     speeds: dict[str, list[float]] = {}
     with contestants(given.model, given.memory_share) as (racers, groups):
@@ -55,6 +57,7 @@ def main() -> None:
             for name in names[repetition % 3 :] + names[: repetition % 3]:
                 with alone(groups[name], groups):
                     seconds, tokens = racers[name](prompts, Sampling(given.tokens, seed=repetition + 1))
+                print(f"{repetition} {name}: {tokens} tokens in {seconds:.1f} s", file=sys.stderr, flush=True)
                 if repetition >= 0:
                     speeds.setdefault(name, []).append(tokens / seconds)
     print_table(speeds, f"{given.model}, {given.prompts} prompts, at most {given.tokens} tokens each")

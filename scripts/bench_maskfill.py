@@ -1,6 +1,6 @@
 """Mask-fill against the paper's procedure, with the same model, dtype and threads: texts per second and likelihood.
 
-    python scripts/bench_maskfill.py TEXTS [--model embedded] [--texts 256] [--runs 5] [--masks-per-pass 1 2 4]
+    python scripts/bench_maskfill.py TEXTS --model MODEL [--texts 256] [--runs 5] [--masks-per-pass 1 2 4]
 
 TEXTS is a file of texts (.jsonl.gz with the column text). The paper's procedure (arXiv 2406.02958): rows padded to 64
 tokens, batches of 256, one mask of each row refilled per forward pass, every position scored. Its own code hides as
@@ -38,7 +38,7 @@ def main() -> None:
     """Print a table: a line for the paper's procedure and one for each number of masks per pass."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
-    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--model", required=True, help="folder or name of a masked language model")
     parser.add_argument("--texts", type=int, default=256)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--passes", type=int, default=2, help="how often in a row each text is varied")

@@ -36,7 +36,7 @@ def main() -> None:
                 text = f"message number {number} of somebody who writes about ten words at a time"
                 file.write(json.dumps({"client": f"c{number % (texts // 10)}", "text": text}) + "\n")
         started = time.perf_counter()
-        embed = SentenceEmbedder("embedded", 64, 64)
+        embed = SentenceEmbedder("embedded", 64)
         embed(["one text to warm up"] * 64)
         _report("embedder loaded", started)
         private = read_private(Data(path=str(path), client_column="client"), 10)

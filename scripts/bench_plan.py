@@ -1,6 +1,6 @@
 """What `pretext plan --measure` foretells against what the run then takes: tokens, seconds and peak memory.
 
-    python scripts/bench_plan.py PRIVATE PUBLIC [--client-column client_id] [--scale 1]
+    python scripts/bench_plan.py PRIVATE PUBLIC --masked MODEL [--client-column client_id] [--scale 1]
 
 Three configurations: in-context variations, rewriting with lookahead, and mask-filling with lookahead. Each is planned
 and run in processes of their own, on a part of the private file. A ratio between 0.5 and 2 is within the promise.
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("public", type=Path)
     parser.add_argument("--client-column", default="client_id")
     parser.add_argument("--clients", type=int, default=2000)
+    parser.add_argument("--masked", required=True, help="folder or name of a masked language model")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies populations and synthetic texts")
     options = parser.parse_args()
     print(f"{'configuration':<24}{'':>10}{'foretold':>12}{'taken':>12}{'ratio':>8}", flush=True)
@@ -47,7 +48,12 @@ def main() -> None:
         private = Path(scratch) / "private.jsonl"
         texts = write_part(options.private, options.client_column, options.clients, private)
         flags = ["--private", str(private), "--client-column", options.client_column, "--public", str(options.public)]
-        common = [*COMMON, f"privacy.clients={options.clients}", f"privacy.max_texts_per_client={texts}"]
+        common = [
+            *COMMON,
+            f"models.masked={options.masked}",
+            f"privacy.clients={options.clients}",
+            f"privacy.max_texts_per_client={texts}",
+        ]
         for name, settings in CONFIGS.items():
             chosen = [*common, *(scaled(setting, options.scale) for setting in settings)]
             given = [*flags, *(part for setting in chosen for part in ("--set", setting))]

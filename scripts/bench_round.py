@@ -1,6 +1,6 @@
 """A whole round with mask-filling and lookahead against the paper's procedure, with the same models on this processor.
 
-    python scripts/bench_round.py TEXTS [--population 1024] [--lookahead 4] [--clients 1250] [--runs 5]
+    python scripts/bench_round.py TEXTS --masked MODEL [--population 1024] [--lookahead 4] [--clients 1250] [--runs 5]
 
 TEXTS is a file of texts (.jsonl.gz with the column text), from which the population is drawn. A round: lookahead
 variations of all candidates, their mean embeddings, the clients' votes, release, selection, and the next population.
@@ -41,6 +41,7 @@ def main() -> None:
     """Print seconds by part of the round, for both, and the ratio of the whole."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
+    parser.add_argument("--masked", required=True, help="folder or name of a masked language model")
     parser.add_argument("--population", type=int, default=1024)
     parser.add_argument("--lookahead", type=int, default=4)
     parser.add_argument("--clients", type=int, default=1250)
@@ -49,7 +50,7 @@ def main() -> None:
     config = resolve(overrides=[
         "privacy.noise_multiplier=10", "variation.kind=mask-fill", "variation.max_tokens=64", "initial.prompts=['-']",
         f"evolution.population={options.population}", f"evolution.lookahead={options.lookahead}",
-        "variation.temperature=1",
+        "variation.temperature=1", f"models.masked={options.masked}",
     ])  # fmt: skip
     clients = random_clients(options.clients, 8)
     texts = drawn(options.file, options.population)
@@ -104,7 +105,7 @@ def papers(config: Config, clients: Clients) -> Round:
     import faiss
     from sentence_transformers import SentenceTransformer
 
-    tokenizer, model = load("embedded")
+    tokenizer, model = load(config.models.masked)
     embedder = SentenceTransformer(str(resolve_embedder("embedded")))
     embedder.max_seq_length = 64
     passes = config.variation.mask_passes

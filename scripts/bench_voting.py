@@ -124,7 +124,7 @@ def _random(n: int, d: int, rng: np.random.Generator) -> Rows:
 def _embedded(files: Sequence[Path], most: int) -> Rows:
     batches = (batch for file in files for batch in read_columns(Source(str(file)), ["text"]))
     texts = [str(text) for batch in batches for text in batch["text"]]
-    return SentenceEmbedder("embedded", 64, 64)(texts[:most])
+    return SentenceEmbedder("embedded", 64)(texts[:most])
 
 
 if __name__ == "__main__":

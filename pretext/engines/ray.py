@@ -8,6 +8,7 @@ replaced by Ray, which draws its tickets again: the desk gives the same prompts 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import importlib.util
 import logging
 import os
@@ -23,7 +24,7 @@ import numpy as np
 
 from pretext.engines import Sampling, Usage, cut_at_stop, fitting, unheard
 from pretext.engines.vllm import cache_bytes
-from pretext.errors import EngineError, ModelError, UsageError
+from pretext.errors import EngineError, ModelError, PretextError, UsageError
 from pretext.models import loading, resolve_generator
 from pretext.prompts import Prompt, end_ids, token_ids
 
@@ -101,9 +102,9 @@ class RayEngine:
         self.usage = Usage()
         self._one_at_a_time = threading.Lock()
         self._left = 0
-        with loading(model):
-            self.complete([Prompt("")], Sampling(max_tokens=1))
-        self.usage = Usage()
+        atexit.register(self.close)  # before Ray's own: a stream that is left open keeps the program from ending
+        with self._told(ModelError, f"cannot load the model {model!r}"):
+            list(self._answers(self._tickets([self._ends[:1]], [0], Sampling(max_tokens=1))))
 
     def complete(
         self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
@@ -115,7 +116,7 @@ class RayEngine:
         texts: list[str | None] = [None] * len(prompts)
         reasons = []
         tickets = self._tickets(encoded, chosen, sampling)
-        with self._one_at_a_time, self._told():
+        with self._one_at_a_time, self._told(EngineError, "failed in the middle of a batch"):
             for row in self._answers(tickets):
                 if row["number"] == _PADDING:
                     continue
@@ -135,7 +136,12 @@ class RayEngine:
 
     def close(self) -> None:
         """End the workers and free their memory; the next call would start others."""
-        self._end()
+        import ray
+
+        self._left = 0
+        if hasattr(self, "_stream"):
+            del self._stream
+            ray.kill(self._desk)
 
     def _tickets(self, encoded: list[list[int]], chosen: list[int], sampling: Sampling) -> list[Any]:
         """The chosen prompts as tables of equal size, the last one filled up: Ray Data waits for whole batches."""
@@ -173,7 +179,7 @@ class RayEngine:
         """A new stream of tickets, none of them filled."""
         import ray
 
-        self._end()
+        self.close()
         self._desk: Any = ray.remote(Desk).options(num_cpus=0, max_concurrency=1000).remote()
         tickets = ray.data.from_items(list(range(_TICKETS)), override_num_blocks=_TICKETS)
         waiting = tickets.map_batches(partial(_drawn, self._desk), batch_size=1, compute=_few())
@@ -181,28 +187,20 @@ class RayEngine:
         self._stream = iter(self._processor(waiting).iter_batches(batch_size=None, prefetch_batches=0))
         self._left = _TICKETS
 
-    def _end(self) -> None:
-        import ray
-
-        self._left = 0
-        if hasattr(self, "_stream"):
-            del self._stream
-            ray.kill(self._desk)
-
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self, kind: type[PretextError], what: str) -> Iterator[None]:
         """Whatever ends the stream, an interruption too, ends the workers; the next call starts others."""
         try:
             yield
         except Exception as error:
-            self._end()
+            self.close()
             reason = (str(error).strip().splitlines() or [""])[-1][:300]
-            raise EngineError(
-                f"Ray's workers failed ({type(error).__name__}: {reason}); what was finished before is kept: see Ray's "
-                "logs in /tmp/ray, then resume."
+            raise kind(
+                f"Ray's workers {what} ({type(error).__name__}: {reason}); see Ray's logs in /tmp/ray, mend that, then "
+                "resume: what was finished is kept."
             ) from None
         except BaseException:
-            self._end()
+            self.close()
             raise
 
 

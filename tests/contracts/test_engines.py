@@ -146,7 +146,7 @@ class TestRay(EngineContract):
 
         folder = tiny.build(tmp_path / "model")
         (folder / "model.safetensors").write_bytes(b"rubbish")
-        with pytest.raises(ModelError, match="cannot be loaded"):
+        with pytest.raises(ModelError, match="cannot load the model"):
             RayEngine(str(folder), workers=1, memory_share=MEMORY_SHARE)
 
     def test_takes_no_adapter(self, checkpoint):

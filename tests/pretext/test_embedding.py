@@ -19,8 +19,9 @@ from sentence_transformers.sentence_transformer.modules import Pooling, StaticEm
 from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel, PreTrainedTokenizerFast
 
 from pretext.config import Config
-from pretext.embedding import SentenceEmbedder, unit_rows
+from pretext.embedding import SentenceEmbedder, batches, unit_rows
 from pretext.errors import ModelError, UsageError
+from pretext.runtimes import Running
 from tests.contracts import tiny
 
 TEXTS = [
@@ -36,7 +37,7 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def embed() -> SentenceEmbedder:
     """The model that is installed with the program, in full precision."""
-    return SentenceEmbedder("embedded", 64, 4, "cpu", "float32")
+    return SentenceEmbedder("embedded", 64, 128, "cpu", "float32")
 
 
 def test_rows_are_unit_vectors(embed: SentenceEmbedder) -> None:
@@ -80,7 +81,7 @@ def test_progress_shows_a_name_and_no_number(embed: SentenceEmbedder, capfd: pyt
 
 
 def test_half_precision_means_the_same(embed: SentenceEmbedder) -> None:
-    half = SentenceEmbedder("embedded", 64, 4, "cpu", "bfloat16")(TEXTS)
+    half = SentenceEmbedder("embedded", 64, 128, "cpu", "bfloat16")(TEXTS)
     assert half.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(half, axis=1), 1, atol=1e-5)
     assert (np.sum(half * embed(TEXTS), axis=1) > 0.995).all()
@@ -166,9 +167,9 @@ def test_any_model_of_sentence_transformers(kind: str, runtime: str | None, tmp_
         with pytest.raises(
             ModelError, match=r"cannot be run by openvino in float32; set speed\.embed_runtime to torch"
         ):
-            SentenceEmbedder(source, 20, 4, "cpu", "float32", runtime)
+            SentenceEmbedder(source, 20, 60, "cpu", "float32", runtime)
         return
-    rows = SentenceEmbedder(source, 20, 4, "cpu", "float32", runtime)(MIXED)
+    rows = SentenceEmbedder(source, 20, 60, "cpu", "float32", runtime)(MIXED)
     expected = plainly(source, MIXED, 20)
     assert rows.shape == expected.shape
     np.testing.assert_allclose(rows, expected, atol=1e-4)
@@ -177,7 +178,7 @@ def test_any_model_of_sentence_transformers(kind: str, runtime: str | None, tmp_
 def test_static_vectors_show_no_number_and_take_half_a_character(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    embed = SentenceEmbedder(saved_model(tmp_path, "static"), 20, 4, "cpu")
+    embed = SentenceEmbedder(saved_model(tmp_path, "static"), 20, 60, "cpu")
     capfd.readouterr()
     with caplog.at_level("INFO"):  # at this level sentence-transformers would count batches on a bar
         assert np.isfinite(embed([*MIXED, "lone \ud800 surrogate"])).all()
@@ -195,6 +196,52 @@ def test_equal_texts_are_embedded_once(embed: SentenceEmbedder, monkeypatch: pyt
     np.testing.assert_allclose(rows[:7], embed._model.encode(texts[:7]), atol=2e-5)
 
 
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_row_depends_on_its_own_text_alone(runtime: str, dtype: str) -> None:
+    # To the last bit: if one client's texts could turn another's votes, a client would be worth more than its bound.
+    if runtime == "openvino" and importlib.util.find_spec("openvino") is None:
+        pytest.skip("needs the extra openvino")
+    embed = SentenceEmbedder("embedded", 64, None, "cpu", dtype, runtime)
+    rng = np.random.default_rng(0)
+    texts = [
+        " ".join(rng.choice(["garden", "soup", "ok", "screen", "😀", "a" * 30], rng.integers(1, 30))) for _ in range(60)
+    ]
+    rows = dict(zip(texts, embed(texts), strict=True))
+    for some in (rng.permutation(texts)[:25].tolist(), texts[7:9], texts[:1], [*texts, "one more client's text"]):
+        for text, row in zip(some, embed(some), strict=True):
+            if text in rows:
+                np.testing.assert_array_equal(row, rows[text])
+
+
+def test_where_company_matters_every_text_goes_through_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = Running.over
+
+    def swayed(self: Running, batches: Any) -> Any:
+        for features in over(self, batches):
+            name = next(name for name in features if name.endswith("embeddings"))
+            yield {**features, name: features[name] + 1e-3 * features["input_ids"].sum()}
+
+    monkeypatch.setattr(Running, "over", swayed)
+    with caplog.at_level("INFO"):
+        embed = SentenceEmbedder("embedded", 64, None, "cpu", "float32", "torch")
+    assert "goes through alone" in caplog.text
+    np.testing.assert_array_equal(embed(TEXTS)[:2], embed(TEXTS[:2]))
+
+
+@given(st.lists(st.integers(0, 70), max_size=80), st.integers(1, 300), st.integers(1, 70))
+def test_a_batch_is_shaped_by_its_own_texts(lengths: list[int], tokens: int, most: int) -> None:
+    found = list(batches(np.array(lengths, np.int64), tokens, most))
+    assert {row for places, _ in found for row in places.tolist()} == set(range(len(lengths)))
+    for places, length in found:
+        alone = next(batches(np.array(lengths, np.int64)[places[:1]], tokens, most))
+        assert (len(places), length) == (len(alone[0]), alone[1])
+        assert max(lengths[row] for row in places) <= length
+        assert len(places) == 1 or len(places) * length <= tokens
+
+
 def test_rows_that_are_no_numbers_become_zero() -> None:
     rows = unit_rows(np.array([[np.nan, 1], [np.inf, 0], [0, 2], [-np.inf, np.nan]], np.float32))
     np.testing.assert_array_equal(rows, np.array([[0, 0], [0, 0], [0, 1], [0, 0]]))
@@ -205,7 +252,7 @@ def test_a_device_that_is_not_there_is_one_sentence(device: str) -> None:
     if device.startswith("cuda") and torch.cuda.is_available():
         pytest.skip("it is there")
     with pytest.raises(UsageError, match=f"The device '{device}' is not there; give cpu"):
-        SentenceEmbedder("embedded", 64, 4, device)
+        SentenceEmbedder("embedded", 64, 128, device)
 
 
 def test_an_unknown_runtime_is_one_sentence(make_config: Callable[..., Config]) -> None:
@@ -222,7 +269,7 @@ def test_zero_rows_stay_zero() -> None:
 def test_an_unknown_name_is_one_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError) as caught:
-        SentenceEmbedder(name, 64, 4)
+        SentenceEmbedder(name, 64, 128)
     assert repr(name) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -231,7 +278,7 @@ def test_a_folder_without_a_model_is_one_sentence(tmp_path: Path) -> None:
         for file in files:
             (tmp_path / file).write_text("{}", encoding="utf-8")
         with pytest.raises(ModelError) as caught:
-            SentenceEmbedder(str(tmp_path), 64, 4)
+            SentenceEmbedder(str(tmp_path), 64, 128)
         assert "\n" not in str(caught.value)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
+import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from itertools import permutations
@@ -138,6 +142,35 @@ def test_a_damaged_state_is_told_and_destroys_nothing(damage: str, make_run: Cal
     (run.folder / "expansion.json").unlink()
     expand(config, run, SEEDS, _scripted, 30)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_full_disk_loses_nothing_that_was_done(
+    form: str, make_run: Callable[..., tuple[Config, Run]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused at each fsync in turn, each time told, and gone on from there to the same texts."""
+    config, run = make_run(f"expansion.format={form}", "expansion.shard_texts=7")
+    whole = Run(tmp_path / "whole", "id", "created")
+    shutil.copytree(run.folder, whole.folder)
+    expand(config, whole, SEEDS, _scripted, 20)
+    real, left = os.fsync, 0
+
+    def refuse(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    for succeeding in range(20):
+        left = succeeding
+        monkeypatch.setattr(os, "fsync", refuse)
+        with contextlib.suppress(RunFolderError):
+            expand(config, run, SEEDS, _scripted, 20)
+            break
+        monkeypatch.setattr(os, "fsync", real)
+    assert succeeding > 2, "the disk was never full"
+    assert list(synthetic_rows(run.folder)) == list(synthetic_rows(whole.folder))
 
 
 def test_lost_texts_are_told(make_run: Callable[..., tuple[Config, Run]]) -> None:

@@ -4,15 +4,12 @@ import itertools
 import json
 import logging
 import os
-import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
-from pretext import masked, models
+from pretext import models
 from pretext.errors import ModelError
 from pretext.models import preferred_dtype, resolve_embedder, resolve_generator, resolve_masked
 from tests.contracts import tiny
@@ -29,31 +26,6 @@ def quick_conversion(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(models, "_convert", convert)
     return calls
-
-
-@pytest.fixture
-def masked_file(tmp_path, monkeypatch):
-    """Stands in for the shipped weights: one layer and a head of random numbers; its values, changed on demand."""
-    torch.manual_seed(0)
-    package = load_file(resolve_embedder("embedded") / "model.safetensors")
-    shapes = {f"bert.{name}": value.shape for name, value in package.items() if name.startswith("encoder.layer.5.")}
-    head = {"transform.dense.weight": (384, 384), "bias": (30522,)}
-    head |= dict.fromkeys(("transform.dense.bias", "transform.LayerNorm.weight", "transform.LayerNorm.bias"), (384,))
-    shapes |= {f"cls.predictions.{name}": shape for name, shape in head.items()}
-    shapes["bert.embeddings.mask"] = (384,)
-    values = {name: torch.randn(shape).bfloat16() for name, shape in shapes.items()}
-    monkeypatch.setattr(masked, "WEIGHTS", tmp_path / "model.safetensors")
-
-    def save(name: str | None = None, change: Callable[[torch.Tensor], torch.Tensor] | None = None):
-        if name is not None:
-            value = values.pop(name, None)
-            if change is not None:
-                values[name] = change(value)
-        save_file(values, tmp_path / "model.safetensors")
-        return values
-
-    save()
-    return save
 
 
 def test_the_embedded_generator_is_converted_once(home, quick_conversion, caplog):
@@ -144,52 +116,8 @@ def test_a_masked_model_is_no_generator(tmp_path):
     assert resolve_masked(str(tmp_path)) == tmp_path
 
 
-def test_the_masked_model_is_put_together_once(home, masked_file):
-    first, second = resolve_masked("embedded"), resolve_masked("embedded")
-    assert first == second and list((home / "models").iterdir()) == [first]
-    masked_file("cls.predictions.bias", lambda value: value + 1)
-    other = resolve_masked("embedded")  # other weights, another folder
-    assert other != first
-
-
-def test_the_masked_model_has_the_package_s_lower_layers_and_our_upper_ones(masked_file):
-    from transformers import AutoModelForMaskedLM
-
-    model, information = AutoModelForMaskedLM.from_pretrained(resolve_masked("embedded"), output_loading_info=True)
-    assert not information["missing_keys"] and not information["unexpected_keys"]
-    weights = model.state_dict()
-    trained, package = masked_file(), load_file(resolve_embedder("embedded") / "model.safetensors")
-    for name, value in package.items():
-        if not name.startswith("pooler.") and not name.endswith("position_ids"):
-            if "word_embeddings" in name:
-                value[103] = trained["bert.embeddings.mask"]
-            expected = trained.get(f"bert.{name}", value)
-            assert torch.equal(weights[f"bert.{name}"], expected.float()), name
-    assert torch.equal(weights["cls.predictions.decoder.weight"], package["embeddings.word_embeddings.weight"])
-    assert torch.equal(weights["cls.predictions.decoder.bias"], trained["cls.predictions.bias"].float())
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("bert.encoder.layer.5.intermediate.dense.weight", lambda value: value.T.contiguous()),
-        ("bert.encoder.layer.5.output.dense.bias", lambda value: value.float()),
-        ("cls.predictions.transform.dense.weight", None),
-        ("bert.embeddings.mask", None),
-        ("bert.embeddings.word_embeddings.weight", lambda value: torch.zeros(30522, 384, dtype=torch.bfloat16)),
-        ("bert.encoder.layer.6.output.dense.bias", lambda value: torch.zeros(384, dtype=torch.bfloat16)),
-    ],
-)
-def test_masked_weights_that_do_not_fit(home, masked_file, name, change):
-    masked_file(name, change)
-    with pytest.raises(ModelError, match=re.escape(name)):
-        resolve_masked("embedded")
-    assert list((home / "models").iterdir()) == []
-
-
-def test_missing_masked_weights(masked_file, monkeypatch, tmp_path):
-    monkeypatch.setattr(masked, "WEIGHTS", tmp_path / "none.safetensors")
-    with pytest.raises(ModelError, match="are missing; write them with"):
+def test_no_masked_model_is_embedded():
+    with pytest.raises(ModelError, match="such as roberta-large"):
         resolve_masked("embedded")
 
 
@@ -211,7 +139,6 @@ def test_bfloat16_has_to_win_clearly(monkeypatch, bfloat16, chosen):
 
 
 def test_the_measurement_is_of_the_models_shapes_and_short(monkeypatch):
-    import torch
 
     shapes, product, clock = [], torch.nn.functional.linear, itertools.count()
     monkeypatch.setattr(models.time, "perf_counter", lambda: next(clock) * models._LONGEST_MEASUREMENT)

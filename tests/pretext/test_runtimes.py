@@ -33,7 +33,7 @@ def test_without_the_extra_torch_is_chosen_and_a_wish_names_the_extra(monkeypatc
     without_openvino(monkeypatch)
     assert {one.name for one in candidates("cpu", None, None)} == {"torch"}
     with pytest.raises(UsageError, match=r"pip install 'pretext\[openvino\]'"):
-        SentenceEmbedder("embedded", 64, 4, "cpu", None, "openvino")
+        SentenceEmbedder("embedded", 64, 128, "cpu", None, "openvino")
 
 
 @needs_openvino
@@ -166,7 +166,7 @@ def test_the_embedder_that_is_installed_with_the_program(dtype: str, least: floa
     plain = SentenceTransformer(str(resolve_embedder("embedded")), device="cpu")
     plain.max_seq_length = 64
     texts = [*TEXTS, *SAMPLE, "", "😀", "مرحبا بالعالم", "x" * 5000]
-    cosines = (plain.encode(texts) * SentenceEmbedder("embedded", 64, 4, "cpu", dtype, "openvino")(texts)).sum(1)
+    cosines = (plain.encode(texts) * SentenceEmbedder("embedded", 64, 128, "cpu", dtype, "openvino")(texts)).sum(1)
     assert cosines.min() >= least and cosines.mean() >= mean
 
 
@@ -178,11 +178,11 @@ def test_nobody_is_told_that_a_model_was_converted(monkeypatch: pytest.MonkeyPat
         raise AssertionError("OpenVINO's telemetry was started")
 
     monkeypatch.setattr(openvino_telemetry.Telemetry, "__init__", called)
-    assert SentenceEmbedder("embedded", 64, 4, "cpu", "float32", "openvino")(["a text"]).shape == (1, 384)
+    assert SentenceEmbedder("embedded", 64, 128, "cpu", "float32", "openvino")(["a text"]).shape == (1, 384)
 
 
 def test_nothing_of_the_texts_is_logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
-    embed = SentenceEmbedder("embedded", 64, 2, "cpu")
+    embed = SentenceEmbedder("embedded", 64, 64, "cpu")
     caplog.clear()
     with caplog.at_level(logging.DEBUG, logger="pretext"):
         assert np.isfinite(embed(["zqxj-unique-secret"] * 3 + TEXTS)).all()

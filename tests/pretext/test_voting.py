@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pretext import voting
 from pretext.embedding import unit_rows
 from pretext.errors import ModelError
-from pretext.voting import nearest
+from pretext.voting import nearest, on_grid
 
 
 def points_of(seed: int, n: int, d: int = 8) -> NDArray[np.float32]:
@@ -17,7 +17,8 @@ def points_of(seed: int, n: int, d: int = 8) -> NDArray[np.float32]:
 
 
 def twin(points: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
-    """By sorting all inner products."""
+    """By sorting all inner products, computed in double precision."""
+    points, queries = on_grid(points), on_grid(queries)
     return np.argsort(-(queries.astype(np.float64) @ points.T.astype(np.float64)), axis=1, kind="stable")[:, :q]
 
 
@@ -40,6 +41,38 @@ def test_chunks_do_not_show(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = nearest(points, queries, 4)
     monkeypatch.setattr(voting, "_CHUNK_ROWS", rows)
     np.testing.assert_array_equal(nearest(points, queries, 4), whole)
+
+
+@pytest.mark.parametrize("n", [30, 2500])
+@pytest.mark.parametrize("approximate", [False, True])
+def test_queries_beside_it_do_not_turn_a_vote(n: int, approximate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Points so close to each other that a product rounded otherwise would choose another one.
+    if approximate:
+        monkeypatch.setattr(voting, "APPROXIMATE_FROM", 2)
+        monkeypatch.setattr(voting, "_CELLS_PER_ROOT", 0.5)
+    rng = np.random.default_rng(5)
+    points = unit_rows(1 + 2e-3 * rng.standard_normal((n, 384)).astype(np.float32))
+    queries = unit_rows(1 + 0.1 * rng.standard_normal((1500, 384)).astype(np.float32))
+    whole = nearest(points, queries, 2)
+    for rows in (np.array([3]), np.arange(700, 719), rng.permutation(1500)[:1100]):
+        np.testing.assert_array_equal(nearest(points, queries, 2, rows.astype(np.int64)), whole[rows])
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 2000), st.sampled_from([1.0, 1e-3, 1e3]))
+def test_inner_products_on_the_grid_are_exact_in_any_order(seed: int, d: int, spread: float) -> None:
+    rng = np.random.default_rng(seed)
+    rows = on_grid(unit_rows((1 + spread * rng.standard_normal((8, d))).astype(np.float32)))
+    assert (np.linalg.norm(rows.astype(np.float64), axis=1) <= 1).all()
+    exact = (rows * 2.0**12).astype(np.int64) @ (rows * 2.0**12).astype(np.int64).T / 2.0**24
+    order = rng.permutation(d)
+    for product in (rows @ rows.T, rows[:, order] @ rows[:, order].T, np.einsum("id,jd->ij", rows, rows)):
+        np.testing.assert_array_equal(product.astype(np.float64), exact)
+
+
+def test_the_grid_moves_a_row_little() -> None:
+    rows = points_of(3, 200, 384)
+    assert np.einsum("id,id->i", unit_rows(on_grid(rows)), rows).min() > 0.99999
 
 
 def test_rows_out_of_a_larger_array_are_taken_as_they_are() -> None:
