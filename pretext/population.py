@@ -18,7 +18,8 @@ from pretext.prompts import Prompt, answer, described, stops
 from pretext.screen import Screen
 from pretext.tables import Source, read_columns
 
-_ATTEMPTS = 5
+_ATTEMPTS = 5  # prompts per text that is wanted, at most
+_FEWEST = 8  # prompts at once: the last few texts must not hang on the luck of one prompt each time
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,16 @@ def _public_texts(config: Config, location: str) -> Iterator[str]:
 def _from_prompts(config: Config, engine: Engine, wanted: int, screen: Screen, rng: np.random.Generator) -> list[str]:
     """Texts that the generator writes from the public descriptions, in equal shares."""
     kept: list[str] = []
+    left = _ATTEMPTS * wanted
     with progress("Writing the initial population from prompts", wanted) as advance:
-        for _ in range(_ATTEMPTS):
-            prompts = _prompts(config, wanted - len(kept))
-            if not prompts:
-                break
+        while len(kept) < wanted and left > 0:
+            prompts = _prompts(config, min(max(wanted - len(kept), _FEWEST), left))
+            left -= len(prompts)
             sampling = Sampling.of(config.variation, stops(config.models.one_paragraph), rng)
             fresh = [text for text in map(answer, engine.complete(prompts, sampling)) if screen.keep(text)]
-            advance(len(fresh))
+            advance(min(len(fresh), wanted - len(kept)))
             kept += [text for text in fresh if text is not None]
-    return kept
+    return kept[:wanted]
 
 
 def _prompts(config: Config, count: int) -> list[Prompt]:

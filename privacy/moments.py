@@ -14,6 +14,11 @@ Claim. A client's vector has an L2 norm of at most 1.
 Proof. |T(y)|^2 = sum_i y_i^4 + 2 sum_(i<j) y_i^2 y_j^2 = |y|^4, so |v|^2 = w^2 + a^2 |x/R|^2 + b^2 |z/Q|^4 <= 1. A mean
 of vectors in the unit ball lies in it, because the ball is convex.
 
+A client's vector is a function of its own texts to the last bit, as it must be lest one client's presence change
+others' vectors (Casacuberta et al. 2022): the projection, a product of matrices, is taken of multiples of 2^-19, so its
+terms and partial sums are multiples of 2^-38, which float64 holds exactly below 2^15, in whatever order they are added.
+All else is done row by row.
+
 The claim need not be trusted: `bounding.bounded_rows` enforces norm 1 for every client, in integers after rounding
 toward zero. Entries are signed, so one client's change of the sum is at most 1 for add/remove and 2 for replace-one
 (not sqrt 2); `Bounded` carries that. B, m, R, Q, r and the weights must come from public data alone.
@@ -110,7 +115,7 @@ class MomentQuery:
 
     def vectors(self, rows: NDArray[np.floating]) -> Floats:
         """v of each row: (m, d) to (m, dimension). Private where the rows are."""
-        projected = (rows.astype(np.float64) - self.centre) @ self.basis
+        projected = (_on_grid(rows) - _on_grid(self.centre)) @ _on_grid(self.basis)
         first = _clipped(projected[:, : self.rank] / self.second_radius)
         i, j = np.triu_indices(self.rank)
         second = first[:, i] * first[:, j] * (self.second_weight * _off_diagonal(self.rank))
@@ -120,6 +125,11 @@ class MomentQuery:
     @property
     def _second_squared(self) -> float:
         return 1.0 - self.mean_weight**2 - self.count_weight**2
+
+
+def _on_grid(values: NDArray[np.floating]) -> Floats:
+    """Rounded to multiples of 2^-19."""
+    return np.rint(values.astype(np.float64) * 2.0**19) / 2.0**19
 
 
 def _clipped(rows: Floats) -> Floats:

@@ -55,11 +55,15 @@ def summed(query: MomentQuery, federation: dict[int, list[list[float]]]) -> Boun
     return bounded_moments(query, rows, np.array([client for client, _ in pairs], np.int64))
 
 
+def on_grid(values: object) -> Floats:
+    return np.round(np.array(values) * 2**19) * 2**-19
+
+
 def slow_vector(query: MomentQuery, rows: list[list[float]]) -> Floats:
     """One client's vector, coordinate by coordinate."""
     vectors = []
     for row in rows:
-        x = query.basis.T @ (np.array(row) - query.centre)
+        x = on_grid(query.basis).T @ (on_grid(row) - on_grid(query.centre))
         y = x / max(query.radius, float(np.linalg.norm(x)))
         z = x[: query.rank] / max(query.second_radius, float(np.linalg.norm(x[: query.rank])))
         second = [
@@ -90,6 +94,17 @@ def test_the_sum_equals_the_slow_twin(query: MomentQuery, federation: dict[int, 
     bounded = summed(query, federation)
     expected = sum((slow_vector(query, rows) for rows in federation.values()), np.zeros(query.dimension))
     np.testing.assert_allclose(bounded.value * bounded.grid, expected, atol=1e-6)
+
+
+def test_a_client_s_vector_does_not_depend_on_others() -> None:
+    rng = np.random.default_rng(4)
+    rows = rng.standard_normal((700, 384))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    basis = np.linalg.qr(rng.standard_normal((384, 384)))[0]
+    query = MomentQuery(rows.mean(axis=0), basis[:, :301], 20, 0.7, 0.4, 0.6, 0.1)
+    whole = query.vectors(rows)
+    for some in (np.array([5]), np.arange(17), np.arange(300, 431), rng.permutation(700)):
+        np.testing.assert_array_equal(query.vectors(rows[some]), whole[some])
 
 
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
