@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pretext.config import resolve
 from pretext.errors import UsageError
 from pretext.shards import synthetic_rows
+from pretext.tables import located
 
 if TYPE_CHECKING:
     import pandas
@@ -80,7 +81,7 @@ def synthesize(
         "privacy": {"epsilon": epsilon, "delta": delta, "data_set": data_set},
         "initial": {
             "prompts": list(prompts) or None,
-            "texts": None if public is None else _located(public),
+            "texts": None if public is None else located(public),
         },
     }
     given = {name: {key: value for key, value in table.items() if value is not None} for name, table in chosen.items()}
@@ -130,7 +131,7 @@ def rank_public_sets(
     chosen: dict[str, dict[str, Any]] = {
         "data": {"path": path, "client_column": client_column},
         "privacy": {"epsilon": epsilon, "delta": delta, "data_set": data_set, "clients": clients},
-        "initial": {"candidates": [_located(candidate) for candidate in candidates]},
+        "initial": {"candidates": [located(candidate) for candidate in candidates]},
     }
     given = {name: {key: value for key, value in table.items() if value is not None} for name, table in chosen.items()}
     config = resolve(settings=settings, defaults=given)
@@ -140,7 +141,7 @@ def rank_public_sets(
 def _source_of(data: Any, data_set: str | None) -> tuple[str, list[Mapping[str, Any]] | None]:
     """A location, or rows from memory."""
     if isinstance(data, str | Path):
-        return _located(data), None
+        return located(data), None
     if data_set is None:
         raise UsageError(
             "Texts from memory need a name for their budget in the ledger: give data_set, for example data_set='notes'."
@@ -148,9 +149,3 @@ def _source_of(data: Any, data_set: str | None) -> tuple[str, list[Mapping[str, 
     if hasattr(data, "to_dict"):
         return "", list(data.to_dict("records"))
     return "", [row if isinstance(row, Mapping) else {"text": row} for row in data]
-
-
-def _located(source: str | Path) -> str:
-    """The absolute path of a file, so that a run can be resumed from anywhere, or the id as it is."""
-    path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() else str(source)

@@ -258,9 +258,10 @@ def _reopened(folder: Path, overrides: tuple[str, ...]) -> Any:
 
 def _resolved(config: Path | None, flags: dict[str, Any]) -> Any:
     from pretext.config import resolve
+    from pretext.tables import located
 
     overrides = flags.pop("overrides")
-    paths = {key: _absolute(flags.pop(key)) for key in ("private", "public")}
+    paths = {key: source and located(source) for key in ("private", "public") for source in [flags.pop(key)]}
     tables = {
         "data": {
             "path": paths["private"],
@@ -277,10 +278,6 @@ def _resolved(config: Path | None, flags: dict[str, Any]) -> Any:
 
 def _given(table: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if value is not None}
-
-
-def _absolute(source: str | None) -> str | None:
-    return str(Path(source).resolve()) if source is not None and Path(source).exists() else source
 
 
 def _foretold(config: Any) -> Any:

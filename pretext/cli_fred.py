@@ -70,17 +70,19 @@ def _resolved(config: Path | None, out: Path, flags: dict[str, Any]) -> Any:
     """Flags over the file over what an existing folder was asked with."""
     from pretext.config import plain, resolve
     from pretext.run import Run
+    from pretext.tables import located
 
+    private = flags.pop("private")
     before = plain(Run.open(out)[1]) if (out / "run.json").exists() else {}
     overrides = flags.pop("overrides")
     tables = {
         "data": {
-            "path": _absolute(flags.pop("private")),
+            "path": private and located(private),
             "text_column": flags.pop("text_column"),
             "client_column": flags.pop("client_column"),
         },
         "initial": {
-            "candidates": [_absolute(candidate) for candidate in flags.pop("candidates")] or None,
+            "candidates": [located(candidate) for candidate in flags.pop("candidates")] or None,
             "candidate_texts": flags.pop("candidate_texts"),
             "text_column": flags.pop("candidate_column"),
         },
@@ -89,10 +91,6 @@ def _resolved(config: Path | None, out: Path, flags: dict[str, Any]) -> Any:
     given = {name: {key: value for key, value in table.items() if value is not None} for name, table in tables.items()}
     before.setdefault("initial", {}).setdefault("candidates", [])
     return resolve(config, overrides, settings=given, defaults=before)
-
-
-def _absolute(source: str | None) -> str | None:
-    return str(Path(source).resolve()) if source is not None and Path(source).exists() else source
 
 
 def _plan_in_words(config: Any, question: Any) -> str:

@@ -179,9 +179,10 @@ def _steps(
     rule = VoteRule(config.evolution.nearest, config.privacy.norm_squared, config.privacy.normalise_votes)
 
     def initial() -> list[Candidate]:
-        engine = parts.engine() if config.initial.prompts else None
+        # Finding the candidates asks the clients: how long that takes is private.
         found = _found(config, run, ledger, account, parts) if config.initial.candidates else []
-        return initial_population(config, engine, found)
+        with meter.phase("initial population"):
+            return initial_population(config, parts.engine() if config.initial.prompts else None, found)
 
     def ask(round_number: int, population: list[Candidate], ballot: Callable[[], Ballot]) -> Noisy:
         label, subject = f"{run.id}/votes/{round_number}", digest(population)
@@ -194,7 +195,7 @@ def _steps(
         return Noisy(release.noisy, release.mechanism.standard_deviation)
 
     return Steps(
-        meter.timed("initial population", initial),
+        initial,
         ask,
         lambda: meter.timed("variations", parts.variation()),
         lambda: meter.timed("embedding of candidates", parts.embedder()),

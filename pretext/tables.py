@@ -80,6 +80,12 @@ def read_columns(source: Source, columns: Sequence[str]) -> Iterator[Batch]:
         raise UsageError(f"{source.location} holds no rows; it must hold at least one text.")
 
 
+def located(source: str | Path) -> str:
+    """The absolute path of a file, so that a run can be resumed from anywhere, or the data set's id as it is."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else str(source)
+
+
 def check_columns(source: Source, columns: Sequence[str]) -> None:
     """Read the first rows only. Raises UsageError as `read_columns` does."""
     next(read_columns(source, columns))

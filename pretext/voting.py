@@ -80,7 +80,10 @@ def on_grid(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     steps = np.float32(2**12)
     scale = steps * np.float32(1 - 1e-6 - math.sqrt(rows.shape[1]) / 2**13)
-    return np.ascontiguousarray(np.rint(rows * scale) / steps, dtype=np.float32)
+    moved = np.ascontiguousarray(rows * scale, dtype=np.float32)
+    np.rint(moved, out=moved)
+    moved /= steps
+    return moved
 
 
 def _index(points: NDArray[np.float32]) -> tuple[Any, int]:

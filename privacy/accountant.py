@@ -19,6 +19,8 @@ import numpy as np
 
 from privacy.errors import InvalidParameter
 
+_LARGEST_SLACK = 1e-15  # of hundreds of releases
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -88,7 +90,8 @@ def rdp_epsilon(cost: Cost, delta_target: float) -> float:
 
 def fits(cost: Cost, epsilon_target: float, delta_target: float) -> bool:
     """Whether releases of this cost, chosen adaptively, stay within (epsilon_target, delta_target)."""
-    aside = _aside(epsilon_target) * delta_target
+    epsilon_target = _kept(epsilon_target, delta_target)
+    aside = _aside(epsilon_target, delta_target) * delta_target
     gaussian = _gaussian_delta(cost.mu_squared, epsilon_target)
     return gaussian <= delta_target - aside and _slack(cost, epsilon_target) <= aside
 
@@ -128,9 +131,10 @@ def calibrate(
 
 def mu_squared_for(epsilon_target: float, delta_target: float) -> float:
     """The largest mu^2 that fits (epsilon_target, delta_target), to floating-point precision."""
+    epsilon_target = _kept(epsilon_target, delta_target)
     from dp_accounting.gaussian_mechanism import get_sigma_gaussian
 
-    return float(get_sigma_gaussian(epsilon_target, delta_target * (1 - _aside(epsilon_target)))) ** -2
+    return float(get_sigma_gaussian(epsilon_target, delta_target * (1 - _aside(epsilon_target, delta_target)))) ** -2
 
 
 def check_epsilon(value: float) -> None:
@@ -145,9 +149,21 @@ def check_delta(value: float) -> None:
         raise InvalidParameter(f"delta is {value}; it must lie between 0 and 1, below one over the number of clients.")
 
 
-def _aside(epsilon_target: float) -> float:
+def _kept(epsilon_target: float, delta_target: float) -> float:
+    """The epsilon that is kept in place of a very large one (above about 20 at delta 1e-6), which follows from it.
+
+    Slack counts e^epsilon times, so a target of 100 taken literally would have no room for any release.
+    """
+    return min(epsilon_target, max(10.0, math.log(0.5 * delta_target / _LARGEST_SLACK)))
+
+
+def _aside(epsilon_target: float, delta_target: float) -> float:
     """Share of delta that is set aside for the slack: a hundred-thousandth, more where e^epsilon makes slack dear."""
-    return min(0.5, 1e-5 * math.exp(min(max(epsilon_target - 10.0, 0.0), 20.0)))
+    if epsilon_target <= 10:
+        return 1e-5
+    return min(
+        0.5, max(1e-5 * math.exp(epsilon_target - 10), (1 + math.exp(epsilon_target)) * _LARGEST_SLACK / delta_target)
+    )
 
 
 def _gaussian_delta(mu_squared: float, at: float) -> float:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy import Cost, InvalidParameter, Relation, calibrate, compose, delta, epsilon, rdp_epsilon
+from privacy import (
+    Cost,
+    DiscreteGaussian,
+    InvalidParameter,
+    Relation,
+    calibrate,
+    compose,
+    delta,
+    epsilon,
+    grid_for,
+    rdp_epsilon,
+)
 from privacy.accountant import check_delta, check_epsilon, fits, mu_squared_for
 from tests.privacy.helpers import BOUND, cost_of_rounds, gaussian, mu_squared
 
@@ -350,3 +362,14 @@ def test_calibration_beside_other_releases_uses_what_they_leave() -> None:
     assert epsilon(together, 1e-6) > 0.9999
     with pytest.raises(InvalidParameter, match="leave nothing of epsilon 1"):
         calibrate(1.0, 1e-6, lambda m: Cost(m**-2), Cost(1.0))
+
+
+@pytest.mark.parametrize("target", [15.0, 30.0, 100.0, 1e3, 1e6])
+@pytest.mark.parametrize("delta_target", [1e-5, 1e-6, 1e-8])
+def test_a_very_large_budget_has_room(target: float, delta_target: float) -> None:
+    # A round of 1024 candidates; the slack alone times e^100 would be beyond any delta.
+    release = DiscreteGaussian.for_sum(2.0, Fraction(8), Relation.ADD_REMOVE).cost(1024, grid_for(Fraction(8))[1])
+    assert fits(compose([release] * 5), target, delta_target)
+    assert fits(Cost(mu_squared_for(target, delta_target) * (1 - 1e-9), release.slack), target, delta_target)
+    assert not fits(Cost(mu_squared_for(target, delta_target) * 1.001), target, delta_target)
+    assert delta(Cost(mu_squared_for(target, delta_target)), target) <= delta_target
