@@ -32,7 +32,8 @@ class Forecast:
     """What a run will take on this machine.
 
     Attributes:
-        phases: seconds and tokens by name: those of timings.json, and `clients` if their number is stated.
+        phases: seconds and tokens by name: those of timings.json, `clients` if their number is stated, and `finding
+            candidates` (at most) where FreD chooses among them.
         memory: peak of all processes together, in bytes.
     """
 
@@ -89,8 +90,10 @@ def forecast(config: Config, parts: Parts) -> Forecast:
         "expansion": config.expansion.texts / kept,
     }
     phases = {name: phase * times.get(name, 1) for name, phase in meter.phases.items()}
+    per_text = meter.phases["embedding of candidates"].seconds / len(population)
+    if config.initial.candidates:
+        phases["finding candidates"] = Phase(per_text * len(config.initial.candidates) * config.initial.candidate_texts)
     if config.privacy.clients is not None:
-        per_text = meter.phases["embedding of candidates"].seconds / len(population)
         phases["clients"] = Phase(_clients_seconds(config, per_text, points.shape[1]))
     return Forecast(phases, _memory(config, points.shape[1]))
 
@@ -100,7 +103,9 @@ def _initial(config: Config, parts: Parts, meter: Meter, sample: int) -> list[Ca
     evolution, initial = config.evolution, config.initial
     small = config.model_copy(update={"evolution": evolution.model_copy(update={"population": sample})})
     with meter.phase("initial population"):
-        population = initial_population(small, parts.engine() if initial.prompts else None)
+        engine = parts.engine() if initial.prompts else None
+        # Which candidates FreD would choose is not known; any of them take as long to read.
+        population = initial_population(small, engine, initial.candidates[: initial.candidates_chosen])
     if initial.prompts:
         meter.phases["initial population"] *= evolution.population / sample
     return population

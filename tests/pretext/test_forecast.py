@@ -64,6 +64,17 @@ def test_the_clients_side_is_foretold_where_their_number_is_public(make_config: 
     assert large.memory - small.memory > 8e6 * 32 * 4
 
 
+def test_candidates_stand_in_for_the_public_texts(make_config: Make, public_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text(public_file.read_text(encoding="utf-8"), encoding="utf-8")
+    texts = make_config()
+    initial = texts.initial.model_copy(update={"texts": None, "candidates": (str(public_file), str(other))})
+    config = texts.model_copy(update={"initial": initial})
+    plain, choosing = forecast(texts, make_parts(texts)).phases, forecast(config, make_parts(config)).phases
+    assert set(choosing) == {*plain, "finding candidates"}
+    assert choosing["variations"].written == pytest.approx(plain["variations"].written, rel=0.2)
+
+
 def test_an_engine_that_fails_is_told_as_in_the_run(make_config: Make) -> None:
     config = make_config("initial.prompts=['Notes.']", "initial.texts=''", "initial.prompted_share=1")
     with pytest.raises(UsageError):
