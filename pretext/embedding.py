@@ -73,9 +73,9 @@ class SentenceEmbedder:
         among = candidates(device, runtime, dtype)
         self._batch_tokens = batch_tokens or (_PROCESSOR_TOKENS if device == "cpu" else _OTHER_TOKENS)
         self._model = _load(name, device, among[0].dtype if among == [Runtime("torch", among[0].dtype)] else "float32")
+        self._longest = min(max_tokens, self._model.max_seq_length or max_tokens)
         with suppress(AttributeError):  # a model of static word vectors reads whole texts
-            self._longest = min(max_tokens, self._model.max_seq_length or max_tokens)
-        self._model.max_seq_length = self._longest
+            self._model.max_seq_length = self._longest
         self._prompt = self._model.prompts.get(self._model.default_prompt_name or "")
         self._after = [module.float() for module in list(self._model)[1:]]
         self._running = self._start(name, among)
