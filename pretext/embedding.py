@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.config import Config
-from pretext.errors import UsageError
-from pretext.models import loading, resolve_embedder
+from pretext.models import check_device, loading, resolve_embedder
 from pretext.progress import progress
 from pretext.runtimes import SAMPLE, Features, Running, Runtime, candidates, fastest
 
@@ -222,15 +221,11 @@ def _padded(features: Features) -> bool:
 
 def _present(device: str | None) -> str:
     """The device itself, or the best one; one that is not there is an error."""
-    import torch
     from sentence_transformers.util import get_device_name
 
     if device is None:
         return str(get_device_name())
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise UsageError(f"The device {device!r} is not there; give cpu, or a device that torch sees here.") from None
+    check_device(device)
     return device
 
 

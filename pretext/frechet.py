@@ -9,6 +9,8 @@ appears.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from privacy.moments import Floats, Moments
@@ -20,6 +22,11 @@ def frechet(one: Moments, other: Moments) -> Floats:
     Negative eigenvalues of a covariance count as 0 in the last term.
     """
     return plain_part(one, other) - 2 * fidelity(root(one.covariance), other.covariance)
+
+
+def distances(moments: Moments, half: Floats, laws: Sequence[Moments]) -> Floats:
+    """Squared distances of each law, shape (..., k), where `half` is the root of the covariance of `moments`."""
+    return np.stack([plain_part(moments, law) - 2 * fidelity(half, law.covariance) for law in laws], axis=-1)
 
 
 def plain_part(one: Moments, other: Moments) -> Floats:
@@ -39,10 +46,3 @@ def root(covariance: Floats) -> Floats:
     """The symmetric square root of a covariance, or of a stack of them; negative eigenvalues count as 0."""
     values, vectors = np.linalg.eigh(covariance)
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ np.swapaxes(vectors, -1, -2))
-
-
-def mixture(laws: list[Moments], shares: Floats) -> Moments:
-    """The law of a draw from one of `laws`, chosen with probabilities `shares`; its moments are the weighted means."""
-    mean = sum(share * law.mean for share, law in zip(shares, laws, strict=True))
-    second = sum(share * law.second for share, law in zip(shares, laws, strict=True))
-    return Moments(np.asarray(mean), np.asarray(second))

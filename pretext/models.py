@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pretext.errors import ModelError
+from pretext.errors import ModelError, UsageError
 
 EMBEDDED = "embedded"
 
@@ -68,6 +68,16 @@ def resolve_masked(name: str) -> Path | str:
             "Face name of one, such as roberta-large."
         )
     return _named(name)
+
+
+def check_device(name: str) -> None:
+    """Raises UsageError if torch does not see the device."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"The device {name!r} is not there; give cpu, or a device that torch sees here.") from None
 
 
 @functools.lru_cache

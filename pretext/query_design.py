@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pretext.frechet import fidelity, plain_part, root
+from pretext.frechet import distances, root
 from pretext.public_sets import Statistics
 from privacy.moments import Floats, MomentNoise, MomentQuery, Moments, estimated_covariance
 
@@ -103,12 +103,16 @@ def _choices(most: int) -> list[tuple[int, float]]:
 
 def principal(candidates: Sequence[Statistics]) -> tuple[Floats, Floats, Floats]:
     """Centre, eigenvalues (descending) and eigenvectors of the candidates' pool, each candidate counting the same."""
-    laws = [candidate.moments for candidate in candidates]
-    pool = Moments(np.mean([law.mean for law in laws], axis=0), np.mean([law.second for law in laws], axis=0))
+    pool = _pooled([candidate.moments for candidate in candidates])
     values, vectors = np.linalg.eigh(pool.covariance)
     vectors = vectors[:, ::-1]
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
     return pool.mean, np.maximum(values[::-1], 0.0), vectors * signs
+
+
+def _pooled(laws: Sequence[Moments]) -> Moments:
+    """The law of a draw from all of them, each counting the same."""
+    return Moments(np.mean([law.mean for law in laws], axis=0), np.mean([law.second for law in laws], axis=0))
 
 
 def _radius(candidates: Sequence[Statistics], centre: Floats, basis: Floats) -> float:
@@ -120,13 +124,9 @@ def _radius(candidates: Sequence[Statistics], centre: Floats, basis: Floats) -> 
 def _board(candidates: Sequence[Statistics], centre: Floats, vectors: Floats) -> _Board:
     step = max(1, math.ceil(len(candidates) / _MOST_SETS))
     laws = [_turned(candidate.moments, centre, vectors) for candidate in candidates[::step]]
-    pool = Moments(np.mean([law.mean for law in laws], axis=0), np.mean([law.second for law in laws], axis=0))
-    standins = [*laws, pool]
+    standins = [*laws, _pooled(laws)]
     halves = [root(law.covariance) for law in standins]
-    true = [
-        [plain_part(law, other) - 2 * fidelity(half, other.covariance) for other in laws]
-        for law, half in zip(standins, halves, strict=True)
-    ]
+    true = [distances(law, half, laws) for law, half in zip(standins, halves, strict=True)]
     return _Board(laws, standins, np.array(true))
 
 
@@ -140,15 +140,13 @@ def _judged(query: MomentQuery, board: _Board, noise: MomentNoise, explained: fl
     """A query with its promises and its score."""
     rng = np.random.default_rng(_SEED)
     laws = [_first(law, query.rank) for law in board.laws]
-    prior = np.mean([law.second for law in laws], axis=0)
-    first = np.mean([law.mean for law in laws], axis=0)[: query.rank]
-    prior = prior - np.outer(first, first)
+    prior = _pooled(laws).covariance
     answers, truncated = [], []
     for standin in board.standins:
         law = _first(standin, query.rank)
         drawn = noise.applied(law, _DRAWS, rng)
-        answers.append(_distances(drawn, root(estimated_covariance(drawn, noise, prior)), laws))
-        truncated.append(_distances(law, root(law.covariance), laws))
+        answers.append(distances(drawn, root(estimated_covariance(drawn, noise, prior)), laws))
+        truncated.append(distances(law, root(law.covariance), laws))
     return _promises(query, np.stack(answers), np.stack(truncated), board.true, explained)
 
 
@@ -170,7 +168,3 @@ def _promises(query: MomentQuery, answers: Floats, truncated: Floats, true: Floa
 def _first(law: Moments, rank: int) -> Moments:
     """A law with its second moments in the first directions only."""
     return Moments(law.mean, law.second[:rank, :rank])
-
-
-def _distances(moments: Moments, half: Floats, laws: Sequence[Moments]) -> Floats:
-    return np.stack([plain_part(moments, law) - 2 * fidelity(half, law.covariance) for law in laws], axis=-1)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pretext.frechet import fidelity, plain_part, root
+from pretext.frechet import distances, root
 from pretext.public_sets import ProjectedSet, mixed
 from privacy.moments import Floats, MomentNoise, Moments, estimated_covariance
 
@@ -73,13 +73,14 @@ def estimate(
     rng = np.random.default_rng(_SEED)
     prior = pooled(candidates).covariance if prior is None else prior
     covariance = estimated_covariance(released, noise, prior)
-    raw = _distances(released, covariance, [candidate.moments for candidate in candidates])
+    laws, half = [candidate.moments for candidate in candidates], root(covariance)
+    raw = distances(released, half, laws)
     first = released.mean[: len(covariance)]
     taken_for_true = Moments(released.mean, covariance + np.outer(first, first))
-    truth = _distances(taken_for_true, covariance, [candidate.moments for candidate in candidates])
+    truth = distances(taken_for_true, half, laws)
     again = noise.applied(taken_for_true, draws, rng)
     resampled = [candidate.resampled(draws, rng) for candidate in candidates]
-    errors = _distances(again, estimated_covariance(again, noise, prior), resampled) - truth
+    errors = distances(again, root(estimated_covariance(again, noise, prior)), resampled) - truth
     bias = errors.mean(axis=0)
     return Estimate(raw - bias, errors - bias, bias)
 
@@ -87,10 +88,3 @@ def estimate(
 def pooled(candidates: Sequence[ProjectedSet]) -> Moments:
     """The moments of the candidates together, each counting the same."""
     return mixed(candidates).moments
-
-
-def _distances(moments: Moments, covariance: Floats, candidates: Sequence[Moments]) -> Floats:
-    """Squared distances of each candidate, shape (..., k), with the fidelity of `covariance` for the moments' own."""
-    half = root(covariance)
-    parts = [plain_part(moments, law) - 2 * fidelity(half, law.covariance) for law in candidates]
-    return np.stack(parts, axis=-1)

@@ -16,14 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from bench_voting import interleaved
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from pretext.embedding import SentenceEmbedder
 from pretext.models import resolve_embedder
 from pretext.tables import Source, read_columns
-
-_TURNS = 5
 
 
 def main() -> None:
@@ -58,7 +57,7 @@ def _compare(file: Path, arguments: argparse.Namespace, plain: SentenceTransform
     tokens = statistics.fmean(int(mask.sum()) for mask in plain.preprocess(texts)["attention_mask"])
     ways: list[Callable[[], NDArray[np.float32]]] = [lambda: plain.encode(texts), lambda: ours(texts)]
     expected, got = (way() for way in ways)
-    seconds = _interleaved(ways)
+    seconds = interleaved(ways)
     cosines = (expected * got).sum(axis=1) / np.linalg.norm(expected, axis=1)
     speeds = [len(texts) / second for second in seconds]
     print(
@@ -66,17 +65,6 @@ def _compare(file: Path, arguments: argparse.Namespace, plain: SentenceTransform
         f"{cosines.min():13.5f} {cosines.mean():9.6f}",
         flush=True,
     )
-
-
-def _interleaved(ways: list[Callable[[], NDArray[np.float32]]]) -> list[float]:
-    """Median seconds of each way."""
-    taken: list[list[float]] = [[] for _ in ways]
-    for _ in range(_TURNS):
-        for way, times in zip(ways, taken, strict=True):
-            started = time.perf_counter()
-            way()
-            times.append(time.perf_counter() - started)
-    return [statistics.median(times) for times in taken]
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def _compare(points: Rows, queries: Rows, rng: np.random.Generator) -> None:
 
     ways: list[Callable[[], Any]] = [bare, vote]
     memory = [_extra_mebibytes(way) for way in ways]
-    seconds = _interleaved(ways)
+    seconds = interleaved(ways)
     print(
         f"{texts:9} {seconds[0]:13.3f} {seconds[1]:8.3f} {seconds[1] / seconds[0]:6.2f} "
         f"{memory[0]:9.0f} {memory[1]:9.0f}",
@@ -90,7 +90,7 @@ def _approximate(points: Rows, queries: Rows) -> None:
         print(f"{name:<12} {len(points):8} {len(queries):8} {seconds:8.2f} {(found == exact).mean():9.4f}", flush=True)
 
 
-def _interleaved(ways: Sequence[Callable[[], Any]]) -> list[float]:
+def interleaved(ways: Sequence[Callable[[], Any]]) -> list[float]:
     """Median seconds of each way."""
     taken: list[list[float]] = [[] for _ in ways]
     for _ in range(_TURNS):

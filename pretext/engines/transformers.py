@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pretext.engines import Sampling, Usage, cut_at_stop, fitting, unheard
 from pretext.errors import ModelError, UsageError
-from pretext.models import check_generator, loading, preferred_dtype, resolve_generator
+from pretext.models import check_device, check_generator, loading, preferred_dtype, resolve_generator
 from pretext.prompts import Prompt, end_ids, token_ids
 
 if TYPE_CHECKING:
@@ -263,10 +263,8 @@ def _device(name: str | None) -> torch.device:
 
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):
-        raise UsageError(f"The device {name!r} is not there; give cpu, or a device that torch sees here.") from None
+    check_device(name)
+    return torch.empty(0, device=name).device
 
 
 def _dtype(name: str) -> torch.dtype:
