@@ -16,7 +16,7 @@ from pretext.tables import located
 if TYPE_CHECKING:
     import pandas
 
-    from pretext.fred_job import Answer
+    from pretext.fred.job import Answer
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def rank_public_sets(
     Raises:
         PretextError, privacy.PrivacyError: see the command line; each message is one full sentence.
     """
-    from pretext.fred_job import fred
+    from pretext.fred.job import fred
     from pretext.pipeline import Parts
 
     path, rows = _source_of(data, data_set)

@@ -19,11 +19,11 @@ from pretext.engines import Engine
 from pretext.evolve import Noisy, Steps, evolve, seeds_of
 from pretext.expansion import expand
 from pretext.federation import Federation, LocalFederation
-from pretext.fred import ask, measured, public_sets, rank
+from pretext.fred.procedure import ask, measured, public_sets, rank
+from pretext.fred.question import check_clients, question_for, restored, share_cost, share_of_epsilon, stored
 from pretext.plan import Plan, plan, round_cost
 from pretext.population import Candidate, digest, initial_population
 from pretext.private import read_private
-from pretext.question import check_clients, question_for, restored, share_cost, share_of_epsilon, stored
 from pretext.run import Run
 from pretext.statement import rounds_released, run_releases, statement
 from pretext.tables import Source, check_columns

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pretext.config import Config
 from pretext.evolve import threshold_of
-from pretext.question import share_cost
+from pretext.fred.question import share_cost
 from privacy import Cost, DiscreteGaussian, Relation, calibrate, compose, epsilon, rdp_epsilon
 from privacy.bounding import grid_for, sensitivity_squared
 

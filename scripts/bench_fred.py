@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
-from pretext.frechet import frechet
-from pretext.public_sets import grouped
+from pretext.fred.frechet import frechet
+from pretext.fred.public_sets import grouped
 from privacy.moments import Moments
 
 CHUNK = 8192

@@ -29,10 +29,10 @@ from fred_ranking import SHARES, Texts, client_law, embedded, multiplier_for
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from pretext.frechet import frechet
-from pretext.public_sets import grouped
-from pretext.query_design import design
-from pretext.ranking import estimate
+from pretext.fred.design import design
+from pretext.fred.frechet import frechet
+from pretext.fred.public_sets import grouped
+from pretext.fred.ranking import estimate
 from privacy import Relation
 from privacy.moments import bounded_moments, mechanism, released_moments
 

@@ -29,10 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from pretext.frechet import frechet
-from pretext.public_sets import Statistics, grouped
-from pretext.query_design import design, principal
-from pretext.ranking import estimate
+from pretext.fred.design import design, principal
+from pretext.fred.frechet import frechet
+from pretext.fred.public_sets import Statistics, grouped
+from pretext.fred.ranking import estimate
 from privacy import DiscreteGaussian, Relation, bounded_sum, calibrate
 from privacy.moments import MomentQuery, Moments, bounded_moments, mechanism, moments_cost, released_moments
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pretext.frechet import distances, root
-from pretext.public_sets import Statistics
+from pretext.fred.frechet import distances, root
+from pretext.fred.public_sets import Statistics
 from privacy.moments import Floats, MomentNoise, MomentQuery, Moments, estimated_covariance
 
 RANKS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)

@@ -15,7 +15,7 @@ import pretext
 import pretext.clients
 from pretext.cli import main
 from pretext.errors import UsageError
-from pretext.fred import Line, recommendation
+from pretext.fred.procedure import Line, recommendation
 from pretext.pipeline import Parts, open_ledger
 from tests.pretext.conftest import WORDS, HashEmbedder, make_parts, rows_of, write_rows
 

@@ -44,8 +44,8 @@ def fred(
 
     An existing FreD folder's release is used again: more candidates cost no privacy.
     """
-    from pretext.fred_job import fred as ask
-    from pretext.fred_job import plan_question
+    from pretext.fred.job import fred as ask
+    from pretext.fred.job import plan_question
     from pretext.pipeline import Parts
 
     resolved = _resolved(config, out, flags)
@@ -60,7 +60,7 @@ def fred(
         click.echo("Interrupted; what was embedded or released is kept. Give the same command again.", err=True)
         sys.exit(4)
     if chart is not None:
-        from pretext.chart import bar_chart
+        from pretext.fred.chart import bar_chart
 
         bar_chart(answer.ranking.lines, chart)
     click.echo(_as_json(answer) if as_json else _in_words(answer))
@@ -130,7 +130,7 @@ def _plan_as_json(question: Any) -> dict[str, Any]:
 
 
 def _in_words(answer: Any) -> str:
-    from pretext.fred import CONFIDENCE
+    from pretext.fred.procedure import CONFIDENCE
     from privacy.account import round_up
 
     ranking, guarantee = answer.ranking, answer.privacy["guarantee"]
@@ -161,7 +161,7 @@ def _in_words(answer: Any) -> str:
 def _as_json(answer: Any) -> str:
     from dataclasses import asdict
 
-    from pretext.fred import CONFIDENCE
+    from pretext.fred.procedure import CONFIDENCE
 
     told = {"confidence": CONFIDENCE, **asdict(answer.ranking), "plan": _plan_as_json(answer.question)}
     return json.dumps({**told, "privacy": answer.privacy}, indent=1)

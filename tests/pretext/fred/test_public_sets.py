@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import pretext.public_sets
+import pretext.fred.public_sets
 from pretext.errors import UsageError
-from pretext.public_sets import PublicSet, Statistics, grouped, mixed, statistics
+from pretext.fred.public_sets import PublicSet, Statistics, grouped, mixed, statistics
 from pretext.tables import Source
 from privacy.moments import MomentQuery
 from tests.pretext.conftest import HashEmbedder, write_rows
@@ -80,7 +80,7 @@ def test_a_mixture_has_equal_parts_whatever_the_sizes() -> None:
 
 
 def test_the_sample_is_uniform_and_of_fixed_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretext.public_sets, "_SAMPLE_ROWS", 1000)
+    monkeypatch.setattr(pretext.fred.public_sets, "_SAMPLE_ROWS", 1000)
     rows = np.arange(10_000, dtype=np.float32)[:, None]
     sample = grouped(np.split(rows, 10)).sample[:, 0]
     assert len(set(sample)) == 1000
@@ -127,7 +127,7 @@ def test_a_sample_of_texts_is_embedded(tmp_path: Path) -> None:
 def test_texts_are_embedded_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_rows(tmp_path / "set.jsonl", [{"text": f"soup {i} flower"} for i in range(100)])
     whole = measured(path, HashEmbedder(), tmp_path / "cache")
-    monkeypatch.setattr(pretext.public_sets, "_CHUNK_TEXTS", 7)
+    monkeypatch.setattr(pretext.fred.public_sets, "_CHUNK_TEXTS", 7)
     parts = measured(path, HashEmbedder(), tmp_path / "other cache")
     np.testing.assert_allclose(whole.moments.second, parts.moments.second, atol=1e-6)
 

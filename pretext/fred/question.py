@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pretext.config import Config
 from pretext.embedding import Embedder
 from pretext.errors import UsageError
-from pretext.public_sets import Statistics
-from pretext.query_design import Promise, design
+from pretext.fred.design import Promise, design
+from pretext.fred.public_sets import Statistics
 from privacy import Cost, DiscreteGaussian, Relation, calibrate
 from privacy.moments import Floats, MomentQuery, mechanism, moments_cost
 

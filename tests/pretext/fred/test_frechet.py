@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm  # type: ignore[import-untyped]
 
-from pretext.frechet import frechet, root
+from pretext.fred.frechet import frechet, root
 from privacy.moments import Moments
 
 Floats = NDArray[np.float64]

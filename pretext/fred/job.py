@@ -8,9 +8,8 @@ from typing import Any
 
 from pretext.config import Config, differences
 from pretext.errors import RunFolderError
-from pretext.fred import CONFIDENCE, Ranking, ask, measured, public_sets, rank
-from pretext.pipeline import Parts, cache, data_set_name, open_ledger, registered
-from pretext.question import (
+from pretext.fred.procedure import CONFIDENCE, Ranking, ask, measured, public_sets, rank
+from pretext.fred.question import (
     Question,
     check_clients,
     check_embedder,
@@ -18,6 +17,7 @@ from pretext.question import (
     restored,
     stored,
 )
+from pretext.pipeline import Parts, cache, data_set_name, open_ledger, registered
 from pretext.run import Run
 from pretext.statement import NOT_COVERED, release_in_full
 from pretext.tables import Source, check_columns

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pretext.frechet import distances, root
-from pretext.public_sets import ProjectedSet, mixed
+from pretext.fred.frechet import distances, root
+from pretext.fred.public_sets import ProjectedSet, mixed
 from privacy.moments import Floats, MomentNoise, Moments, estimated_covariance
 
 DRAWS = 400

@@ -11,7 +11,7 @@ import pytest
 
 from pretext.config import Config
 from pretext.errors import UsageError
-from pretext.fred_job import fred
+from pretext.fred.job import fred
 from pretext.pipeline import open_ledger, synthesize
 from pretext.plan import plan
 from privacy import Budget, BudgetExceeded, epsilon

@@ -1,6 +1,6 @@
 """FreD: which public set of texts is nearest to the private ones, from one release (Hou et al. 2023, arXiv 2302.09042).
 
-1. *Public.* Embed every candidate; choose what to ask for from them and the guarantee alone (`query_design`).
+1. *Public.* Embed every candidate; choose what to ask for from them and the guarantee alone (`design`).
 2. *Private, then released.* The clients' moments, bounded, summed, noised and charged at once (`privacy.moments`).
 3. *Post-processing.* Distances, intervals, probabilities, mixtures; for any number of candidates, at no further cost.
 
@@ -22,9 +22,9 @@ from pretext.config import Config
 from pretext.embedding import Embedder
 from pretext.errors import UsageError
 from pretext.federation import Federation
-from pretext.public_sets import ProjectedSet, PublicSet, Statistics, mixed, statistics
-from pretext.question import Question, identity
-from pretext.ranking import estimate, pooled
+from pretext.fred.public_sets import ProjectedSet, PublicSet, Statistics, mixed, statistics
+from pretext.fred.question import Question, identity
+from pretext.fred.ranking import estimate, pooled
 from pretext.tables import Source, check_columns
 from privacy import Account, Ledger, Release
 from privacy.moments import MomentNoise, Moments, released_moments

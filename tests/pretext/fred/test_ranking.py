@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pretext.frechet import frechet
-from pretext.public_sets import Statistics, grouped
-from pretext.query_design import RANKS, design
-from pretext.ranking import estimate
+from pretext.fred.design import RANKS, design
+from pretext.fred.frechet import frechet
+from pretext.fred.public_sets import Statistics, grouped
+from pretext.fred.ranking import estimate
 from privacy.moments import MomentNoise, MomentQuery, Moments
 
 Floats = NDArray[np.float64]

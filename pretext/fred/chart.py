@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pretext.errors import UsageError
-from pretext.fred import CONFIDENCE, Line
+from pretext.fred.procedure import CONFIDENCE, Line
 
 
 def bar_chart(lines: Sequence[Line], path: Path) -> None:

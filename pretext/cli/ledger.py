@@ -1,0 +1,97 @@
+"""The command `pretext ledger`: budgets and histories."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pretext.cli.shared import json_option
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def ledger(context: click.Context) -> None:
+    """Show the data sets' budgets and histories, or set a budget."""
+    if context.invoked_subcommand is None:
+        from pretext.pipeline import open_ledger
+
+        book = open_ledger()
+        click.echo(f"Ledger {book.path}")
+        for name in book.names():
+            click.echo(_account_in_words(book.account(name)))
+
+
+@ledger.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show a data set's budget and every release ever charged to it."""
+    from pretext.pipeline import open_ledger
+
+    book = open_ledger()
+    account = book.account(name)
+    if as_json:
+        click.echo(json.dumps(_account_as_json(account, book.path), indent=1))
+        return
+    click.echo(f"Ledger {book.path}\n{_account_in_words(account)}")
+    for source in account.sources:
+        click.echo(f"  source {source}")
+    for release in account.releases:
+        cost = release.cost(account.relation)
+        click.echo(
+            f"  {release.id:>4}  {release.time}  {release.label}  {release.mechanism.name}, {release.dimension} "
+            "values, "
+            f"noise {release.mechanism.standard_deviation:.4g}, mu {cost.mu_squared**0.5:.5f}, {release.code}"
+        )
+
+
+@ledger.command()
+@click.argument("name")
+@click.option("--epsilon", type=float, required=True, help="The most that may ever be spent.")
+@click.option("--delta", type=float, help="delta of the budget; default: as before.")
+def budget(name: str, epsilon: float, delta: float | None) -> None:
+    """Set the budget of a known data set. A decision of whoever answers for the data; it stays in the history."""
+    from pretext.pipeline import open_ledger
+    from privacy import Budget
+
+    book = open_ledger()
+    before = book.account(name)
+    click.echo(_account_in_words(book.set_budget(name, Budget(epsilon, delta or before.budget.delta))))
+
+
+def _account_in_words(account: Any) -> str:
+    from privacy.account import round_down, round_up
+
+    return (
+        f"{account.name}: budget epsilon {account.budget.epsilon:g}, delta {account.budget.delta:g}, unit "
+        f"{account.unit.name}, "
+        f"relation {account.relation.value}; spent {round_up(account.spent_epsilon)} in {len(account.releases)} "
+        "releases; "
+        f"left for one more run: {round_down(account.left_epsilon)}"
+    )
+
+
+def _account_as_json(account: Any, path: Path) -> dict[str, Any]:
+    return {
+        "ledger": str(path),
+        "data_set": account.name,
+        "unit": account.unit.words,
+        "relation": account.relation.value,
+        "budget": {"epsilon": account.budget.epsilon, "delta": account.budget.delta},
+        "spent_epsilon": account.spent_epsilon,
+        "left_epsilon": account.left_epsilon,
+        "sources": list(account.sources),
+        "releases": [
+            {
+                "id": release.id,
+                "label": release.label,
+                "time": release.time,
+                "sigma": release.mechanism.standard_deviation,
+                "dimension": release.dimension,
+            }
+            for release in account.releases
+        ],
+    }
