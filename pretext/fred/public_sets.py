@@ -29,7 +29,7 @@ from privacy.moments import Floats, MomentQuery, Moments
 GROUPS = 32
 _CHUNK_TEXTS = 8192
 _SAMPLE_ROWS = 2048
-_FINE_CHUNKS = 8
+_FINE_CHUNKS = 4
 _COARSE_PARTS = 2
 _SEED = 20230218
 
@@ -128,28 +128,28 @@ def grouped(chunks: Iterable[NDArray[np.float32]], digest: str = "", texts: int 
     """Running sums over chunks of rows, each of shape (any, d); one chunk at a time is held."""
     rng = np.random.default_rng(_SEED)
     sums: tuple[Floats, Floats, Floats] | None = None
-    sample, keys = np.empty((0, 0), np.float32), np.empty(0)
+    sample, keys = np.empty((0, 0), np.float32), np.full(_SAMPLE_ROWS, np.inf)
     for number, chunk in enumerate(chunks):
         if sums is None:
             d = chunk.shape[1]
             sums = np.zeros(GROUPS), np.zeros((GROUPS, d)), np.zeros((GROUPS, d, d))
-            sample = np.empty((0, d), np.float32)
+            sample = np.empty((_SAMPLE_ROWS, d), np.float32)
         _add(chunk, number, *sums)
-        sample, keys = _kept(sample, keys, chunk, rng)
+        _draw(sample, keys, chunk, rng)
     assert sums is not None
-    return Statistics(digest, texts, *sums, sample)
+    return Statistics(digest, texts, *sums, sample[np.isfinite(keys)])
 
 
-def _kept(
-    sample: NDArray[np.float32], keys: Floats, chunk: NDArray[np.float32], rng: np.random.Generator
-) -> tuple[NDArray[np.float32], Floats]:
-    """The rows with the smallest of independent random keys among those sampled so far and the chunk's."""
+def _draw(sample: NDArray[np.float32], keys: Floats, chunk: NDArray[np.float32], rng: np.random.Generator) -> None:
+    """Keep, in place, the rows with the smallest random keys of those sampled so far and the chunk's; a place with an
+    infinite key is free."""
     drawn = rng.random(len(chunk))
-    fresh = np.flatnonzero(drawn < keys.max()) if keys.size == _SAMPLE_ROWS else np.arange(len(chunk))
+    fresh = np.flatnonzero(drawn < keys.max())
     merged = np.concatenate([keys, drawn[fresh]])
-    chosen = np.sort(np.argsort(merged)[:_SAMPLE_ROWS])
-    held = chosen < keys.size
-    return np.concatenate([sample[chosen[held]], chunk[fresh[chosen[~held] - keys.size]]]), merged[chosen]
+    smallest = np.argpartition(merged, keys.size - 1)[: keys.size]
+    came = smallest[smallest >= keys.size]
+    gone = np.setdiff1d(np.arange(keys.size), smallest)
+    sample[gone], keys[gone] = chunk[fresh[came - keys.size]], merged[came]
 
 
 def _add(chunk: NDArray[np.float32], number: int, count: Floats, total: Floats, square: Floats) -> None:
