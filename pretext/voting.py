@@ -111,8 +111,9 @@ def _settled(index: Any, points: NDArray[np.float32], queries: NDArray[np.float3
     scores, found = np.take_along_axis(scores, order, axis=1), np.take_along_axis(found, order, axis=1)
     open_ = np.flatnonzero(scores[:, q - 1] == scores[:, q]) if q < len(points) else np.empty(0, np.int64)
     found = found[:, :q]
-    if open_.size:
-        found[open_] = np.argsort(-(queries[open_] @ points.T), axis=1, kind="stable")[:, :q]
+    for start in range(0, open_.size, _CHUNK_ROWS):
+        some = open_[start : start + _CHUNK_ROWS]
+        found[some] = np.argsort(-(queries[some] @ points.T), axis=1, kind="stable")[:, :q]
     return found
 
 

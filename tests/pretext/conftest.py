@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from pretext.audit.invented import HashEmbedder, shuffled
 from pretext.clients import Clients
 from pretext.config import Config, resolve
-from pretext.embedding import unit_rows
 from pretext.engines import Engine
 from pretext.engines.scripted import ScriptedEngine
 from pretext.federation import LocalFederation
 from pretext.pipeline import Parts
 from pretext.private import read_private
-from pretext.prompts import HEADER, Prompt
 from pretext.timing import Once
 from pretext.variation import open_variation
 
@@ -53,24 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-class HashEmbedder:
-    """Bag of hashed words, 32 dimensions."""
-
-    def __call__(self, texts: Sequence[str], *, announce: str | None = None) -> NDArray[np.float32]:
-        rows = np.zeros((len(texts), 32), np.float32)
-        for row, text in enumerate(texts):
-            for word in re.findall(r"\w+", text.casefold()):
-                digest = hashlib.blake2b(word.encode(errors="replace"), digest_size=8).digest()
-                rows[row, digest[0] % 32] += 1 if digest[1] % 2 else -1
-        return unit_rows(rows)
-
-
-def reply(prompt: Prompt, rng: np.random.Generator) -> str:
-    """Words of the prompt's last sample, shuffled, with a new one."""
-    samples = [part.split("\n", 1)[-1].strip() for part in prompt.text.split(HEADER)]
-    words = next((sample for sample in reversed(samples) if sample), "some plain words").split()[:10]
-    words.append(str(rng.choice(WORDS)))
-    return " ".join(rng.permutation(words)) + f"\n\n{HEADER} 5\nrubbish after the next header"
+reply = shuffled(WORDS)
 
 
 def rows_of(clients: int = 60, label: bool = False) -> list[dict[str, str]]:
