@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ _SUBJECTS = ["the printer", "my laptop", "our router", "the kitchen scale", "a b
 _VERBS = ["stopped working", "started to rattle", "lost its cover", "was repaired", "went missing", "came back"]
 _TIMES = ["after the last update", "on a rainy monday", "during the holidays", "before lunch", "since september"]
 _ENDS = ["and nobody knows why", "so we called a friend", "which was a relief", "but the warranty is over"]
-WORDS = sorted({word for parts in (_SUBJECTS, _VERBS, _TIMES, _ENDS) for part in parts for word in part.split()})
+_WORDS = sorted({word for parts in (_SUBJECTS, _VERBS, _TIMES, _ENDS) for part in parts for word in part.split()})
 
 
 class HashEmbedder:
@@ -39,16 +39,12 @@ class HashEmbedder:
         return unit_rows(rows)
 
 
-def shuffled(words: Sequence[str]) -> Callable[[Prompt, np.random.Generator], str]:
-    """A script for `ScriptedEngine`: the words of a prompt's last sample, shuffled, and one more of `words`."""
-
-    def reply(prompt: Prompt, rng: np.random.Generator) -> str:
-        samples = [part.split("\n", 1)[-1].strip() for part in prompt.text.split(HEADER)]
-        said = next((sample for sample in reversed(samples) if sample), "some plain words").split()[:10]
-        said.append(str(rng.choice(words)))
-        return " ".join(rng.permutation(said)) + f"\n\n{HEADER} 5\nrubbish after the next header"
-
-    return reply
+def edited(prompt: Prompt, rng: np.random.Generator) -> str:
+    """A script for `ScriptedEngine`: the prompt's last sample with one word exchanged."""
+    samples = [part.split("\n", 1)[-1].strip() for part in prompt.text.split(HEADER)]
+    said = next((sample for sample in reversed(samples) if sample), "some plain words").split()
+    said[int(rng.integers(len(said)))] = str(rng.choice(_WORDS))
+    return " ".join(said)
 
 
 def sentences(count: int, rng: np.random.Generator) -> list[str]:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.audit.finding import Finding, by_errors, by_guesses
-from pretext.audit.invented import WORDS, HashEmbedder, nonces, sentences, shuffled
+from pretext.audit.invented import HashEmbedder, edited, nonces, sentences
 from pretext.config import Config, plain, resolve
 from pretext.embedding import Embedder
 from pretext.engines.scripted import ScriptedEngine
@@ -42,26 +42,35 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 _KINDS = ("natural", "nonces")
 _OF_A_KIND = 16  # canaries
-_OTHERS = 12
+_OTHERS, _PUBLIC = 12, 200
 _NEIGHBOURS = 3  # synthetic texts whose similarity counts
 
 
 @dataclass(frozen=True)
 class Canaries:
-    """Invented clients: the text that each holds when its coin shows heads, and the other one (replace-one)."""
+    """Invented clients and texts, all different.
+
+    Attributes:
+        heads: the text that each canary holds when its coin shows heads.
+        tails: the other one, for replace-one.
+        others: of the clients that are always there.
+        public: what the population begins with.
+    """
 
     heads: list[str]
     tails: list[str]
     others: list[str]
+    public: list[str]
 
     @classmethod
     def invent(cls) -> Canaries:
-        """Half of them natural, half nonces, and others that are always there; the same in every audit."""
+        """Half of the canaries natural, half nonces; the same in every audit."""
         rng = np.random.default_rng(1)
-        natural, strange = sentences(2 * _OF_A_KIND + _OTHERS, rng), nonces(2 * _OF_A_KIND, rng)
+        natural, strange = sentences(2 * _OF_A_KIND + _OTHERS + _PUBLIC, rng), nonces(2 * _OF_A_KIND, rng)
         split = slice(0, _OF_A_KIND), slice(_OF_A_KIND, 2 * _OF_A_KIND)
         heads, tails = ([*natural[part], *strange[part]] for part in split)
-        return cls(heads, tails, natural[2 * _OF_A_KIND :])
+        rest = natural[2 * _OF_A_KIND :]
+        return cls(heads, tails, rest[:_OTHERS], rest[_OTHERS:])
 
     def rows(self, coins: Bools, config: Config) -> list[dict[str, str]]:
         """The private rows of a run; a client repeats its text as often as texts of a client may count."""
@@ -75,36 +84,33 @@ class Canaries:
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where runs are made: a scratch folder with a ledger of its own, and the models."""
+    """Where runs are made: a scratch folder with a ledger of its own, the models, and who is attacked."""
 
     folder: Path
     config: Config
     ledger: Ledger
     models: Models
+    canaries: Canaries
 
     @classmethod
     def of(cls, config: Config, folder: Path, ledger: Ledger, models: Models | None) -> Workshop:
         """For a configuration's guarantee; without models, a scripted generator and a hashing embedder."""
-        rng = np.random.default_rng(2)
-        public = folder / "public.jsonl"
-        public.write_text("".join(json.dumps({"text": text}) + "\n" for text in sentences(200, rng)), encoding="utf-8")
-        fast = models is None
-        return cls(
-            folder, _small(config, public, fast), ledger, models or (ScriptedEngine(shuffled(WORDS)), HashEmbedder(256))
-        )
+        canaries = Canaries.invent()
+        public, fast = _written(folder / "public.jsonl", canaries.public), models is None
+        models = models or (ScriptedEngine(edited), HashEmbedder(256))
+        return cls(folder, _small(config, public, fast), ledger, models, canaries)
 
-    def run(self, name: str, coins: Bools, canaries: Canaries, crafted: bool) -> Run:
+    def run(self, name: str, coins: Bools, crafted: bool) -> Run:
         """One whole run on the canaries that the coins choose; `crafted`: by the server that asks for them by name."""
         settings = plain(self.config)
+        # The others' own texts are among the candidates, so that their votes do not fall on a canary's.
+        texts = [*self.canaries.heads, *self.canaries.tails, *self.canaries.others]
         settings["privacy"]["data_set"] = name
         if crafted:
-            texts = [*canaries.heads, *canaries.tails]
-            crafted_file = self.folder / "crafted.jsonl"
-            crafted_file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-            settings["initial"]["texts"] = str(crafted_file)
+            settings["initial"]["texts"] = str(_written(self.folder / "crafted.jsonl", texts))
             settings["evolution"] |= {"population": len(texts), "kept_parents": 0.0, "lookahead": 0}
         config = resolve(settings=settings)
-        parts = Parts.of(config, canaries.rows(coins, config), self.models)
+        parts = Parts.of(config, self.canaries.rows(coins, config), self.models)
         if crafted:
             parts = replace(parts, variation=Once(lambda: _Crafted(texts)))
         try:
@@ -131,39 +137,47 @@ class _Crafted:
 
 def audit_jobs(workshop: Workshop, runs: int, advance: Callable[[int], None]) -> Iterator[Finding]:
     """All attacks of this level, on `runs` honest runs and as many of the hostile server's."""
-    delta, canaries = workshop.config.privacy.delta, Canaries.invent()
-    coins, honest = _runs(workshop, canaries, runs, False, advance)
-    claim = workshop.claim(honest[0].folder.name)
-    embed = workshop.models[1]
+    yield from honest_runs(workshop, runs, advance)
+    yield hostile_runs(workshop, runs, advance)
+
+
+def honest_runs(workshop: Workshop, runs: int, advance: Callable[[int], None]) -> Iterator[Finding]:
+    """What the texts, and the releases, of runs as they should be tell of natural canaries and of nonces."""
+    canaries, (_, embed) = workshop.canaries, workshop.models
+    coins, made = _runs(workshop, runs, False, advance)
+    claim = workshop.claim(made[0].folder.name)
     attacks = {
-        "synthetic texts, similarity": [_similarities(run, canaries, embed) for run in honest],
-        "synthetic texts, 2-grams": [_two_grams(run, canaries) for run in honest],
-        "all releases": [_votes(workshop, run, canaries) for run in honest],
+        "synthetic texts, similarity": [_similarities(run, canaries, embed) for run in made],
+        "synthetic texts, 2-grams": [_two_grams(run, canaries) for run in made],
+        "all releases": [_votes(workshop, run) for run in made],
     }
-    for attack, scores in attacks.items():
-        # What a canary scores in general says nothing of its coin.
-        of_runs = np.array(scores)
-        calibrated = of_runs - of_runs.mean(axis=0)
-        for kind, of_kind in zip(_KINDS, np.split(np.arange(2 * _OF_A_KIND), 2), strict=True):
-            yield by_guesses(
-                f"{attack} ({kind})", calibrated[:, of_kind].ravel(), coins[:, of_kind].ravel(), claim, delta
-            )
-    coins, hostile = _runs(workshop, canaries, runs, True, advance)
-    named = np.array([_by_name(run, canaries, workshop.config.privacy.relation) for run in hostile])
-    claim = workshop.claim(hostile[0].folder.name)
-    # Every canary has its own candidates, hence its own noise: the games of a run are independent.
-    yield by_errors("hostile server", named[~coins], named[coins], claim, delta)
+    for attack, listed in attacks.items():
+        scores = np.array(listed)
+        scores -= scores.mean(axis=0)  # what a canary scores in general says nothing of its coin
+        for kind, which in zip(_KINDS, np.split(np.arange(2 * _OF_A_KIND), 2), strict=True):
+            played = scores[:, which].ravel(), coins[:, which].ravel()
+            yield by_guesses(f"{attack} ({kind})", *played, claim, workshop.config.privacy.delta)
 
 
-def _runs(
-    workshop: Workshop, canaries: Canaries, runs: int, crafted: bool, advance: Callable[[int], None]
-) -> tuple[Bools, list[Run]]:
+def hostile_runs(workshop: Workshop, runs: int, advance: Callable[[int], None]) -> Finding:
+    """What a server learns that asks for the canaries by name.
+
+    Every canary has candidates of its own, hence noise of its own: the games of one run are independent.
+    """
+    coins, made = _runs(workshop, runs, True, advance)
+    privacy = workshop.config.privacy
+    scores = np.array([_by_name(run, workshop.canaries, privacy.relation) for run in made])
+    claim = workshop.claim(made[0].folder.name)
+    return by_errors("hostile server", scores[~coins], scores[coins], claim, privacy.delta)
+
+
+def _runs(workshop: Workshop, runs: int, crafted: bool, advance: Callable[[int], None]) -> tuple[Bools, list[Run]]:
     """The coins, shape (runs, canaries), and the finished runs."""
-    coins = np.random.default_rng().random((runs, len(canaries.heads))) < 0.5
+    coins = np.random.default_rng().random((runs, len(workshop.canaries.heads))) < 0.5
     made = []
     for number, of_run in enumerate(coins):
         with _quiet():
-            made.append(workshop.run(f"{'hostile' if crafted else 'honest'}-{number}", of_run, canaries, crafted))
+            made.append(workshop.run(f"{'hostile' if crafted else 'honest'}-{number}", of_run, crafted))
         advance(1)
     return coins, made
 
@@ -179,6 +193,11 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(before)
+
+
+def _written(path: Path, texts: Sequence[str]) -> Path:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return path
 
 
 def _small(config: Config, public: Path, fast: bool) -> Config:
@@ -236,9 +255,9 @@ def _two_grams(run: Run, canaries: Canaries) -> Floats:
     return np.array([likelihood(text) for text in canaries.heads])
 
 
-def _votes(workshop: Workshop, run: Run, canaries: Canaries) -> Floats:
+def _votes(workshop: Workshop, run: Run) -> Floats:
     """Of each canary: the released votes for the candidates that it would vote for, over all rounds."""
-    config, (_, embed) = workshop.config, workshop.models
+    config, (_, embed), canaries = workshop.config, workshop.models, workshop.canaries
     parts = Parts.of(config, [], workshop.models)
     steps = Steps(list, _unasked, parts.variation, parts.embedder)
     scores = np.zeros(len(canaries.heads))

@@ -29,7 +29,7 @@ _CANARIES = 128  # of one release
 
 
 @dataclass(frozen=True)
-class Path:
+class ReleasePath:
     """The release path as a configuration sets it, with a ledger for the games."""
 
     ledger: Ledger
@@ -40,7 +40,7 @@ class Path:
     budget: Budget
 
     @classmethod
-    def of(cls, config: Config, ledger: Ledger) -> Path:
+    def of(cls, config: Config, ledger: Ledger) -> ReleasePath:
         """With the noise that the program itself calibrates."""
         privacy, planned = config.privacy, plan(config)
         budget = Budget(privacy.epsilon or planned.epsilon, privacy.delta)
@@ -76,11 +76,12 @@ class Path:
 
 def audit_releases(config: Config, ledger: Ledger, games: int, advance: Callable[[int], None]) -> Iterator[Finding]:
     """All attacks of this level; each plays about so many `games`, and `advance` hears of each that is done."""
-    path = Path.of(config, ledger)
+    path = ReleasePath.of(config, ledger)
     delta = config.privacy.delta
+    yield neighbours(path, delta)
     for attack, asks, rehearsed in (
         ("one candidate for each client", 1, False),
-        ("every release asked for again", 3, False),
+        ("every release asked for again", 5, False),
         ("the noise of a rehearsal taken off", 1, True),
     ):
         scores, present, claim = _many_canaries(path, games, asks, rehearsed, advance)
@@ -89,7 +90,6 @@ def audit_releases(config: Config, ledger: Ledger, games: int, advance: Callable
             yield by_guesses(f"{attack}, no assumption", scores, present, claim, delta)
     without, with_, claim = _one_against_a_crowd(path, games, advance)
     yield by_errors("one client against the crowd", without, with_, claim, delta)
-    yield neighbours(path, delta)
 
 
 def games_in_all(config: Config, games: int) -> int:
@@ -107,7 +107,7 @@ def _crowds_of(games: int, rounds: int) -> int:
 
 
 def _many_canaries(
-    path: Path, games: int, asks: int, rehearsed: bool, advance: Callable[[int], None]
+    path: ReleasePath, games: int, asks: int, rehearsed: bool, advance: Callable[[int], None]
 ) -> tuple[Floats, NDArray[np.bool_], float]:
     """Scores and coins of many canaries, each with candidates of its own, and the claim for what was released.
 
@@ -128,7 +128,7 @@ def _many_canaries(
     return np.concatenate(scores), np.concatenate(coins), claim
 
 
-def _canaries(path: Path, present: NDArray[np.bool_]) -> Clients:
+def _canaries(path: ReleasePath, present: NDArray[np.bool_]) -> Clients:
     """Those who are there vote for the first of their two candidates; the others, if they must be somebody, for the
     second."""
     chosen = 2 * np.arange(len(present)) + ~present
@@ -143,7 +143,7 @@ def _clients(votes: list[tuple[int, int]], candidates: int) -> Clients:
     return Clients(np.eye(candidates, dtype=np.float32)[where], owner, np.zeros(len(where), np.int64))
 
 
-def _one_against_a_crowd(path: Path, games: int, advance: Callable[[int], None]) -> tuple[Floats, Floats, float]:
+def _one_against_a_crowd(path: ReleasePath, games: int, advance: Callable[[int], None]) -> tuple[Floats, Floats, float]:
     """A client with far more texts than all others together comes, or is exchanged for another such one.
 
     The score is the release's inner product with the difference that the client makes, the best test there is.
@@ -166,23 +166,23 @@ def _one_against_a_crowd(path: Path, games: int, advance: Callable[[int], None])
     return scores[0], scores[1], claim
 
 
-def neighbours(path: Path, delta: float) -> Finding:
+def neighbours(path: ReleasePath, delta: float) -> Finding:
     """Pairs of neighbours compared before the noise, in exact integers: what the worst of them costs.
 
     This is a calculation, not a measurement: it takes the noise as the accountant does.
     """
     pairs = list(_pairs(path))
-    claim = _epsilon_of(path, pairs[0][0].sensitivity_squared(path.relation), pairs[0][0].dimension, delta)
+    claim = max(_epsilon_of(path, x.sensitivity_squared(path.relation), x.dimension, delta) for x, _ in pairs)
     apart = [sum((int(a) - int(b)) ** 2 for a, b in zip(x.value, y.value, strict=True)) for x, y in pairs]
     worst = max(_epsilon_of(path, squared, x.dimension, delta) for squared, (x, _) in zip(apart, pairs, strict=True))
     return Finding("neighbours before the noise", "calculated, exact", len(pairs), worst, worst, claim)
 
 
-def _epsilon_of(path: Path, squared: int, dimension: int, delta: float) -> float:
+def _epsilon_of(path: ReleasePath, squared: int, dimension: int, delta: float) -> float:
     return epsilon(compose([path.mechanism.cost(dimension, squared)] * path.rounds), delta)
 
 
-def _pairs(path: Path) -> Iterator[tuple[Bounded, Bounded]]:
+def _pairs(path: ReleasePath) -> Iterator[tuple[Bounded, Bounded]]:
     """Neighbouring sums of votes: the crowd, and random ones among candidates that are equally near."""
     crowd, many = (0, path.texts), 50 * path.texts
     other = [(2, many)] if path.relation is Relation.REPLACE_ONE else []
@@ -195,13 +195,12 @@ def _pairs(path: Path) -> Iterator[tuple[Bounded, Bounded]]:
             yield _with_and_without(path, Ballot(points, np.zeros(256, np.int64)), rows, nearest)
 
 
-def _with_and_without(path: Path, ballot: Ballot, rows: NDArray[np.float32], nearest: int) -> tuple[Bounded, Bounded]:
+def _with_and_without(
+    path: ReleasePath, ballot: Ballot, rows: NDArray[np.float32], nearest: int
+) -> tuple[Bounded, Bounded]:
     """Votes with the last client, and without it or with another in its place."""
-    owner, label, rule = (
-        np.arange(len(rows)),
-        np.zeros(len(rows), np.int64),
-        VoteRule(nearest, path.norm_squared, False),
-    )
+    owner, label = np.arange(len(rows)), np.zeros(len(rows), np.int64)
+    rule = VoteRule(nearest, path.norm_squared, normalise=False)
     with_ = Clients(rows, owner, label).vote(ballot, rule)
     if path.relation is Relation.REPLACE_ONE:
         return with_, Clients(np.vstack([rows[:-1], -rows[-1:]]), owner, label).vote(ballot, rule)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pretext.audit.invented import HashEmbedder, shuffled
+from pretext.audit.invented import HashEmbedder
 from pretext.clients import Clients
 from pretext.config import Config, resolve
 from pretext.engines import Engine
@@ -18,6 +18,7 @@ from pretext.engines.scripted import ScriptedEngine
 from pretext.federation import LocalFederation
 from pretext.pipeline import Parts
 from pretext.private import read_private
+from pretext.prompts import HEADER, Prompt
 from pretext.timing import Once
 from pretext.variation import open_variation
 
@@ -49,7 +50,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-reply = shuffled(WORDS)
+def reply(prompt: Prompt, rng: np.random.Generator) -> str:
+    """Words of the prompt's last sample, shuffled, with a new one."""
+    samples = [part.split("\n", 1)[-1].strip() for part in prompt.text.split(HEADER)]
+    words = next((sample for sample in reversed(samples) if sample), "some plain words").split()[:10]
+    words.append(str(rng.choice(WORDS)))
+    return " ".join(rng.permutation(words)) + f"\n\n{HEADER} 5\nrubbish after the next header"
 
 
 def rows_of(clients: int = 60, label: bool = False) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,46 +12,62 @@ import pytest
 
 from pretext.audit.chart import bar_chart
 from pretext.audit.finding import Finding
+from pretext.cli import main
 from pretext.config import Config
 from pretext.errors import UsageError
 from pretext.pipeline import synthesize
 from tests.pretext.audit import mutants
 from tests.pretext.conftest import make_parts
-from tests.pretext.test_cli import call
 
-SMALL = ("--games", "512", "--runs", "0", "--set", "privacy.rounds=1", "--set", "evolution.seeds_from_round=0")
+Command = Callable[..., tuple[int, str, str]]
+SMALL = ("--games", "256", "--runs", "0", "--set", "privacy.rounds=1", "--set", "evolution.seeds_from_round=0")
 
 
-def test_without_a_configuration(capsys: pytest.CaptureFixture[str], home: Path) -> None:
-    assert call("audit", "--games", "256", "--runs", "2") == 0
-    out = capsys.readouterr().out
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Calls the entry point as the console script does."""
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        previous = signal.getsignal(signal.SIGTERM)
+        monkeypatch.setattr(sys, "argv", ["pretext", "audit", *map(str, arguments)])
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_without_a_configuration(command: Command, home: Path) -> None:
+    code, out, _ = command("--games", "256", "--runs", "2")
+    assert code == 0
     assert "hostile server" in out and "neighbours before the noise" in out
     assert "no private file" in out and "is no proof of privacy" in out
     assert "ABOVE THE CLAIM  " not in out
     assert not home.exists()
 
 
-def test_a_program_that_breaks_its_promise(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_breaks_its_promise(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     mutants.no_clipping(monkeypatch)
-    assert call("audit", *SMALL, "--json") == 1
-    told = json.loads(capsys.readouterr().out)
+    code, out, _ = command(*SMALL, "--json")
+    told = json.loads(out)
+    assert code == 1
     assert told["exceeded"] is True
     assert "ABOVE THE CLAIM" in [finding["verdict"] for finding in told["findings"]]
     assert "origins" not in told
 
 
 def test_a_run_folder_and_its_origins(
-    make_config: Callable[..., Config],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    home: Path,
-    private_file: Path,
+    make_config: Callable[..., Config], tmp_path: Path, command: Command, home: Path, private_file: Path
 ) -> None:
     config = make_config("privacy.epsilon=5", "privacy.rounds=2")
     run = synthesize(config, tmp_path / "run", make_parts(config))
     private_file.unlink()  # it is not opened
-    assert call("audit", str(run.folder), "--games", "256", "--runs", "0") == 0
-    out = capsys.readouterr().out
+    code, out, _ = command(run.folder, "--games", "256", "--runs", "0")
+    assert code == 0
     assert "Attacked: 2 rounds, delta 0.001" in out
     assert "as they should be (digests from the ledger)" in out
     for file in home.glob("ledger*"):
@@ -59,18 +76,19 @@ def test_a_run_folder_and_its_origins(
     stored = json.loads(path.read_text())
     stored["candidates"][0][0] = "an edited candidate"
     path.write_text(json.dumps(stored))
-    assert call("audit", str(run.folder), "--games", "256", "--runs", "0") == 1
-    out = capsys.readouterr().out
+    code, out, _ = command(run.folder, "--games", "256", "--runs", "0")
+    assert code == 1
     assert "digests from privacy.json, no ledger knows the run" in out
     assert "Round 1: the population in the folder is not the one that was voted on." in out
 
 
-def test_a_configuration_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_configuration_file(tmp_path: Path, command: Command) -> None:
     (tmp_path / "own.toml").write_text(
         '[privacy]\nepsilon = 3.0\nrelation = "replace-one"\n[initial]\nprompts = ["x"]\n'
     )
-    assert call("audit", str(tmp_path / "own.toml"), *SMALL, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
+    code, out, _ = command(tmp_path / "own.toml", *SMALL, "--json")
+    told = json.loads(out)
+    assert code == 0
     assert (told["relation"], told["rounds"]) == ("replace-one", 1)
     assert all(2.99 < finding["claim"] <= 3 for finding in told["findings"])
 
@@ -86,10 +104,10 @@ def test_a_configuration_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (("tests",), "is not a run folder"),
     ],
 )
-def test_wrong_use_is_one_sentence(arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("audit", *arguments) in (1, 2)
-    captured = capsys.readouterr()
-    assert words in captured.err and "Traceback" not in captured.err and captured.out == ""
+def test_wrong_use_is_one_sentence(arguments: tuple[str, ...], words: str, command: Command) -> None:
+    code, out, err = command(*arguments)
+    assert code in (1, 2)
+    assert words in err and "Traceback" not in err and out == ""
 
 
 def finding(bound: float) -> Finding:
@@ -107,8 +125,8 @@ def test_the_chart(ending: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     bar_chart([finding(3.9), finding(8.1)], tmp_path / f"chart.{ending}")
     assert (tmp_path / f"chart.{ending}").stat().st_size > 1000
+    (tmp_path / "folder.svg").mkdir()
     with pytest.raises(UsageError, match="cannot be written"):
-        (tmp_path / "folder.svg").mkdir()
         bar_chart([finding(3.9)], tmp_path / "folder.svg")
 
 

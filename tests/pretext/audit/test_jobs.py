@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretext.audit.jobs import Canaries, Workshop, audit_jobs
+from pretext.audit.jobs import Canaries, Workshop, audit_jobs, honest_runs, hostile_runs
 from pretext.audit.procedure import scratch
 from pretext.provenance import check_provenance
 from privacy import Ledger, Relation
@@ -44,15 +44,16 @@ def test_whole_runs_stay_under_the_claim(relation: Relation, folder: Path, home:
     assert [finding.attack for finding in found if finding.verdict == "ABOVE THE CLAIM"] == []
     assert all(11.9 < finding.claim <= 12.0 for finding in found)
     assert sum(heard) == 2 * RUNS
-    # The hostile server sees much of what may be seen, and the user's own ledger nothing.
-    assert found[-1].bound > 3
+    # The hostile server sees much of what may be seen (five standard deviations below what it sees on average), and
+    # the user's own ledger nothing.
+    assert found[-1].bound > 1.5
     assert not home.exists()
 
 
 def test_a_whole_run_with_half_the_noise_is_caught(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mutants.half_the_noise(monkeypatch)
-    found = list(audit_jobs(workshop(folder, epsilon=4.0), 40, unheard))
-    assert found[-1].verdict == "ABOVE THE CLAIM"
+    # 72 runs of 32 canaries: missed with a chance below 1e-6.
+    assert hostile_runs(workshop(folder, epsilon=6.0), 72, unheard).verdict == "ABOVE THE CLAIM"
 
 
 def test_texts_alone_give_away_who_was_there_where_there_is_no_noise(
@@ -60,16 +61,16 @@ def test_texts_alone_give_away_who_was_there_where_there_is_no_noise(
 ) -> None:
     """The attacks on texts and on releases have power: without any noise they see the canaries."""
     mutants.no_noise(monkeypatch)
-    found = {finding.attack: finding for finding in audit_jobs(workshop(folder, epsilon=0.5), 24, unheard)}
+    found = {finding.attack: finding for finding in honest_runs(workshop(folder, epsilon=0.5), 16, unheard)}
     assert found["synthetic texts, similarity (natural)"].bound > 0.5
     assert found["synthetic texts, 2-grams (natural)"].bound > 0.5
     assert found["all releases (natural)"].bound > 0.5
 
 
 def test_the_crafted_population_asks_for_every_canary_in_every_round(folder: Path) -> None:
-    shop, canaries = workshop(folder), Canaries.invent()
-    run = shop.run("one", np.ones(32, bool), canaries, True)
-    wanted = {*canaries.heads, *canaries.tails}
+    shop = workshop(folder)
+    run = shop.run("one", np.ones(32, bool), True)
+    wanted = {*shop.canaries.heads, *shop.canaries.tails, *shop.canaries.others}
     for round_number in range(3):
         assert {candidate.text for candidate in run.population(round_number) or []} == wanted
 
@@ -77,11 +78,11 @@ def test_the_crafted_population_asks_for_every_canary_in_every_round(folder: Pat
 def test_the_provenance_of_a_hostile_run_shows_what_can_be_seen(folder: Path) -> None:
     """Its first population is not of the public source; its variations are lies that no check of origins finds."""
     shop = workshop(folder)
-    run = shop.run("one", np.ones(32, bool), Canaries.invent(), True)
+    run = shop.run("one", np.ones(32, bool), True)
     subjects = {release.label: release.subject for release in shop.ledger.account("one").releases}
     wrong = check_provenance(shop.config, run, subjects)
     assert len(wrong) == 1
-    assert "64 candidates are said to be public" in wrong[0]
+    assert "76 candidates are said to be public" in wrong[0]
 
 
 def test_the_other_client_of_replace_one_holds_the_other_text() -> None:

@@ -42,10 +42,10 @@ def test_the_program_stays_under_its_claim(relation: Relation, ledger: Ledger) -
     assert [finding.verdict for finding in found if finding.verdict == "ABOVE THE CLAIM"] == []
     assert all(7.99 < finding.claim <= 8.0 for finding in found)
     assert sum(heard) == games_in_all(config, GAMES)
-    # The attacks see something: without this, staying under the claim would mean little.
+    # The attacks see something (five standard deviations below what they see on average): without this, staying under
+    # the claim would mean little.
     by_name = {finding.attack: finding for finding in found}
-    assert by_name["one candidate for each client"].bound > 4
-    assert by_name["one client against the crowd"].bound > 2
+    assert by_name["one candidate for each client"].bound > 2
     assert by_name["neighbours before the noise"].bound > 7.99
 
 
@@ -56,7 +56,8 @@ def test_every_mutant_is_caught(
     replaced = mutant is mutants.replacement_at_the_price_of_removal
     mutant(monkeypatch)
     config = make_config(Relation.REPLACE_ONE if replaced else Relation.ADD_REMOVE)
-    assert accused(audit_releases(config, ledger, GAMES, unheard))
+    # Half the noise, the least of what is measured here, is missed with a chance below 1e-6; some are calculated.
+    assert accused(audit_releases(config, ledger, 4 * GAMES, unheard))
 
 
 def accused(findings: Iterator[Finding]) -> bool:
@@ -65,7 +66,7 @@ def accused(findings: Iterator[Finding]) -> bool:
 
 def test_a_large_bound_and_one_text_are_attacked_too(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(max_texts_per_client=1, rounds=1)
-    assert not accused(audit_releases(config, ledger, 512, unheard))
+    assert not accused(audit_releases(config, ledger, GAMES, unheard))
     # With one text of a client the door hides a missing clip; the attacking client comes past the door with more.
     mutants.no_clipping(monkeypatch)
-    assert accused(audit_releases(config, ledger, 512, unheard))
+    assert accused(audit_releases(config, ledger, GAMES, unheard))
