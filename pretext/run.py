@@ -3,7 +3,7 @@ done.
 
 config.toml         the resolved settings
 run.json            the run's id and the version that made it
-population/NNN.json the candidates of a round, saved before anybody votes on them
+population/NNN.json the candidates of a round and their origins, saved before anybody votes on them
 selected/NNN.json   a round's released votes and what was selected by them
 seeds.jsonl         the survivors that seed the expansion, with round and noisy votes
 synthetic.jsonl     the result, one object a line; or .parquet, or shards in synthetic/, see pretext.shards
