@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,23 +20,19 @@ _ENDS = ["and nobody knows why", "so we called a friend", "which was a relief", 
 _WORDS = sorted({word for parts in (_SUBJECTS, _VERBS, _TIMES, _ENDS) for part in parts for word in part.split()})
 
 
+@dataclass(frozen=True)
 class HashEmbedder:
-    """Bag of hashed words; texts that share words are near to each other.
+    """Bag of hashed words, in at most 256 dimensions; texts that share words are near to each other."""
 
-    Args:
-        dimensions: at most 256.
-    """
-
-    def __init__(self, dimensions: int = 32) -> None:
-        self._dimensions = dimensions
+    dimensions: int = 32
 
     def __call__(self, texts: Sequence[str], *, announce: str | None = None) -> NDArray[np.float32]:
         """See `pretext.embedding.Embedder`."""
-        rows = np.zeros((len(texts), self._dimensions), np.float32)
+        rows = np.zeros((len(texts), self.dimensions), np.float32)
         for row, text in enumerate(texts):
             for word in re.findall(r"\w+", text.casefold()):
                 digest = hashlib.blake2b(word.encode(errors="replace"), digest_size=8).digest()
-                rows[row, digest[0] % self._dimensions] += 1 if digest[1] % 2 else -1
+                rows[row, digest[0] % self.dimensions] += 1 if digest[1] % 2 else -1
         return unit_rows(rows)
 
 
