@@ -34,7 +34,8 @@ def bar_chart(findings: Sequence[Finding], path: Path) -> None:
     axes = figure.subplots()
     places = range(len(findings))
     colours = ["tab:red" if finding.certain > finding.claim else "0.7" for finding in findings]
-    axes.barh(places, [finding.bound for finding in findings], color=colours, label="lower bound (95 %)")
+    most = max(finding.claim for finding in findings)  # bars end at twice the claim
+    axes.barh(places, [min(finding.bound, 2 * most) for finding in findings], color=colours, label="lower bound (95 %)")
     axes.plot([finding.claim for finding in findings], places, "k|", markersize=16, label="claim")
     axes.set_yticks(places, [finding.attack for finding in findings])
     axes.invert_yaxis()

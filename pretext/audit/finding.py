@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy.account import round_down
 from privacy.audit import epsilon_from_errors, epsilon_in_one_run, errors_of, gaussian_epsilon, mu_from_errors
 
 CONFIDENCE = 0.95
@@ -37,6 +39,11 @@ class Finding:
     bound: float
     certain: float
     claim: float
+
+    @property
+    def at_least(self) -> str:
+        """`bound` for people, rounded down."""
+        return "no finite one" if math.isinf(self.bound) else round_down(self.bound, 3)
 
     @property
     def verdict(self) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import textwrap
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pretext.config import Config, resolve
 from pretext.pipeline import Models
 from pretext.progress import progress
 from privacy import Ledger
-from privacy.account import round_down, round_up
+from privacy.account import round_up
 
 MEANING = (
     "A lower bound says how much of epsilon an attack has shown to be there, with 95 % confidence on each line; on a "
@@ -52,7 +53,7 @@ class Audit:
         )
         rows = [
             f"{finding.attack:<{width}}  {finding.method:<{methods}}  {finding.trials:>7,}  "
-            f"{round_down(finding.bound, 3):>16}  {round_up(finding.claim):>8}  {finding.verdict}"
+            f"{finding.at_least:>16}  {round_up(finding.claim):>8}  {finding.verdict}"
             for finding in self.findings
         ]
         guarantee = (
@@ -71,10 +72,19 @@ class Audit:
             "rounds": privacy.rounds,
             "confidence": CONFIDENCE,
             "confidence_of_an_accusation": CERTAIN,
-            "findings": [asdict(finding) | {"verdict": finding.verdict} for finding in self.findings],
+            "findings": [_plain(finding) for finding in self.findings],
             "exceeded": self.exceeded,
             "meaning": MEANING,
         }
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    """For JSON, which has no infinity: null is a bound that no finite epsilon keeps."""
+    bounds = {
+        name: None if math.isinf(value) else value
+        for name, value in (("bound", finding.bound), ("certain", finding.certain))
+    }
+    return asdict(finding) | bounds | {"verdict": finding.verdict}
 
 
 def default_config() -> Config:

@@ -9,7 +9,9 @@ more than the bound lets count, are nearest to one candidate, and (replace-one) 
 from __future__ import annotations
 
 import math
+import os
 import secrets
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,6 +28,7 @@ from privacy import Bounded, Budget, DiscreteGaussian, Ledger, Relation, Unit, c
 
 Floats = NDArray[np.float64]
 _CANARIES = 128  # of one release
+_COMPARED = 64  # coordinates of two processes
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,18 @@ class ReleasePath:
         Args:
             asks: how often each label is asked for; only the first may cost or tell anything.
         """
-        name = secrets.token_hex(8)
+        return self.release(lambda: self.vote(clients, candidates), asks)
+
+    def release(self, vote: Callable[[], Bounded], asks: int = 1) -> tuple[Floats, float]:
+        """The same for whatever `vote` gives in each round."""
+        name, told = secrets.token_hex(8), []
         self.ledger.register(name, name, Unit("client"), self.relation, self.budget)
-        told = np.zeros(candidates)
         for round_number in range(self.rounds):
+            label = f"votes/{round_number}"
             for _ in range(asks):
-                votes = self.vote(clients, candidates)
-                label = f"votes/{round_number}"
-                release = self.ledger.release(name, label, "at right angles", votes, self.mechanism, self.relation)
-                told += release.noisy / (self.rounds * asks)
-        return told, self.ledger.account(name).spent_epsilon
+                release = self.ledger.release(name, label, "audit", vote(), self.mechanism, self.relation)
+                told.append(release.noisy)
+        return np.mean(told, axis=0), self.ledger.account(name).spent_epsilon
 
 
 def audit_releases(config: Config, ledger: Ledger, games: int, advance: Callable[[int], None]) -> Iterator[Finding]:
@@ -79,6 +84,8 @@ def audit_releases(config: Config, ledger: Ledger, games: int, advance: Callable
     path = ReleasePath.of(config, ledger)
     delta = config.privacy.delta
     yield neighbours(path, delta)
+    if hasattr(os, "fork"):
+        yield two_processes(path)
     for attack, asks, rehearsed in (
         ("one candidate for each client", 1, False),
         ("every release asked for again", 5, False),
@@ -106,6 +113,42 @@ def _crowds_of(games: int, rounds: int) -> int:
     return max(8, games // (8 * rounds))
 
 
+def two_processes(path: ReleasePath) -> Finding:
+    """The noise that two copies of this process draw: were it equal, as from a generator that lives in the program and
+    was seeded once, whoever has a copy could take it off. Two equal coordinates have a chance below 1e-12."""
+    votes = path.vote(_nobody(_COMPARED), _COMPARED)
+    told = [_in_a_copy(path, votes) for _ in range(2)]
+    known = int((told[0] == told[1]).sum()) > 1
+    bound = math.inf if known else 0.0
+    return Finding(
+        "the noise of two processes", "compared, exact", _COMPARED, bound, bound, path.release(lambda: votes)[1]
+    )
+
+
+def _in_a_copy(path: ReleasePath, votes: Bounded) -> Floats:
+    """What a copy of this process is told. It does nothing but release: threads and GPUs are not copied with it."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of copies of processes with threads
+        child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, path.release(lambda: votes)[0].tobytes())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:  # noqa: PTH123  # a descriptor, not a path
+        told = pipe.read()
+    os.waitpid(child, 0)
+    if len(told) != 8 * _COMPARED:
+        raise RuntimeError("a copy of this process could not release anything")
+    return np.frombuffer(told)
+
+
+def _nobody(candidates: int) -> Clients:
+    return Clients(np.zeros((0, candidates), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
 def _many_canaries(
     path: ReleasePath, games: int, asks: int, rehearsed: bool, advance: Callable[[int], None]
 ) -> tuple[Floats, NDArray[np.bool_], float]:
@@ -115,12 +158,11 @@ def _many_canaries(
     that would be a defect too, and `epsilon_in_one_run` does not rest on it.
     """
     scores, coins, claim = [], [], 0.0
-    nobody = Clients(np.zeros((0, 2 * _CANARIES), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
     for _ in range(_releases_of(games)):
         present = np.random.default_rng().random(_CANARIES) < 0.5
         told, claim = path.play(_canaries(path, present), 2 * _CANARIES, asks)
         if rehearsed:
-            told = told - path.play(nobody, 2 * _CANARIES, asks)[0]
+            told = told - path.play(_nobody(2 * _CANARIES), 2 * _CANARIES, asks)[0]
         pairs = told.reshape(_CANARIES, 2)
         scores.append(pairs[:, 0] if path.relation is Relation.ADD_REMOVE else pairs[:, 0] - pairs[:, 1])
         coins.append(present)

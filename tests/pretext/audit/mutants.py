@@ -59,6 +59,16 @@ def seeded_noise(patch: Patch) -> None:
     patch.setattr(DiscreteGaussian, "draw", draw)
 
 
+def noise_seeded_once(patch: Patch) -> None:
+    """One generator for the process, as `numpy.random.seed` at the start makes it."""
+    rng = np.random.default_rng(0)
+
+    def draw(self: DiscreteGaussian, bounded: Bounded) -> NDArray[np.int64]:
+        return bounded.value + np.round(rng.normal(0, self.sigma, bounded.dimension)).astype(np.int64)
+
+    patch.setattr(DiscreteGaussian, "draw", draw)
+
+
 def a_replay_that_draws_again(patch: Patch) -> None:
     def release(self: Ledger, *arguments: Any) -> Release:
         first = _release(self, *arguments)
@@ -103,6 +113,7 @@ MUTANTS: list[Callable[[Patch], None]] = [
     no_clipping,
     clipped_after_the_sum,
     seeded_noise,
+    noise_seeded_once,
     a_replay_that_draws_again,
     epsilon_of_another_sigma,
     ties_left_to_faiss,

@@ -114,6 +114,15 @@ def finding(bound: float) -> Finding:
     return Finding("an attack", "a method", 10, bound, bound / 2, 4.0)
 
 
+def test_no_finite_bound(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutants.noise_seeded_once(monkeypatch)
+    code, out, _ = command(*SMALL)
+    line = next(line for line in out.splitlines() if line.startswith("the noise of two processes"))
+    assert code == 1 and "no finite one" in line and line.endswith("ABOVE THE CLAIM")
+    code, out, _ = command(*SMALL, "--json")
+    assert next(each for each in json.loads(out)["findings"] if "processes" in each["attack"])["bound"] is None
+
+
 def test_the_verdicts() -> None:
     assert finding(3.9).verdict == "below the claim"
     assert finding(4.1).verdict == "above, within chance"
@@ -123,7 +132,7 @@ def test_the_verdicts() -> None:
 @pytest.mark.parametrize("ending", ["svg", "png"])
 def test_the_chart(ending: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    bar_chart([finding(3.9), finding(8.1)], tmp_path / f"chart.{ending}")
+    bar_chart([finding(3.9), finding(8.1), finding(float("inf"))], tmp_path / f"chart.{ending}")
     assert (tmp_path / f"chart.{ending}").stat().st_size > 1000
     (tmp_path / "folder.svg").mkdir()
     with pytest.raises(UsageError, match="cannot be written"):

@@ -11,7 +11,7 @@ import pytest
 
 from pretext.audit.finding import Finding
 from pretext.audit.procedure import scratch
-from pretext.audit.releases import audit_releases, games_in_all
+from pretext.audit.releases import ReleasePath, audit_releases, games_in_all, two_processes
 from pretext.config import Config, resolve
 from privacy import Ledger, Relation
 from tests.pretext.audit import mutants
@@ -38,7 +38,7 @@ def unheard(_: int) -> None:
 def test_the_program_stays_under_its_claim(relation: Relation, ledger: Ledger) -> None:
     config, heard = make_config(relation), []
     found = list(audit_releases(config, ledger, GAMES, heard.append))
-    assert len(found) == 6
+    assert len(found) == 7
     assert [finding.verdict for finding in found if finding.verdict == "ABOVE THE CLAIM"] == []
     assert all(7.99 < finding.claim <= 8.0 for finding in found)
     assert sum(heard) == games_in_all(config, GAMES)
@@ -58,6 +58,15 @@ def test_every_mutant_is_caught(
     config = make_config(Relation.REPLACE_ONE if replaced else Relation.ADD_REMOVE)
     # Half the noise, the least of what is measured here, is missed with a chance below 1e-6; some are calculated.
     assert accused(audit_releases(config, ledger, 4 * GAMES, unheard))
+
+
+def test_a_copy_that_cannot_release_is_no_agreement(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Ledger, "release", broken)
+    with pytest.raises(RuntimeError, match="could not release"):
+        two_processes(ReleasePath.of(make_config(), ledger))
 
 
 def accused(findings: Iterator[Finding]) -> bool:
