@@ -14,7 +14,7 @@ from pretext.clients import Ballot
 from pretext.config import Config, Evolution
 from pretext.embedding import Embedder, unit_rows
 from pretext.errors import NoSignal
-from pretext.population import Candidate
+from pretext.population import Candidate, Origin
 from pretext.run import Run, Seed, Selected
 from pretext.screen import Screen
 from pretext.variation import Variation
@@ -170,20 +170,22 @@ def _next(
 ) -> list[Candidate]:
     """The next population: the best survivors unchanged, then variations of parents; screened, never above its size."""
     size = config.evolution.population
-    pool = [population[row] for row in selected.survivors or selected.parents]
+    pool = [population[row].staying("kept", row) for row in selected.survivors or selected.parents]
     kept = pool[: math.floor(config.evolution.kept_parents * size)]
     screen = Screen(config.screening, (candidate.text for candidate in kept))
     rng = np.random.default_rng([config.evolution.seed, round_number, 3])
-    parents = [population[row] for row in selected.parents[: size - len(kept)]]
+    rows = selected.parents[: size - len(kept)]
+    parents = [population[row] for row in rows]
     fresh = [
-        Candidate(text or "", parent.label)
-        for text, parent in zip(vary(parents, pool, rng), parents, strict=True)
+        Candidate(text or "", population[row].label, Origin("variation", row))
+        for text, row in zip(vary(parents, pool, rng), rows, strict=True)
         if screen.keep(text)
     ]
     following = [*kept, *fresh]
     if len(following) < 2:  # nothing usable came out of the generator: the round is repeated on what there was
         _log.warning("Round %d: no variation passed the screening; the survivors go on as they are.", round_number)
-        following = [*pool, *population][:size]
+        everybody = [candidate.staying("again", row) for row, candidate in enumerate(population)]
+        following = [*pool, *everybody][:size]
     return run.save_population(round_number + 1, following, dict(screen.dropped))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import platformdirs
 
@@ -32,6 +32,7 @@ from pretext.variation import Variation, open_variation
 from privacy import Account, Budget, Ledger, LedgerConflict, compose
 
 _log = logging.getLogger("pretext")
+Models: TypeAlias = tuple[Engine, Embedder]
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,11 @@ class Parts:
     federation: Once[Federation]
 
     @classmethod
-    def of(cls, config: Config, given: Sequence[Any] | None = None) -> Parts:
-        """The parts that a configuration names; `given` rows take the place of a private file."""
-        engine = Once(lambda: _engine(config))
-        embedder = Once(lambda: _embedder(config))
+    def of(cls, config: Config, given: Sequence[Any] | None = None, models: Models | None = None) -> Parts:
+        """The parts that a configuration names; `given` rows take the place of a private file, `models` that of the
+        configured engine and embedder."""
+        engine = Once(lambda: _engine(config) if models is None else models[0])
+        embedder = Once(lambda: _embedder(config) if models is None else models[1])
 
         def gather() -> Clients:
             return Clients.embed(read_private(config.data, config.privacy.max_texts_per_client, given), embedder())
@@ -75,7 +77,9 @@ def cache() -> Path:
     return home() / "fred"
 
 
-def synthesize(config: Config, folder: Path, parts: Parts, *, confirmed: bool = False) -> Run:
+def synthesize(
+    config: Config, folder: Path, parts: Parts, *, confirmed: bool = False, ledger: Ledger | None = None
+) -> Run:
     """Evolve, expand and state; whatever the folder already holds is not done again.
 
     Args:
@@ -83,13 +87,14 @@ def synthesize(config: Config, folder: Path, parts: Parts, *, confirmed: bool = 
         folder: the run folder, new or of the same configuration.
         parts: engine, embedder, variation, federation.
         confirmed: the source may be charged under a name other than before.
+        ledger: default: the user's.
 
     Raises:
         BudgetExceeded: the data set's budget does not hold all rounds still to come; nothing was drawn.
         PretextError, PrivacyError: see their subclasses; everything done so far is kept.
     """
     planned = plan(config)
-    ledger = open_ledger()
+    ledger = ledger or open_ledger()
     if not (folder / "run.json").exists():
         _check_sources(config)
     name = data_set_name(config, ledger)

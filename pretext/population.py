@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from typing import Literal
 
 import numpy as np
 
@@ -23,11 +24,30 @@ _FEWEST = 8  # prompts at once: the last few texts must not hang on the luck of 
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a candidate comes from.
+
+    Attributes:
+        kind: a text of a public source; written from a prompt; a survivor kept unchanged; a variation of a parent; or
+            one of the round before, which goes on as it was because no variation passed the screening.
+        number: of the public source (0 for prompts), or the row in the population of the round before.
+    """
+
+    kind: Literal["public", "prompt", "kept", "variation", "again"]
+    number: int
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One candidate text; `label` is its position in the list of labels, 0 without labels."""
 
     text: str
     label: int = 0
+    origin: Origin | None = field(default=None, compare=False)
+
+    def staying(self, kind: Literal["kept", "again"], row: int) -> Candidate:
+        """The same candidate in the next round, from this row of the last one."""
+        return replace(self, origin=Origin(kind, row))
 
 
 def digest(population: Sequence[Candidate]) -> str:
@@ -51,26 +71,29 @@ def initial_population(config: Config, engine: Engine | None, public: Sequence[s
     screen = Screen(config.screening)
     public = public or ([initial.texts] if initial.texts is not None else [])
     texts: list[str] = []
+    origins: list[Origin] = []
     if initial.prompts and engine is not None:
         wanted = size if not public else round(size * initial.prompted_share)
         texts += _from_prompts(config, engine, wanted, screen, rng)
+        origins += [Origin("prompt", 0)] * len(texts)
     for number, location in enumerate(public):
         wanted = (size - len(texts)) // (len(public) - number)
         texts += _from_public(config, location, wanted, screen, rng)
+        origins += [Origin("public", number)] * (len(texts) - len(origins))
     if len(texts) < 2:
         raise UsageError(
             "The initial population has fewer than two usable texts; give more public texts or other prompts."
         )
     labels = max(1, len(config.data.labels))
     order = rng.permutation(len(texts))
-    return [Candidate(texts[i], position % labels) for position, i in enumerate(order)]
+    return [Candidate(texts[i], position % labels, origins[i]) for position, i in enumerate(order)]
 
 
 def _from_public(config: Config, location: str, wanted: int, screen: Screen, rng: np.random.Generator) -> list[str]:
     """A uniform sample of the usable public texts, by reservoir; one pass over any number of them."""
     kept: list[str] = []
     seen = 0
-    for text in _public_texts(config, location):
+    for text in public_texts(config, location):
         if not screen.keep(text):
             continue
         seen += 1
@@ -86,7 +109,7 @@ def _from_public(config: Config, location: str, wanted: int, screen: Screen, rng
     return kept
 
 
-def _public_texts(config: Config, location: str) -> Iterator[str]:
+def public_texts(config: Config, location: str) -> Iterator[str]:
     """The public texts that are long enough, cut to the longest that is allowed; at most `most_rows` rows are read."""
     initial = config.initial
     longest = min(initial.max_words, config.screening.max_words)

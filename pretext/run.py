@@ -3,7 +3,7 @@ done.
 
 config.toml         the resolved settings
 run.json            the run's id and the version that made it
-population/NNN.json the candidates of a round, saved before anybody votes on them
+population/NNN.json the candidates of a round and their origins, saved before anybody votes on them
 selected/NNN.json   a round's released votes and what was selected by them
 seeds.jsonl         the survivors that seed the expansion, with round and noisy votes
 synthetic.jsonl     the result, one object a line; or .parquet, or shards in synthetic/, see pretext.shards
@@ -34,7 +34,7 @@ import tomlkit
 
 from pretext.config import Config, differences, plain, validated
 from pretext.errors import RunFolderError
-from pretext.population import Candidate
+from pretext.population import Candidate, Origin
 
 
 @dataclass(frozen=True)
@@ -125,14 +125,20 @@ class Run:
     def population(self, round_number: int) -> list[Candidate] | None:
         """The candidates of a round."""
         stored = self.load(f"population/{round_number:03}.json")
-        return None if stored is None else [Candidate(text, label) for text, label in stored["candidates"]]
+        if stored is None:
+            return None
+        rows = stored["candidates"]
+        origins = [origin and Origin(*origin) for origin in stored.get("origins", [None] * len(rows))]
+        return [Candidate(text, label, origin) for (text, label), origin in zip(rows, origins, strict=True)]
 
     def save_population(
         self, round_number: int, population: list[Candidate], dropped: dict[str, int] | None = None
     ) -> list[Candidate]:
-        """Save a round's candidates, and how many texts were dropped on the way, by reason."""
+        """Save a round's candidates, where each comes from, and how many texts were dropped on the way, by reason."""
         rows = [[candidate.text, candidate.label] for candidate in population]
-        self.save(f"population/{round_number:03}.json", {"candidates": rows, "dropped": dropped or {}})
+        origins = [candidate.origin and [candidate.origin.kind, candidate.origin.number] for candidate in population]
+        saved = {"candidates": rows, "origins": origins, "dropped": dropped or {}}
+        self.save(f"population/{round_number:03}.json", saved)
         return population
 
     def selected(self, round_number: int) -> Selected | None:

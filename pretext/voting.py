@@ -3,7 +3,9 @@
 What a text is nearest to depends on that text and the candidates alone, to the last bit: otherwise a client's presence
 could turn the votes of others, and the sensitivity would be more than that client's bound (Casacuberta et al. 2022
 describe this kind of defect). A library's product of matrices does not give that: it rounds differently in other places
-of a matrix. So all coordinates are put on a grid on which there is nothing to round, see `on_grid`.
+of a matrix. So all coordinates are put on a grid on which there is nothing to round, see `on_grid`. Nor does it say
+which of several equally near candidates it takes: that may depend on how many queries come at once. So such a choice is
+made here, see `_settled`.
 
 Exact below 100,000 candidates. From there on an index of cells (IVF) finds nearly all nearest candidates in a fraction
 of the time: see `APPROXIMATE_FROM`. That does not touch the guarantee: a client's vote may be any function of its own
@@ -40,7 +42,8 @@ def nearest(
 ) -> NDArray[np.int64]:
     """The `q` nearest points of each query, best first.
 
-    Among points with equal inner products the choice is faiss's, the same whenever the same call is made.
+    Of points with equal inner products the first ones are taken, whatever else is searched for at the same time; where
+    the search is approximate, the choice may be another one, but it is a function of the query and the points too.
     A query that is zero or not a number is given some points, as any other, so that no vote is lost or doubled.
 
     Args:
@@ -62,12 +65,13 @@ def nearest(
         )
     m = len(queries) if rows is None else len(rows)
     found = np.empty((m, min(q, len(points))), np.int64)
+    points = on_grid(points)
     index, chunk = _index(points)
     for start in range(0, m if found.shape[1] else 0, chunk):
         stop = start + chunk
         some = queries[start:stop] if rows is None else queries[rows[start:stop]]
-        found[start:stop] = index.search(on_grid(some), found.shape[1])[1]
-    _complete(found)
+        finite = np.isfinite(some).all(axis=1, keepdims=True)
+        found[start:stop] = _searched(index, points, on_grid(np.where(finite, some, 0)), found.shape[1])
     return found
 
 
@@ -86,14 +90,40 @@ def on_grid(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return moved
 
 
+def _searched(index: Any, points: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
+    """The `q` nearest points of each query; everything is on the grid."""
+    if not hasattr(index, "nprobe"):
+        return _settled(index, points, queries, q)
+    cells = _settled(index.quantizer, index.quantizer.reconstruct_n(0, index.nlist), queries, index.nprobe)
+    found = np.asarray(index.search_preassigned(queries, q, cells, np.zeros(cells.shape, np.float32))[1])
+    _complete(found)
+    return found
+
+
+def _settled(index: Any, points: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
+    """What an exact index finds, and the first of equally near points wherever the last place is not clear.
+
+    faiss fills that place in one way for few queries and in another for many: one client more would turn the votes of
+    all others that are equally near to two candidates.
+    """
+    scores, found = index.search(queries, min(q + 1, len(points)))
+    order = np.lexsort((found, -scores))  # the first of equally near points first
+    scores, found = np.take_along_axis(scores, order, axis=1), np.take_along_axis(found, order, axis=1)
+    open_ = np.flatnonzero(scores[:, q - 1] == scores[:, q]) if q < len(points) else np.empty(0, np.int64)
+    found = found[:, :q]
+    for start in range(0, open_.size, _CHUNK_ROWS):
+        some = open_[start : start + _CHUNK_ROWS]
+        found[some] = np.argsort(-(queries[some] @ points.T), axis=1, kind="stable")[:, :q]
+    return found
+
+
 def _index(points: NDArray[np.float32]) -> tuple[Any, int]:
-    """An index that holds the points, on the GPU if faiss sees one, and how many queries to hand it at once."""
+    """An index of points on the grid, on the GPU if faiss sees one, and how many queries to hand it at once."""
     import torch  # noqa: F401  # on some systems faiss crashes when it is loaded before torch
 
     # isort: split
     import faiss
 
-    points = on_grid(points)
     n, d = points.shape
     index: Any = faiss.IndexFlatIP(d)
     # Builds of faiss for the processor know nothing of GPUs.

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from pretext.audit.invented import HashEmbedder
 from pretext.clients import Clients
 from pretext.config import Config, resolve
-from pretext.embedding import unit_rows
 from pretext.engines import Engine
 from pretext.engines.scripted import ScriptedEngine
 from pretext.federation import LocalFederation
@@ -51,18 +48,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("PRETEXT_HOME", str(folder))
     return folder
-
-
-class HashEmbedder:
-    """Bag of hashed words, 32 dimensions."""
-
-    def __call__(self, texts: Sequence[str], *, announce: str | None = None) -> NDArray[np.float32]:
-        rows = np.zeros((len(texts), 32), np.float32)
-        for row, text in enumerate(texts):
-            for word in re.findall(r"\w+", text.casefold()):
-                digest = hashlib.blake2b(word.encode(errors="replace"), digest_size=8).digest()
-                rows[row, digest[0] % 32] += 1 if digest[1] % 2 else -1
-        return unit_rows(rows)
 
 
 def reply(prompt: Prompt, rng: np.random.Generator) -> str:

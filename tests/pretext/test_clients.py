@@ -115,6 +115,18 @@ def test_neighbours_differ_by_at_most_the_sensitivity(
     assert one.nonnegative and (one.value >= 0).all() and (other.value <= one.value).all()
 
 
+def test_one_client_more_does_not_turn_the_votes_between_equal_candidates() -> None:
+    """Candidates that agree in the tokens the embedder reads stand in one place; 128,000 / 384 is where faiss changes
+    its way through the queries."""
+    rng = np.random.default_rng(0)
+    points = np.tile(unit_rows(rng.normal(size=(512, 384)).astype(np.float32)), (2, 1))[rng.permutation(1024)]
+    rows = unit_rows(rng.normal(size=(334, 384)).astype(np.float32))
+    everybody = Clients(rows, np.arange(334), np.zeros(334, np.int64))
+    ballot, rule = Ballot(points, np.zeros(1024, np.int64)), VoteRule(1, Fraction(1), False)
+    one, other = everybody.vote(ballot, rule), without(everybody, 333).vote(ballot, rule)
+    assert distance_squared(one, other) <= one.sensitivity_squared(Relation.ADD_REMOVE)
+
+
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("labels", [1, 4])
 def test_a_client_with_all_texts_counts_as_its_bound(labels: int, normalise: bool) -> None:

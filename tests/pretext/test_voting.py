@@ -121,9 +121,31 @@ def test_equal_candidates_share_no_vote_and_the_choice_repeats(q: int) -> None:
     queries = points_of(1, 300)
     found = nearest(points, queries, q)
     np.testing.assert_array_equal(found, nearest(points, queries, q))
+    np.testing.assert_array_equal(found, twin(points, queries, q))
     # Each line holds the copies of the nearest point, and none of them twice.
     np.testing.assert_array_equal(found % 5, np.repeat(twin(points[:5], queries, 1), q, axis=1))
     assert all(len(set(row)) == q for row in found.tolist())
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+@pytest.mark.parametrize("q", [1, 2, 5])
+def test_company_does_not_decide_between_equally_near_candidates(
+    q: int, approximate: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal points, and different ones with equal inner products, as texts cut to the same tokens have them."""
+    if approximate:
+        monkeypatch.setattr(voting, "APPROXIMATE_FROM", 2)
+        monkeypatch.setattr(voting, "_CELLS_PER_ROOT", 0.5)
+    base = points_of(0, 128, 384)
+    mirrored = base * np.where(np.arange(384) < 300, 1, -1).astype(np.float32)
+    points = np.concatenate([base, mirrored, base, base])[np.random.default_rng(2).permutation(512)]
+    queries = points_of(1, 1400, 384)
+    queries[::2, 300:] = 0
+    whole = nearest(points, unit_rows(queries), q)
+    for m in (1, 2, 19, 20, 200, 333, 334, 1023, 1025, 1399):
+        np.testing.assert_array_equal(nearest(points, unit_rows(queries)[:m], q), whole[:m])
+    if not approximate:
+        np.testing.assert_array_equal(whole, twin(points, unit_rows(queries), q))
 
 
 def clustered(seed: int, n: int, centres: NDArray[np.float32]) -> NDArray[np.float32]:

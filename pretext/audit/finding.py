@@ -1,0 +1,79 @@
+"""What an attack found, beside what the program claims."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.account import round_down
+from privacy.audit import epsilon_from_errors, epsilon_in_one_run, errors_of, gaussian_epsilon, mu_from_errors
+
+CONFIDENCE = 0.95
+CERTAIN = 1 - 1e-7
+"""Confidence of an accusation: of all attacks of an audit together, about ten, a sound program is accused once in a
+million audits. At 95 % it would be in every second one."""
+
+Verdict = Literal["below the claim", "above, within chance", "ABOVE THE CLAIM"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One attack's result. All epsilons are at the same delta.
+
+    Attributes:
+        attack: its name.
+        method: how epsilon was bounded, in a few words.
+        trials: games that were played (for each of them a client was there or not).
+        bound: lower bound on epsilon at confidence 95 %.
+        certain: lower bound on epsilon at the confidence of an accusation.
+        claim: epsilon that the program states for what was attacked.
+    """
+
+    attack: str
+    method: str
+    trials: int
+    bound: float
+    certain: float
+    claim: float
+
+    @property
+    def at_least(self) -> str:
+        """`bound` for people, rounded down."""
+        return "no finite one" if math.isinf(self.bound) else round_down(self.bound, 3)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the claim is refuted."""
+        if self.certain > self.claim:
+            return "ABOVE THE CLAIM"
+        return "above, within chance" if self.bound > self.claim else "below the claim"
+
+
+def by_errors(
+    attack: str, without: NDArray[np.float64], with_: NDArray[np.float64], claim: float, delta: float
+) -> Finding:
+    """From scores of independent games."""
+    errors = errors_of(without, with_)
+
+    def bound(confidence: float) -> float:
+        # Half the doubt for each of the two bounds, so that the larger one may be taken.
+        each = (1 + confidence) / 2
+        mu = mu_from_errors(errors, each)
+        return max(gaussian_epsilon(mu, delta), epsilon_from_errors(errors, delta, each))
+
+    return Finding(
+        attack, "error rates, Gaussian DP", len(without) + len(with_), bound(CONFIDENCE), bound(CERTAIN), claim
+    )
+
+
+def by_guesses(
+    attack: str, scores: NDArray[np.float64], present: NDArray[np.bool_], claim: float, delta: float
+) -> Finding:
+    """From scores of canaries that may depend on each other."""
+    guesses = max(2, min(len(scores), max(len(scores) // 8, 32)))
+    bound, certain = (epsilon_in_one_run(scores, present, guesses, delta, each) for each in (CONFIDENCE, CERTAIN))
+    return Finding(attack, f"{guesses} guesses, any mechanism", len(scores), bound, certain, claim)

@@ -1,0 +1,120 @@
+"""The command `pretext audit`: a lower bound on epsilon from attacks, beside the claim."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pretext.cli.shared import json_option, set_option
+
+
+@click.command()
+@click.argument("target", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--games",
+    type=click.IntRange(min=256, max=10_000_000),
+    default=8192,
+    show_default=True,
+    help="Games of each attack on the release path; more of them prove more.",
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(min=0, max=100_000),
+    default=40,
+    show_default=True,
+    help="Whole runs that are attacked, so many honest ones and so many of a hostile server; 0: none.",
+)
+@click.option("--models", is_flag=True, help="Runs with the configured generator and embedder: slow, so few --runs.")
+@click.option("--chart", type=click.Path(path_type=Path), help="Bar chart, .svg or .png (extra `plot`).")
+@json_option
+@set_option
+def audit(
+    target: Path | None,
+    games: int,
+    runs: int,
+    models: bool,
+    chart: Path | None,
+    as_json: bool,
+    overrides: tuple[str, ...],
+) -> None:
+    """Attack the program at the guarantee of a configuration file or run folder, and print what the attacks prove.
+
+    Only invented clients are attacked; the private file is not opened and nothing is charged. Of a run folder the
+    origin of every candidate is checked too. Exit code 1 if an attack refutes the claim, or an origin is wrong.
+    """
+    from pretext.audit.procedure import audit as attack
+
+    if chart is not None:
+        from pretext.audit.chart import check_chart
+
+        check_chart(chart)
+    config, origins = _target(target, overrides)
+    found = attack(config, games=games, runs=runs, models=_models(config) if models else None)
+    if chart is not None:
+        from pretext.audit.chart import bar_chart
+
+        bar_chart(found.findings, chart)
+    if as_json:
+        click.echo(json.dumps(found.as_json() | ({} if origins is None else {"origins": origins}), indent=1))
+    else:
+        click.echo(found.in_words())
+        if origins is not None:
+            click.echo("\n" + "\n".join([f"Origins of the run's candidates: {origins['checked']}", *origins["wrong"]]))
+    if found.exceeded or (origins is not None and origins["wrong"]):
+        sys.exit(1)
+
+
+def _target(target: Path | None, overrides: tuple[str, ...]) -> tuple[Any, dict[str, Any] | None]:
+    """The configuration to attack and, of a run folder, what was found of its candidates' origins."""
+    from pretext.audit.procedure import default_config
+    from pretext.config import plain, resolve
+    from pretext.run import Run
+
+    if target is not None and target.is_dir():
+        run, stored = Run.open(target)
+        return resolve(overrides=overrides, settings=plain(stored)), _origins(run, stored)
+    if target is not None:
+        return resolve(target, overrides), None
+    return resolve(overrides=overrides, defaults=plain(default_config())), None
+
+
+def _origins(run: Any, config: Any) -> dict[str, Any]:
+    from pretext.errors import UsageError
+    from pretext.provenance import check_provenance
+
+    subjects, source = _subjects(run, config)
+    try:
+        wrong = check_provenance(config, run, subjects)
+    except UsageError as error:
+        wrong = [str(error)]
+    said = (
+        f"wrong, {len(wrong)} times (digests from {source})" if wrong else f"as they should be (digests from {source})"
+    )
+    return {"checked": said, "wrong": wrong}
+
+
+def _subjects(run: Any, config: Any) -> tuple[dict[str, str], str]:
+    """The digests that the run's releases are bound to: from the ledger, or where there is none, the statement."""
+    from pretext.pipeline import data_set_name, home, open_ledger
+    from privacy import LedgerError
+
+    try:
+        if (home() / "ledger.sqlite").exists():
+            ledger = open_ledger()
+            releases = ledger.account(data_set_name(config, ledger)).releases
+            return {release.label: release.subject for release in releases}, "the ledger"
+    except LedgerError:
+        pass
+    stated = (run.load("privacy.json") or {}).get("releases", [])
+    return {release["label"]: release["subject_sha256"] for release in stated}, "privacy.json, no ledger knows the run"
+
+
+def _models(config: Any) -> Any:
+    from pretext.pipeline import Parts
+
+    parts = Parts.of(config)
+    return parts.engine(), parts.embedder()
