@@ -99,7 +99,7 @@ def upgrade(connection: sqlite3.Connection) -> None:
         sqlite3.DatabaseError: a release is not as it was written.
     """
     for row in map(dict, connection.execute("SELECT * FROM release").fetchall()):
-        identifier, digest = row.pop("id"), row.pop("digest")
+        identifier, digest = row.pop("id"), row.pop("digest", None)
         if _digest(row) != digest:
             raise sqlite3.DatabaseError(f"release number {identifier} is not as it was written")
     connection.execute("ALTER TABLE release DROP COLUMN digest")

@@ -209,6 +209,13 @@ def test_an_old_ledger_with_impossible_values_is_refused(old: Path, statement: s
         Ledger(old).account("forum")
 
 
+def test_a_ledger_that_only_says_it_is_old_is_refused(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 0")
+    with pytest.raises(LedgerCorrupted, match="release number 1 is not as it was written"):
+        Ledger(path)
+
+
 def test_a_newer_ledger_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 2")
