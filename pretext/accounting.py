@@ -76,9 +76,10 @@ def curve(releases: Sequence[Release], deltas: Sequence[float] = DELTAS) -> list
 def compare(costs: Sequence[Cost], delta: float) -> list[Bound]:
     """The same releases by five ways of accounting.
 
-    The first is never above any other. Renyi and zCDP accounting agree for Gaussian noise, whose Renyi divergence is
-    rho times the order, as long as the same conversion to (epsilon, delta) is used; the classical one is looser. Basic
-    composition of few releases may lie below Renyi accounting, of many it never does.
+    The first is below all others, unless epsilon is so large (about 20) that its slack counts. Renyi and zCDP
+    accounting agree for Gaussian noise, whose Renyi divergence is rho times the order, as long as the same conversion
+    to (epsilon, delta) is used; the classical one is looser. Basic composition may lie below these three where there
+    are few releases; of one it is exact.
     """
     total = compose(costs)
     return [

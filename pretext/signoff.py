@@ -67,7 +67,7 @@ def _how_well(statement: dict[str, Any]) -> list[str]:
     own, other = statement["guarantee"], statement["other_relation"][0]
     return [
         "This run is (epsilon, delta)-differentially private: no conclusion about one unit becomes more than e^epsilon "
-        "times as likely by its presence, up to a probability of delta.",
+        "times as likely by its data, up to a probability of delta.",
         "",
         f"    epsilon {round_up(own['epsilon'])} at delta {own['delta']:g}, relation {own['relation']} (the one that "
         "was asked for)",

@@ -185,7 +185,8 @@ def verify(folder: Path, as_json: bool) -> None:
     elif differences:
         click.echo("\n".join(map(str, differences)))
     else:
-        click.echo("\n".join([*(f"ok  {check.words}" for check in checks), f"Verified {folder} against {book.path}."]))
+        click.echo("\n".join(f"ok  {check.words}" for check in checks))
+        click.echo(f"Verified {folder} against {book.path}. What models wrote was compared with its digests.")
     if differences:
         click.echo(f"{folder} is not verified: {len(differences)} differences.", err=True)
         sys.exit(1)
@@ -211,6 +212,7 @@ def _hypothetical(setting: dict[str, Any]) -> Any:
         raise UsageError("Give either --epsilon, a target, or --noise-multiplier, for example --epsilon 1.")
     return resolve(
         settings={
+            "data": {"client_column": "client"},
             "privacy": given,
             "initial": {"prompts": ["any"]},
             "evolution": {"seeds_from_round": 0},
