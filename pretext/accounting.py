@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pretext.config import Config
 from pretext.errors import RunFolderError
 from pretext.fred.question import restored
+from pretext.manifest import charged
 from pretext.run import Run
 from pretext.statement import run_releases
 from privacy import Account, Cost, Ledger, Relation, Release, compose, epsilon, rdp_epsilon
@@ -45,25 +46,23 @@ def own_account(run: Run, config: Config, ledger: Ledger) -> Account:
     """The account of the data set that a run folder was charged to.
 
     Raises:
-        RunFolderError: the folder has no statement yet, and its settings do not name the data set.
+        RunFolderError: the settings do not name the data set, and there is no statement that does.
         LedgerConflict, LedgerCorrupted: the ledger does not know it, or was changed.
     """
-    name = config.privacy.data_set
-    if name is None:
-        stated = run.load("privacy.json")
-        if stated is None:
-            raise RunFolderError(f"{run.folder} holds no privacy.json; `pretext resume {run.folder}` writes it.")
-        name = str(stated["data_set"]["name"])
-    return ledger.account(name)
+    return ledger.account(config.privacy.data_set or charged(run))
 
 
 def own_releases(run: Run, account: Account) -> list[Release]:
-    """The releases of a run, or the one that a FreD folder answers from."""
+    """The releases of a run, or the one that a FreD folder answers from. Raises RunFolderError if its question is
+    damaged."""
     found = run_releases(account, run.id)
     stored = run.load("query.json")
     if found or stored is None:
         return found
-    label = restored(stored).label
+    try:
+        label = restored(stored).label
+    except (KeyError, TypeError, ValueError):
+        raise RunFolderError(f"{run.folder / 'query.json'} is damaged; put it back from a copy.") from None
     return [release for release in account.releases if release.label == label]
 
 

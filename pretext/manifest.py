@@ -43,10 +43,7 @@ def seal(run: Run, ledger: Ledger) -> None:
         RunFolderError: the folder cannot be written, or holds no statement.
     """
     run.save(MANIFEST, {"run": run.id, "files": described(run.folder)})
-    stated = run.load("privacy.json")
-    if stated is None:
-        raise RunFolderError(f"{run.folder} holds no privacy.json; `pretext resume {run.folder}` writes it anew.")
-    name = stated["data_set"]["name"]
+    name = charged(run)
     if name in ledger.names():
         ledger.seal(name, run.id, file_digest(run.folder / MANIFEST))
     else:
@@ -56,6 +53,17 @@ def seal(run: Run, ledger: Ledger) -> None:
             name,
             run.folder / MANIFEST,
         )
+
+
+def charged(run: Run) -> str:
+    """The data set that the statement names. Raises RunFolderError if there is no whole statement."""
+    try:
+        return str(run.load("privacy.json")["data_set"]["name"])
+    except (KeyError, TypeError):
+        raise RunFolderError(
+            f"{run.folder} holds no whole privacy.json; `pretext resume {run.folder}`, or the same `pretext fred` "
+            "again, writes it at no cost."
+        ) from None
 
 
 def described(folder: Path) -> dict[str, dict[str, Any]]:

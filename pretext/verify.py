@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pretext.manifest import MANIFEST, described, file_digest
 from pretext.plan import plan
 from pretext.population import digest
 from pretext.run import Run, seed_line
-from pretext.statement import statement
+from pretext.statement import run_releases, statement
 from privacy import Account, Ledger, LedgerConflict, LedgerCorrupted, Release
 from privacy.bounding import grid_for
 
@@ -63,41 +64,55 @@ def verify(folder: Path, ledger: Ledger) -> list[Check]:
         LedgerError: the ledger cannot be read at all.
     """
     run, config = Run.open(folder)
-    files = _guarded(MANIFEST, "files are as the manifest lists them", lambda: _files(run))
+    files = _guarded(MANIFEST, "files are as the manifest lists them", partial(_files, run))
     try:
         account = own_account(run, config, ledger)
-    except (LedgerConflict, LedgerCorrupted, *_FORMAT) as error:
+        releases = own_releases(run, account)
+    except (LedgerConflict, LedgerCorrupted, PretextError) as error:
         return [files, Check("the ledger", [Difference("ledger", "", "the account of the run", str(error))])]
-    releases = own_releases(run, account)
+    facts = _Facts(run, config, account, releases)
     checks = [
         files,
         Check(f"the chain of data set {account.name!r} is whole", []),
-        _guarded(MANIFEST, "the manifest is the one that was sealed in the ledger", lambda: _seal(run, account)),
+        _guarded(MANIFEST, "the manifest is the one that was sealed in the ledger", partial(_seal, facts)),
         _guarded(
             "privacy.json",
             "every value of privacy.json follows from the ledger and config.toml",
-            lambda: _statement(run, config, ledger, account, releases),
+            partial(_statement, facts, ledger),
         ),
     ]
-    if run.load("query.json") is not None:
+    if (folder / "query.json").exists():
         words = "FreD's question is the one that was answered"
-        checks.append(_guarded("query.json", words, lambda: _question(run, config, releases)))
-    if (folder / "population").exists():
-        checks += _evolution(run, config, releases)
-    return checks
+        checks.append(_guarded("query.json", words, partial(_question, facts)))
+    return checks if facts.fred_alone else [*checks, *_evolution(facts)]
 
 
-def _evolution(run: Run, config: Config, releases: list[Release]) -> list[Check]:
-    votes = {int(label[-1]): each for each in releases if (label := each.label.split("/"))[1] == "votes"}
-    there = {int(path.stem) for path in run.folder.glob("selected/[0-9]*.json")}
+@dataclass(frozen=True)
+class _Facts:
+    """What is checked: a folder, and the account and the releases that the ledger holds for it."""
+
+    run: Run
+    config: Config
+    account: Account
+    releases: list[Release]
+
+    @property
+    def fred_alone(self) -> bool:
+        """Whether this is a FreD folder: it asked a question, and no release bears a run's label."""
+        return (self.run.folder / "query.json").exists() and not run_releases(self.account, self.run.id)
+
+
+def _evolution(facts: _Facts) -> list[Check]:
+    votes = {int(label[-1]): each for each in facts.releases if (label := each.label.split("/"))[1] == "votes"}
+    there = {int(path.stem) for path in facts.run.folder.glob("selected/[0-9]*.json")}
     noise = "the noise of every round is what config.toml plans"
-    checks = [_guarded("config.toml", noise, lambda: _noise(config, votes))]
-    for number in sorted({*votes, *there, *range(config.privacy.rounds)}):
+    checks = [_guarded("config.toml", noise, partial(_noise, facts.config, votes))]
+    for number in sorted({*votes, *there, *range(facts.config.privacy.rounds)}):
         words = f"round {number}: candidates, noisy votes and the selection are those of its release"
-        checks.append(
-            _guarded(f"selected/{number:03}.json", words, lambda n=number: _round(run, config, n, votes.get(n)))  # type: ignore[misc]
-        )
-    return [*checks, _guarded("seeds.jsonl", "the seeds follow from the selections", lambda: _seeds(run, config))]
+        one = partial(_round, facts.run, facts.config, number, votes.get(number))
+        checks.append(_guarded(f"selected/{number:03}.json", words, one))
+    seeds = partial(_seeds, facts.run, facts.config)
+    return [*checks, _guarded("seeds.jsonl", "the seeds follow from the selections", seeds)]
 
 
 def _guarded(what: str, words: str, differences: Callable[[], Iterator[Difference]]) -> Check:
@@ -123,48 +138,43 @@ def _files(run: Run) -> Iterator[Difference]:
             yield differences[-1]  # where the size differs, so does the digest: the size tells more
 
 
-def _seal(run: Run, account: Account) -> Iterator[Difference]:
-    last, path = account.sealed(run.id), run.folder / MANIFEST
+def _seal(facts: _Facts) -> Iterator[Difference]:
+    last, path = facts.account.sealed(facts.run.id), facts.run.folder / MANIFEST
     if last is None:
-        yield Difference("ledger", f"seal of run {run.id}", "a seal", _ABSENT)
+        yield Difference("ledger", f"seal of run {facts.run.id}", "a seal", _ABSENT)
     elif path.exists() and (found := file_digest(path)) != last.manifest:
         yield Difference(MANIFEST, f"SHA-256 sealed at {last.time}", last.manifest, found)
 
 
-def _statement(
-    run: Run, config: Config, ledger: Ledger, account: Account, releases: list[Release]
-) -> Iterator[Difference]:
-    stated = run.load("privacy.json")
-    position = stated["data_set"].get("ledger_position")
+def _statement(facts: _Facts, ledger: Ledger) -> Iterator[Difference]:
+    run, config, stated = facts.run, facts.config, facts.run.load("privacy.json")
     try:
-        then = ledger.account(account.name, position)
+        then = ledger.account(facts.account.name, stated["data_set"].get("ledger_position"))
     except (LedgerCorrupted, TypeError):
-        then = account
+        then = facts.account
     known = {release.label for release in then.releases}
-    yield from _apart(
-        "privacy.json", len(releases), sum(each.label in known for each in releases), "releases of the run"
-    )
-    query = run.load("query.json")
-    if query is None or "rounds_planned" in stated:
+    counted = sum(release.label in known for release in facts.releases)
+    yield from _apart("privacy.json", len(facts.releases), counted, "releases of the run")
+    if not facts.fred_alone:
         expected = statement(config, run.id, ledger, then)
-    elif releases:
-        expected = fred_statement(config, run.id, restored(query), ledger, then, releases[0])
+    elif facts.releases:
+        question = restored(run.load("query.json"))
+        expected = fred_statement(config, run.id, question, ledger, then, facts.releases[0])
     else:
         return  # that there is no answer to the question is told where the question is looked at
     stated["data_set"]["ledger"] = expected["data_set"]["ledger"]  # it may lie elsewhere now
     yield from _apart("privacy.json", expected, stated)
 
 
-def _question(run: Run, config: Config, releases: list[Release]) -> Iterator[Difference]:
-    question = restored(run.load("query.json"))
-    asked = [release for release in releases if release.label in (question.label, f"{run.id}/fred")]
+def _question(facts: _Facts) -> Iterator[Difference]:
+    question = restored(facts.run.load("query.json"))
+    noise = question.mechanism.standard_deviation
+    asked = [each for each in facts.releases if each.label in (question.label, f"{facts.run.id}/fred")]
     if not asked:
         yield Difference("ledger", question.label, "a release", _ABSENT)
     for release in asked:
         yield from _apart("query.json", release.subject, question.subject, "digest of the question")
-        yield from _apart(
-            "query.json", release.mechanism.standard_deviation, question.mechanism.standard_deviation, "noise"
-        )
+        yield from _apart("query.json", release.mechanism.standard_deviation, noise, "noise")
 
 
 def _noise(config: Config, votes: dict[int, Release]) -> Iterator[Difference]:

@@ -32,18 +32,15 @@ def statement(folder: Path, as_json: bool, out: Path | None) -> None:
     from pretext.statement import in_words
 
     stated = Run.open(folder)[0].load("privacy.json")
-    if stated is None:
-        raise RunFolderError(f"{folder} holds no privacy.json; `pretext resume {folder}` writes it.")
-    if "history" not in stated["data_set"]:
+    try:
+        if out is not None:
+            write_page(stated, folder, out)
+        click.echo(out or (json.dumps(stated, indent=1) if as_json else in_words(stated)))
+    except (KeyError, TypeError, IndexError):
         raise RunFolderError(
-            f"{folder / 'privacy.json'} is of an older version; `pretext resume {folder}`, or the same `pretext fred` "
-            "again, writes it anew at no cost."
-        )
-    if out is not None:
-        write_page(stated, folder, out)
-        click.echo(out)
-        return
-    click.echo(json.dumps(stated, indent=1) if as_json else in_words(stated))
+            f"{folder} holds no whole privacy.json of this version; `pretext resume {folder}`, or the same `pretext "
+            "fred` again, writes it at no cost."
+        ) from None
 
 
 @privacy.command()

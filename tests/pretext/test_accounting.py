@@ -33,11 +33,11 @@ def test_the_order_that_theory_gives(multipliers: list[float], delta: float) -> 
     costs = [Cost(multiplier**-2) for multiplier in multipliers]
     found = by_name(costs, delta)
     if found["Renyi"] > 0.02:
-        assert found["exact"] <= found["Renyi"] * (1 + 1e-9)
+        assert found["exact"] <= found["Renyi"] * (1 + 1e-8)
         assert found["Renyi"] <= found["zCDP, classical"] * 1.01
     assert found["zCDP"] == pytest.approx(found["Renyi"], rel=1e-6, abs=1e-6)
     assert found["exact"] <= found["zCDP, classical"]
-    assert found["exact"] <= found["basic"] * (1 + 1e-9)
+    assert found["exact"] <= found["basic"] * (1 + 1e-8) + 1e-8
 
 
 @pytest.mark.parametrize(("multiplier", "exact", "renyi"), [(11.3, 1.18896, 1.2875), (2.31, 7.08012, 7.5790)])

@@ -53,11 +53,23 @@ def test_statement(command: Command, run: Run, tmp_path: Path) -> None:
 
 def test_a_statement_of_an_older_version(command: Command, run: Run) -> None:
     stated = run.load("privacy.json")
-    del stated["data_set"]["history"]
+    del stated["data_set"]["ledger_head_sha256"]
     run.save("privacy.json", stated)
-    code, _, err = command("statement", run.folder)
+    assert command("statement", run.folder)[0] == 0
+    code, _, err = command("statement", run.folder, "--out", run.folder / "page.md")
     assert code == 1
-    assert "older version; `pretext resume" in err
+    assert "of this version; `pretext resume" in err
+    assert not (run.folder / "page.md").exists()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "half", '{"data_set": 1}'])
+def test_a_damaged_statement_is_one_sentence(content: str, command: Command, run: Run) -> None:
+    (run.folder / "privacy.json").write_text(content)
+    for name in ("statement", "curve", "compare", "verify"):
+        code, out, err = command(name, run.folder)
+        assert code == 1
+        assert "Traceback" not in err
+        assert "privacy.json" in out + err
 
 
 def test_curve(command: Command, run: Run) -> None:
@@ -185,7 +197,8 @@ def test_before_anything_was_released(command: Command, make_config: Callable[..
     for name in ("statement", "curve", "compare"):
         code, _, err = command(name, run.folder)
         assert code == 1
-        assert "holds no privacy.json; `pretext resume" in err
+        assert "holds no whole privacy.json" in err
+        assert "`pretext resume" in err
     code, out, err = command("verify", run.folder)
     assert code == 1
     assert "manifest.json: expected the file, found nothing; `pretext resume" in out

@@ -54,5 +54,5 @@ def test_the_ledger_holds_the_digest_of_the_last_manifest(run: Run) -> None:
 
 def test_without_a_statement_nothing_says_which_data_set(run: Run) -> None:
     (run.folder / "privacy.json").unlink()
-    with pytest.raises(RunFolderError, match=r"holds no privacy\.json; `pretext resume"):
+    with pytest.raises(RunFolderError, match=r"holds no whole privacy\.json; `pretext resume"):
         seal(run, open_ledger())

@@ -40,6 +40,8 @@ def test_a_fred_folder(make_found: Make, tmp_path: Path) -> None:
         assert any(line.startswith(words) for line in told), (words, told)
     (folder / "ranking.json").unlink()
     assert "ranking.json: expected a file, found no file" in found(folder)
+    (folder / "query.json").write_text("{}")
+    assert any(line.startswith("ledger: expected the account of the run") for line in found(folder))
 
 
 def test_a_run_in_which_fred_found_the_candidates(make_found: Make, tmp_path: Path) -> None:
