@@ -40,7 +40,7 @@ def statement(config: Config, run_id: str, ledger: Ledger, account: Account) -> 
     return {
         "format": "pretext privacy statement, version 1",
         "run": run_id,
-        **guarantee(config, account, releases, privacy.relation),
+        **guarantee_part(config, account, releases, privacy.relation),
         "rounds_planned": privacy.rounds,
         "rounds_released": rounds_released(releases),
         "releases": [release_in_full(release, privacy.relation) for release in releases],
@@ -57,12 +57,12 @@ def statement(config: Config, run_id: str, ledger: Ledger, account: Account) -> 
             "composition": "adaptive, fully: mu^2 adds up",
             "proof": "PRIVACY.md and the docstring of privacy.mechanisms",
         },
-        "data_set": data_set(account, ledger),
+        "data_set": data_set_part(account, ledger),
         "not_covered": list(NOT_COVERED),
     }
 
 
-def guarantee(config: Config, account: Account, releases: Sequence[Release], relation: Relation) -> dict[str, Any]:
+def guarantee_part(config: Config, account: Account, releases: Sequence[Release], relation: Relation) -> dict[str, Any]:
     """The part of a statement that says what its releases come to, under both relations, and what the words mean."""
     unit = account.unit
 
@@ -77,7 +77,7 @@ def guarantee(config: Config, account: Account, releases: Sequence[Release], rel
     }
 
 
-def data_set(account: Account, ledger: Ledger) -> dict[str, Any]:
+def data_set_part(account: Account, ledger: Ledger) -> dict[str, Any]:
     """The part of a statement about all that was ever released from the data set, and where the ledger stood then."""
     return {
         "name": account.name,

@@ -50,6 +50,7 @@ def statement(folder: Path, as_json: bool, out: Path | None) -> None:
 @json_option
 def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bool) -> None:
     """Show epsilon against delta for what was spent, under both relations."""
+    from pretext.accounting import DELTAS
     from pretext.accounting import curve as make_curve
     from pretext.errors import UsageError
     from pretext.pipeline import open_ledger
@@ -58,28 +59,32 @@ def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bo
         raise UsageError("Give either a run folder or --data-set NAME.")
     if folder is None:
         account = open_ledger().account(str(name))
-        title, releases = f"data set {account.name}", list(account.releases)
+        releases, delta, unit = list(account.releases), account.budget.delta, account.unit
     else:
-        title, releases = f"run folder {folder}", _releases(folder)[1]
-    points = make_curve(releases)
+        config, releases = _releases(folder)
+        delta, unit = config.privacy.delta, config.unit
+    points = make_curve(releases, sorted({*DELTAS, delta}, reverse=True))
+    title = f"{folder or name} ({len(releases)} releases, unit {unit.name})"
     if chart is not None:
         from pretext.charts import curve_chart
 
-        curve_chart(points, chart, f"{title}: {len(releases)} releases")
-    if as_json:
-        told = [
-            {"delta": p.delta, "add/remove": _finite(p.add_remove), "replace-one": _finite(p.replace_one)}
-            for p in points
-        ]
-        click.echo(json.dumps({"of": title, "releases": len(releases), "curve": told}, indent=1))
-        return
+        curve_chart(points, chart, title)
+    click.echo(_curve_as_json(title, points) if as_json else _curve_in_words(title, points))
+
+
+def _curve_in_words(title: str, points: Any) -> str:
     from privacy.account import round_up
 
-    click.echo(
-        f"Epsilon of {title} ({len(releases)} releases), by relation\n{'delta':<8}{'add/remove':>12}{'replace-one':>13}"
-    )
-    for point in points:
-        click.echo(f"{point.delta:<8g}{round_up(point.add_remove):>12}{round_up(point.replace_one):>13}")
+    head = [f"Epsilon of {title}, by relation", f"{'delta':<8}{'add/remove':>12}{'replace-one':>13}"]
+    rows = [f"{p.delta:<8g}{round_up(p.add_remove):>12}{round_up(p.replace_one):>13}" for p in points]
+    return "\n".join([*head, *rows])
+
+
+def _curve_as_json(title: str, points: Any) -> str:
+    told = [
+        {"delta": p.delta, "add/remove": _finite(p.add_remove), "replace-one": _finite(p.replace_one)} for p in points
+    ]
+    return json.dumps({"of": title, "curve": told}, indent=1)
 
 
 def _setting_options(command: Any) -> Any:
@@ -102,7 +107,6 @@ def calibrate(as_json: bool, **setting: Any) -> None:
     """The noise that a target needs, or the epsilon that a noise gives; as `pretext plan` says for a run."""
     from pretext.plan import plan, round_cost
     from privacy import Relation, compose, epsilon
-    from privacy.account import round_up
 
     config = _hypothetical(setting)
     planned, terms = plan(config), config.privacy
@@ -112,22 +116,37 @@ def calibrate(as_json: bool, **setting: Any) -> None:
         )
         for relation in (terms.relation, *(other for other in Relation if other is not terms.relation))
     }
-    if as_json:
-        told = {"noise_multiplier": planned.noise_multiplier, "sigma_votes": planned.sigma, "epsilon": losses}
-        told |= {"delta": terms.delta, "rounds": terms.rounds, "relation": terms.relation.value}
-        click.echo(json.dumps(told | {"max_texts_per_client": terms.max_texts_per_client}, indent=1))
+    if not as_json:
+        click.echo(_calibration_in_words(planned, terms, losses))
         return
-    lines = [
-        f"Noise multiplier     {round_up(planned.noise_multiplier, 5)} in each of {terms.rounds} rounds, noise for "
-        f"{terms.relation.value}",
-        f"Noise per candidate  {planned.sigma:.4g} votes (standard deviation; a client's votes have norm "
-        f"{float(terms.norm_squared) ** 0.5:.4g} at most)",
-        *(
-            f"Epsilon              {round_up(loss)} (delta {terms.delta:g}, unit client, relation {name})"
-            for name, loss in losses.items()
-        ),
-    ]
-    click.echo("\n".join(lines))
+    told = {
+        "noise_multiplier": planned.noise_multiplier,
+        "sigma_votes": planned.sigma,
+        "epsilon": {name: _finite(loss) for name, loss in losses.items()},
+        "delta": terms.delta,
+        "rounds": terms.rounds,
+        "relation": terms.relation.value,
+        "max_texts_per_client": terms.max_texts_per_client,
+    }
+    click.echo(json.dumps(told, indent=1))
+
+
+def _calibration_in_words(planned: Any, terms: Any, losses: dict[str, float]) -> str:
+    from privacy.account import round_up
+
+    norm = float(terms.norm_squared) ** 0.5
+    return "\n".join(
+        [
+            f"Noise multiplier     {round_up(planned.noise_multiplier, 5)} in each of {terms.rounds} rounds, noise for "
+            f"{terms.relation.value}",
+            f"Noise per candidate  {planned.sigma:.4g} votes (standard deviation; a client's votes have a norm of "
+            f"{norm:.4g} at most)",
+            *(
+                f"Epsilon              {round_up(loss)} (delta {terms.delta:g}, unit client, relation {name})"
+                for name, loss in losses.items()
+            ),
+        ]
+    )
 
 
 @privacy.command()

@@ -20,7 +20,7 @@ from pretext.fred.question import (
 from pretext.manifest import seal
 from pretext.pipeline import Parts, cache, data_set_name, open_ledger, registered
 from pretext.run import Run
-from pretext.statement import NOT_COVERED, data_set, guarantee, release_in_full
+from pretext.statement import NOT_COVERED, data_set_part, guarantee_part, release_in_full
 from pretext.tables import Source, check_columns
 from privacy import Account, Ledger, Release, epsilon
 
@@ -95,7 +95,7 @@ def fred_statement(
     return {
         "format": "pretext privacy statement of a release of moments, version 1",
         "run": run_id,
-        **guarantee(config, account, [release], question.relation),
+        **guarantee_part(config, account, [release], question.relation),
         "releases": [release_in_full(release, question.relation)],
         "bounding": {
             "max_texts_per_client": config.privacy.max_texts_per_client,
@@ -103,7 +103,7 @@ def fred_statement(
             "clients": "public" if question.clients else "counted by the release itself",
         },
         "proof": "PRIVACY.md and the docstring of privacy.moments",
-        "data_set": data_set(account, ledger),
+        "data_set": data_set_part(account, ledger),
         "not_covered": list(NOT_COVERED),
     }
 

@@ -80,10 +80,29 @@ def test_curve(command: Command, run: Run) -> None:
         rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[2:]}
         assert rows["0.001"][0] == round_up(spent)
         assert float(rows["0.001"][1]) > spent
+        assert "(3 releases, unit client), by relation" in out
     told = json.loads(command("curve", run.folder, "--json")[1])
-    assert told["releases"] == 3
     assert {"delta", "add/remove", "replace-one"} == set(told["curve"][0])
     assert [point["add/remove"] for point in told["curve"] if point["delta"] == 1e-3] == [pytest.approx(spent)]
+
+
+def test_the_curve_holds_the_delta_of_the_run(
+    command: Command, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config("privacy.epsilon=5", "privacy.delta=3e-5")
+    run = synthesize(config, tmp_path / "run", make_parts(config))
+    told = json.loads(command("curve", run.folder, "--json")[1])["curve"]
+    assert [point["add/remove"] for point in told if point["delta"] == 3e-5] == [pytest.approx(5, abs=1e-3)]
+    assert [point["delta"] for point in told] == sorted((point["delta"] for point in told), reverse=True)
+
+
+@pytest.mark.parametrize("noise", [0.01, 1e6])
+def test_extreme_noise_is_told_without_a_warning(noise: float, command: Command) -> None:
+    for name in ("calibrate", "compare"):
+        code, out, err = command(name, "--noise-multiplier", noise)
+        assert (code, err) == (0, "")
+        assert json.loads(command(name, "--noise-multiplier", noise, "--json")[1])
+        assert ("infinity" in out) == (noise < 1)
 
 
 @pytest.mark.parametrize("ending", ["svg", "png"])

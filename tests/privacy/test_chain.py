@@ -10,7 +10,9 @@ import os
 import shutil
 import signal
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -183,6 +185,19 @@ def test_an_old_ledger_goes_on(old: Path) -> None:
     edit(old, "UPDATE release SET sigma = sigma * 2 WHERE id = 1")
     with pytest.raises(LedgerCorrupted, match="release number 1 is not as it was written"):
         ledger.account("forum")
+
+
+def test_many_that_open_an_old_ledger_at_once(old: Path) -> None:
+    barrier = threading.Barrier(4)
+
+    def opened(number: int) -> None:
+        barrier.wait(30)
+        ask(Ledger(old), f"more/votes/{number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        for one in [pool.submit(opened, number) for number in range(4)]:
+            one.result()
+    assert len(Ledger(old).account("forum").releases) == 8
 
 
 @pytest.mark.parametrize("change", ["sigma = sigma * 2", "value = zeroblob(32)", "digest = 'edited'", "label = 'x'"])
