@@ -44,15 +44,22 @@ def seal(run: Run, ledger: Ledger) -> None:
     """
     run.save(MANIFEST, {"run": run.id, "files": described(run.folder)})
     name = charged(run)
-    if name in ledger.names():
+    if _holds(ledger, name, run):
         ledger.seal(name, run.id, file_digest(run.folder / MANIFEST))
     else:
         _log.warning(
-            "The ledger %s does not know data set %r: what was written is listed in %s, but not sealed.",
+            "The ledger %s does not hold this run's releases as data set %r: what was written is listed in %s, but not "
+            "sealed.",
             ledger.path,
             name,
             run.folder / MANIFEST,
         )
+
+
+def _holds(ledger: Ledger, name: str, run: Run) -> bool:
+    """Whether it is this ledger that the run was charged to, and not one with a data set of the same name."""
+    stated = {release["label"] for release in run.load("privacy.json")["releases"]}
+    return name in ledger.names() and stated <= {release.label for release in ledger.account(name).releases}
 
 
 def charged(run: Run) -> str:

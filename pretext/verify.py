@@ -203,7 +203,7 @@ def _seeds(run: Run, config: Config) -> Iterator[Difference]:
     path = run.folder / "seeds.jsonl"
     found = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     expected = [seed_line(seed, config.data.labels) for seed in seeds_from(config, run)]
-    yield from _apart("seeds.jsonl", expected, found, "line")
+    yield from _apart("seeds.jsonl", expected, found, "lines")
 
 
 def _apart(what: str, expected: Any, found: Any, where: str = "") -> Iterator[Difference]:

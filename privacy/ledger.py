@@ -149,7 +149,8 @@ class Ledger:
             name: a registered data set.
             label: names the release within the data set; drawn once for all time.
             subject: a digest of the public question (for votes: of the candidates), so that a replay answers the same
-            one. bounded: the private value.
+                one.
+            bounded: the private value.
             mechanism: the noise.
             relation: the one that `mechanism` was calibrated for; the charge is under the budget's own relation.
 

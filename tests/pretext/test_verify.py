@@ -151,8 +151,11 @@ def test_a_folder_carried_elsewhere_is_expanded_and_says_that_it_is_not_sealed(
     with monkeypatch.context() as patch:
         patch.setenv("PRETEXT_HOME", str(tmp_path / "elsewhere"))
         expand_run(config, run, make_parts(config), 40)
-        assert "does not know data set 'private'" in caplog.text
+        assert "does not hold this run's releases as data set 'private'" in caplog.text
         assert any("ledger: expected the account of the run" in line for line in found(run))
+        synthesize(make_config("privacy.epsilon=5"), tmp_path / "of the same name", make_parts(config))
+        expand_run(config, run, make_parts(config), 41)
+        assert open_ledger().account("private").sealed(run.id) is None
     assert (home / "ledger.sqlite").exists()
     assert [line.split(",")[0] for line in found(run)] == ["manifest.json"], "beside its ledger it lacks the last seal"
 
@@ -297,7 +300,7 @@ FOLDER: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a seed": (
         "seeds.jsonl",
         lambda path: path.write_text(path.read_text().replace('"text": "', '"text": "private ', 1)),
-        "seeds.jsonl, line[0]: expected",
+        "seeds.jsonl, lines[0]: expected",
     ),
     "the settings": (
         "config.toml",
