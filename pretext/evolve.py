@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pretext.clients import Ballot
 from pretext.config import Config, Evolution
 from pretext.embedding import Embedder, unit_rows
-from pretext.errors import NoSignal
+from pretext.errors import NoSignal, RunFolderError
 from pretext.population import Candidate, Origin
 from pretext.run import Run, Seed, Selected
 from pretext.screen import Screen
@@ -104,6 +104,18 @@ def select(
     return survivors, kept, parents
 
 
+def selection(config: Config, round_number: int, noisy: Noisy) -> Selected:
+    """What follows from a round's release; a function of the arguments alone. Without survivors all are parents."""
+    rng = np.random.default_rng([config.evolution.seed, round_number, 2])
+    threshold = threshold_of(config)
+    survivors, weights, parents = select(noisy.votes, noisy.sigma, config.evolution, threshold, rng)
+    if survivors.size == 0:
+        parents = np.arange(len(noisy.votes))
+    return Selected(
+        noisy.votes.tolist(), noisy.sigma, threshold, survivors.tolist(), weights.tolist(), parents.tolist()
+    )
+
+
 def threshold_of(config: Config) -> float:
     """The threshold in noise standard deviations; 'gape' bounds the chance that noise alone passes it in any round."""
     threshold = config.evolution.threshold
@@ -142,27 +154,22 @@ def _ballot(config: Config, round_number: int, population: list[Candidate], step
 
 
 def _selected(config: Config, round_number: int, population: list[Candidate], noisy: Noisy) -> Selected:
-    rng = np.random.default_rng([config.evolution.seed, round_number, 2])
-    threshold = threshold_of(config)
-    survivors, weights, parents = select(noisy.votes, noisy.sigma, config.evolution, threshold, rng)
-    if survivors.size == 0:
+    selected = selection(config, round_number, noisy)
+    if not selected.survivors:
         _log.warning(
             "Round %d: no candidate got more noisy votes than the threshold of %.1f (%.2f standard deviations of the "
             "noise); "
             "the round's population goes on as it is.",
             round_number,
-            threshold * noisy.sigma,
-            threshold,
+            selected.threshold * noisy.sigma,
+            selected.threshold,
         )
-        parents = np.arange(len(population))
-    share = float(weights.sum() / max(noisy.votes[noisy.votes > 0].sum(), 1e-12))
+    share = sum(selected.weights) / max(noisy.votes[noisy.votes > 0].sum(), 1e-12)
     _log.info(
         "Round %d: %d of %d candidates survive; %.0f %% of the positive noisy votes are above the threshold.",
-        round_number, len(survivors), len(population), 100 * share,
+        round_number, len(selected.survivors), len(population), 100 * share,
     )  # fmt: skip
-    return Selected(
-        noisy.votes.tolist(), noisy.sigma, threshold, survivors.tolist(), weights.tolist(), parents.tolist()
-    )
+    return selected
 
 
 def _next(
@@ -190,15 +197,25 @@ def _next(
 
 
 def seeds_of(config: Config, run: Run) -> list[Seed]:
+    """The seeds of a finished evolution, saved for people too. Raises what `seeds_from` does."""
+    return run.save_seeds(seeds_from(config, run), config.data.labels)
+
+
+def seeds_from(config: Config, run: Run) -> list[Seed]:
     """The survivors of the seed rounds of a finished evolution; one that survived several rounds keeps its heaviest.
 
     Raises:
         NoSignal: there are none.
+        RunFolderError: a seed round is missing.
     """
     best: dict[Candidate, Seed] = {}
     for round_number in range(config.evolution.seeds_from_round, config.privacy.rounds):
         selected, population = run.selected(round_number), run.population(round_number)
-        assert selected is not None and population is not None
+        if selected is None or population is None:
+            raise RunFolderError(
+                f"{run.folder} holds no selection of round {round_number}; finish the run with `pretext resume "
+                f"{run.folder}`."
+            )
         for row, weight in zip(selected.survivors, selected.weights, strict=True):
             candidate = population[row]
             if candidate not in best or best[candidate].weight < weight:
@@ -211,4 +228,4 @@ def seeds_of(config: Config, run: Run) -> list[Seed]:
             "rounds or a lower "
             "evolution.threshold; `pretext plan` shows noise against expected votes beforehand."
         )
-    return run.save_seeds(sorted(best.values(), key=lambda seed: (-seed.weight, seed.text)), config.data.labels)
+    return sorted(best.values(), key=lambda seed: (-seed.weight, seed.text))

@@ -21,6 +21,7 @@ from pretext.expansion import expand
 from pretext.federation import Federation, LocalFederation
 from pretext.fred.procedure import ask, measured, public_sets, rank
 from pretext.fred.question import check_clients, question_for, restored, share_cost, share_of_epsilon, stored
+from pretext.manifest import seal
 from pretext.plan import Plan, plan, round_cost
 from pretext.population import Candidate, digest, initial_population
 from pretext.private import read_private
@@ -110,15 +111,18 @@ def synthesize(
                 evolve(config, run, _steps(config, run, ledger, account, planned, parts, meter))
         finally:
             save_statement(config, run, ledger, name)
+        seal(run, ledger)
         expand_run(config, run, parts, config.expansion.texts)
     return run
 
 
 def expand_run(config: Config, run: Run, parts: Parts, texts: int) -> Path:
-    """Write `texts` synthetic texts in all from a finished evolution. Costs no privacy."""
+    """Write `texts` synthetic texts in all from a finished evolution, and seal the folder. Costs no privacy."""
     meter = Meter(parts.engine)
     with meter.kept(run), meter.phase("expansion"):
-        return expand(config, run, seeds_of(config, run), parts.engine, texts)
+        target = expand(config, run, seeds_of(config, run), parts.engine, texts)
+    seal(run, open_ledger())
+    return target
 
 
 def data_set_name(config: Config, ledger: Ledger) -> str:

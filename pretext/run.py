@@ -9,6 +9,7 @@ seeds.jsonl         the survivors that seed the expansion, with round and noisy 
 synthetic.jsonl     the result, one object a line; or .parquet, or shards in synthetic/, see pretext.shards
 expansion.json      how far the expansion got
 privacy.json        the privacy statement
+manifest.json       digests of the above, itself sealed in the ledger, see pretext.manifest
 timings.json        seconds and tokens by phase
 run.log             what happened, when
 """
@@ -47,6 +48,14 @@ class Seed:
     round: int
     votes: float
     weight: float
+
+
+def seed_line(seed: Seed, labels: Sequence[str]) -> str:
+    """A seed as a line of seeds.jsonl."""
+    named = {"label": labels[seed.label]} if labels else {}
+    return json.dumps(
+        {"text": seed.text, **named, "round": seed.round, "votes": round(seed.votes, 3)}, ensure_ascii=False
+    )
 
 
 @dataclass(frozen=True)
@@ -153,15 +162,7 @@ class Run:
 
     def save_seeds(self, seeds: list[Seed], labels: Sequence[str]) -> list[Seed]:
         """Save the seeds for people; the program computes them anew from the rounds."""
-        lines = []
-        for seed in seeds:
-            named = {"label": labels[seed.label]} if labels else {}
-            lines.append(
-                json.dumps(
-                    {"text": seed.text, **named, "round": seed.round, "votes": round(seed.votes, 3)}, ensure_ascii=False
-                )
-            )
-        self.write("seeds.jsonl", "".join(line + "\n" for line in lines))
+        self.write("seeds.jsonl", "".join(seed_line(seed, labels) + "\n" for seed in seeds))
         return seeds
 
     def save(self, name: str, value: Any) -> None:

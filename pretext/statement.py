@@ -1,9 +1,10 @@
-"""The privacy statement: what was released, under which guarantee, and what is not covered. Made from the ledger "
-"alone."""
+"""The privacy statement: what was released, under which guarantee, and what is not covered. Made from the ledger
+alone."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from pretext.config import Config
@@ -39,18 +40,7 @@ def statement(config: Config, run_id: str, ledger: Ledger, account: Account) -> 
     return {
         "format": "pretext privacy statement, version 1",
         "run": run_id,
-        "guarantee": {
-            "unit": account.unit.name,
-            "relation": privacy.relation.value,
-            **_epsilons(config, releases, privacy.relation),
-        },
-        "other_relation": [
-            {"unit": account.unit.name, "relation": other.value, **_epsilons(config, releases, other)}
-            for other in Relation
-            if other is not privacy.relation
-        ],
-        "unit": {"name": account.unit.name, "column": account.unit.column, "words": account.unit.words},
-        "relation": {"name": privacy.relation.value, "words": privacy.relation.words},
+        **guarantee_part(config, account, releases, privacy.relation),
         "rounds_planned": privacy.rounds,
         "rounds_released": rounds_released(releases),
         "releases": [release_in_full(release, privacy.relation) for release in releases],
@@ -67,18 +57,62 @@ def statement(config: Config, run_id: str, ledger: Ledger, account: Account) -> 
             "composition": "adaptive, fully: mu^2 adds up",
             "proof": "PRIVACY.md and the docstring of privacy.mechanisms",
         },
-        "data_set": {
-            "name": account.name,
-            "unit": account.unit.name,
-            "relation": account.relation.value,
-            "budget": dataclasses.asdict(account.budget),
-            "spent_epsilon": account.spent_epsilon,
-            "left_epsilon": account.left_epsilon,
-            "releases": len(account.releases),
-            "ledger": str(ledger.path),
-        },
+        "data_set": data_set_part(account, ledger),
         "not_covered": list(NOT_COVERED),
     }
+
+
+def guarantee_part(config: Config, account: Account, releases: Sequence[Release], relation: Relation) -> dict[str, Any]:
+    """The part of a statement that says what its releases come to, under both relations, and what the words mean."""
+    unit = account.unit
+
+    def under(one: Relation) -> dict[str, Any]:
+        return {"unit": unit.name, "relation": one.value, **_epsilons(config, releases, one)}
+
+    return {
+        "guarantee": under(relation),
+        "other_relation": [under(other) for other in Relation if other is not relation],
+        "unit": {"name": unit.name, "column": unit.column, "words": unit.words},
+        "relation": {"name": relation.value, "words": relation.words},
+    }
+
+
+def data_set_part(account: Account, ledger: Ledger) -> dict[str, Any]:
+    """The part of a statement about all that was ever released from the data set, and where the ledger stood then."""
+    return {
+        "name": account.name,
+        "unit": account.unit.name,
+        "relation": account.relation.value,
+        "budget": dataclasses.asdict(account.budget),
+        "spent_epsilon": account.spent_epsilon,
+        "left_epsilon": account.left_epsilon,
+        "releases": len(account.releases),
+        "history": history(account),
+        "ledger": str(ledger.path),
+        "ledger_position": account.position,
+        "ledger_head_sha256": account.head,
+    }
+
+
+def history(account: Account) -> list[dict[str, Any]]:
+    """The runs that a data set was charged for, in the order of their last releases; epsilons at the budget's delta.
+
+    A run is the part of a label before its first slash; `pretext fred` counts as one.
+    """
+    last = {_run(release): number for number, release in enumerate(account.releases)}
+    told = []
+    for run, number in sorted(last.items(), key=lambda item: item[1]):
+        own = [release for release in account.releases if _run(release) == run]
+        told.append(
+            {
+                "time": account.releases[number].time,
+                "run": run,
+                "releases": len(own),
+                "epsilon": _spent(account, own),
+                "spent_epsilon": _spent(account, account.releases[: number + 1]),
+            }
+        )
+    return told
 
 
 def in_words(statement: dict[str, Any]) -> str:
@@ -92,8 +126,7 @@ def in_words(statement: dict[str, Any]) -> str:
             f"             (relation {other['relation']}: epsilon {round_up(other['epsilon'])} at the same delta)",
             f"Unit         {statement['unit']['words']}",
             f"Relation     {statement['relation']['words']}",
-            f"Releases     {statement['rounds_released']} of {statement['rounds_planned']} rounds, discrete Gaussian "
-            "noise",
+            f"Releases     {released(statement)}, discrete Gaussian noise",
             f"Data set     {data_set['name']}: epsilon {round_up(data_set['spent_epsilon'])} of "
             f"{data_set['budget']['epsilon']:g} spent in all "
             f"(delta {data_set['budget']['delta']:g}, unit {data_set['unit']}, {data_set['relation']})",
@@ -102,7 +135,23 @@ def in_words(statement: dict[str, Any]) -> str:
     )
 
 
-def _epsilons(config: Config, releases: list[Release], relation: Relation) -> dict[str, float]:
+def released(statement: dict[str, Any]) -> str:
+    """What was released, in a few words."""
+    rounds = statement.get("rounds_released")
+    votes = [] if rounds is None else [f"{rounds} of {statement['rounds_planned']} rounds of votes"]
+    moments = len(statement["releases"]) - (rounds or 0)
+    return " and ".join([*votes, *(["moments of the clients' embeddings"] if moments else [])])
+
+
+def _run(release: Release) -> str:
+    return release.label.split("/", 1)[0]
+
+
+def _spent(account: Account, releases: Sequence[Release]) -> float:
+    return epsilon(compose(release.cost(account.relation) for release in releases), account.budget.delta)
+
+
+def _epsilons(config: Config, releases: Sequence[Release], relation: Relation) -> dict[str, float]:
     delta = config.privacy.delta
     total = compose(release.cost(relation) for release in releases)
     return {"epsilon": epsilon(total, delta), "delta": delta, "epsilon_by_renyi_accounting": rdp_epsilon(total, delta)}

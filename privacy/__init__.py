@@ -3,7 +3,7 @@
 Numbers only: no text, no models. The one way from private to public is `Ledger.release`.
 """
 
-from privacy.account import Account, Budget, Release
+from privacy.account import Account, Budget, Release, Seal
 from privacy.accountant import Cost, calibrate, compose, delta, epsilon, rdp_epsilon
 from privacy.bounding import Bounded, bounded_sum, grid_for
 from privacy.errors import (
@@ -35,6 +35,7 @@ __all__ = [
     "PrivacyError",
     "Relation",
     "Release",
+    "Seal",
     "Unit",
     "bounded_sum",
     "calibrate",

@@ -48,8 +48,21 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Seal:
+    """The digest of a run folder's manifest, as it was when the run was finished."""
+
+    run: str
+    manifest: str
+    time: str
+
+
+@dataclass(frozen=True)
 class Account:
-    """A data set's budget and everything ever released from it."""
+    """A data set's budget and everything ever released from it.
+
+    `position` and `head` are place and digest, in the data set's chain (`privacy.chain`), of the last entry that is not
+    a seal: whoever keeps them notices later if anything up to there was changed or cut off.
+    """
 
     name: str
     unit: Unit
@@ -57,6 +70,9 @@ class Account:
     budget: Budget
     sources: tuple[str, ...]
     releases: tuple[Release, ...]
+    seals: tuple[Seal, ...] = ()
+    position: int = 0
+    head: str = ""
 
     @property
     def spent(self) -> Cost:
@@ -73,6 +89,10 @@ class Account:
         """Epsilon, at the budget's delta, of the largest further release that still fits (slack neglected)."""
         left = mu_squared_for(self.budget.epsilon, self.budget.delta) - self.spent.mu_squared
         return epsilon(Cost(left), self.budget.delta) if left > 1e-9 else 0.0
+
+    def sealed(self, run: str) -> Seal | None:
+        """The last seal of a run."""
+        return next((seal for seal in reversed(self.seals) if seal.run == run), None)
 
     def check(self, asked: Cost) -> None:
         """Raises BudgetExceeded, saying what was asked, what is left and what to do, if `asked` does not fit."""

@@ -7,6 +7,8 @@ neither charge nor value, and the value was seen by nobody; after the commit bot
 same label replays the stored value. So no label is drawn twice and no spending is forgotten. Later releases may be
 chosen after earlier ones were seen: Gaussian differential privacy composes under such adaptivity at no loss (sources
 in `privacy.mechanisms`).
+
+Whatever is written is an entry of the data set's chain (`privacy.chain`); whatever is read, is read along it.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from pathlib import Path
 from privacy.account import Account, Budget, Release
 from privacy.accountant import check_delta, check_epsilon
 from privacy.bounding import Bounded
+from privacy.chain import append, entries
 from privacy.errors import LedgerConflict, LedgerCorrupted, LedgerError, LedgerLocked
 from privacy.mechanisms import DiscreteGaussian
-from privacy.storage import INSERT, check, create, now, release_row, stored_release
+from privacy.storage import check, create, now, release_row, stored_account
 from privacy.unit import Relation, Unit
 
 
@@ -67,12 +70,12 @@ class Ledger:
         check_delta(budget.delta)
         with self._transaction() as connection:
             self._refuse_alias(connection, name, source, confirmed)
-            known = connection.execute("SELECT 1 FROM data_set WHERE name = ?", (name,)).fetchone()
-            if known is None:
-                row = (name, json.dumps(unit.column), relation.value)
-                connection.execute("INSERT INTO data_set VALUES (?, ?, ?)", row)
+            if not entries(connection, name):
+                about = {"name": name, "unit": json.dumps(unit.column), "relation": relation.value}
+                append(connection, name, "data_set", about)
                 self._insert_budget(connection, name, budget)
-            connection.execute("INSERT OR IGNORE INTO source VALUES (?, ?)", (source, name))
+            if source not in self._account(connection, name).sources:
+                append(connection, name, "source", {"path": source, "data_set": name})
             account = self._account(connection, name)
             if account.unit != unit:
                 raise LedgerConflict(
@@ -95,10 +98,27 @@ class Ledger:
             self._insert_budget(connection, name, budget)
             return self._account(connection, name)
 
-    def account(self, name: str) -> Account:
-        """Budget and history of one data set. Raises LedgerConflict if it is unknown."""
+    def account(self, name: str, position: int | None = None) -> Account:
+        """Budget and history of one data set; with a position in its chain, as they were when that was its end.
+
+        Raises:
+            LedgerConflict: it is unknown.
+            LedgerCorrupted: an entry was edited, deleted, added or moved; the message names it.
+        """
         with self._transaction() as connection:
-            return self._account(connection, name)
+            return self._account(connection, name, position)
+
+    def seal(self, name: str, run: str, manifest: str) -> None:
+        """Record the digest of a run folder's manifest, unless it is the run's last one already.
+
+        Raises:
+            LedgerConflict: the data set is unknown.
+        """
+        with self._transaction() as connection:
+            last = self._account(connection, name).sealed(run)
+            if last is None or last.manifest != manifest:
+                row = {"data_set": name, "run": run, "manifest": manifest, "time": now()}
+                append(connection, name, "seal", row)
 
     def names(self) -> list[str]:
         """The data sets that this ledger knows."""
@@ -115,10 +135,10 @@ class Ledger:
         """The stored release of `label`, or None if it was never released.
 
         Raises:
-            LedgerConflict: the label was released for another subject.
+            LedgerConflict: the label was released for another subject, or the data set is unknown.
         """
         with self._transaction() as connection:
-            return self._replay(connection, name, label, subject)
+            return _replayed(self._account(connection, name), label, subject)
 
     def release(
         self, name: str, label: str, subject: str, bounded: Bounded, mechanism: DiscreteGaussian, relation: Relation
@@ -129,7 +149,8 @@ class Ledger:
             name: a registered data set.
             label: names the release within the data set; drawn once for all time.
             subject: a digest of the public question (for votes: of the candidates), so that a replay answers the same
-            one. bounded: the private value.
+                one.
+            bounded: the private value.
             mechanism: the noise.
             relation: the one that `mechanism` was calibrated for; the charge is under the budget's own relation.
 
@@ -138,15 +159,16 @@ class Ledger:
             LedgerConflict: the label was released for another subject, or the data set is unknown.
         """
         with self._transaction() as connection:
-            stored = self._replay(connection, name, label, subject)
+            account = self._account(connection, name)
+            stored = _replayed(account, label, subject)
             if stored is not None:
                 return stored
-            account = self._account(connection, name)
             asked = mechanism.cost(bounded.dimension, bounded.sensitivity_squared(account.relation))
             account.check(asked)
             noisy = mechanism.draw(bounded)
-            connection.execute(INSERT, release_row(name, label, subject, bounded, mechanism, relation, asked, noisy))
-            drawn = self._replay(connection, name, label, subject)
+            row = release_row(name, label, subject, bounded, mechanism, relation, asked, noisy)
+            append(connection, name, "release", row)
+            drawn = _replayed(self._account(connection, name), label, subject)
         assert drawn is not None  # committed: from here on the value is public
         return drawn
 
@@ -199,40 +221,23 @@ class Ledger:
             )
 
     def _insert_budget(self, connection: sqlite3.Connection, name: str, budget: Budget) -> None:
-        connection.execute(
-            "INSERT INTO budget (data_set, epsilon, delta, time) VALUES (?, ?, ?, ?)",
-            (name, float(budget.epsilon), float(budget.delta), now()),
-        )
+        row = {"data_set": name, "epsilon": float(budget.epsilon), "delta": float(budget.delta), "time": now()}
+        append(connection, name, "budget", row)
 
-    def _account(self, connection: sqlite3.Connection, name: str) -> Account:
-        row = connection.execute("SELECT unit, relation FROM data_set WHERE name = ?", (name,)).fetchone()
-        if row is None:
+    def _account(self, connection: sqlite3.Connection, name: str, position: int | None = None) -> Account:
+        history = entries(connection, name)
+        if not history:
             raise LedgerConflict(
                 f"The ledger {self.path} knows no data set {name!r}; `pretext ledger` lists those it knows."
             )
-        budget = connection.execute(
-            "SELECT epsilon, delta FROM budget WHERE data_set = ? ORDER BY id DESC LIMIT 1", (name,)
-        ).fetchone()
-        sources = connection.execute("SELECT path FROM source WHERE data_set = ? ORDER BY path", (name,)).fetchall()
-        releases = connection.execute("SELECT * FROM release WHERE data_set = ? ORDER BY id", (name,)).fetchall()
-        try:
-            unit, relation, current = Unit(json.loads(row["unit"])), Relation(row["relation"]), Budget(*budget)
-            check_epsilon(current.epsilon)
-            check_delta(current.delta)
-        except (ValueError, TypeError):
-            raise sqlite3.DatabaseError(f"the entry of data set {name!r} is not as it was written") from None
-        paths = tuple(source["path"] for source in sources)
-        return Account(name, unit, relation, current, paths, tuple(map(stored_release, releases)))
+        return stored_account(name, history[:position])
 
-    def _replay(self, connection: sqlite3.Connection, name: str, label: str, subject: str) -> Release | None:
-        query = "SELECT * FROM release WHERE data_set = ? AND label = ?"
-        row = connection.execute(query, (name, label)).fetchone()
-        if row is None:
-            return None
-        release = stored_release(row)
-        if release.subject != subject:
-            raise LedgerConflict(
-                f"Release {label!r} of data set {name!r} answered another question (its candidates differ from those "
-                "in the run folder now). The folder was changed after the release; restore it, or start a new run."
-            )
-        return release
+
+def _replayed(account: Account, label: str, subject: str) -> Release | None:
+    release = next((release for release in account.releases if release.label == label), None)
+    if release is not None and release.subject != subject:
+        raise LedgerConflict(
+            f"Release {label!r} of data set {account.name!r} answered another question (its candidates differ from "
+            "those in the run folder now). The folder was changed after the release; restore it, or start a new run."
+        )
+    return release

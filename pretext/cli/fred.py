@@ -60,7 +60,7 @@ def fred(
         click.echo("Interrupted; what was embedded or released is kept. Give the same command again.", err=True)
         sys.exit(4)
     if chart is not None:
-        from pretext.fred.chart import bar_chart
+        from pretext.charts import bar_chart
 
         bar_chart(answer.ranking.lines, chart)
     click.echo(_as_json(answer) if as_json else _in_words(answer))

@@ -46,6 +46,9 @@ def show(name: str, as_json: bool) -> None:
             "values, "
             f"noise {release.mechanism.standard_deviation:.4g}, mu {cost.mu_squared**0.5:.5f}, {release.code}"
         )
+    for seal in account.seals:
+        click.echo(f"  sealed {seal.time}  run {seal.run}, manifest {seal.manifest}")
+    click.echo(f"  chain at entry {account.position}: {account.head}")
 
 
 @ledger.command()
@@ -84,6 +87,8 @@ def _account_as_json(account: Any, path: Path) -> dict[str, Any]:
         "spent_epsilon": account.spent_epsilon,
         "left_epsilon": account.left_epsilon,
         "sources": list(account.sources),
+        "position": account.position,
+        "head_sha256": account.head,
         "releases": [
             {
                 "id": release.id,

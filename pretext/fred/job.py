@@ -17,9 +17,10 @@ from pretext.fred.question import (
     restored,
     stored,
 )
+from pretext.manifest import seal
 from pretext.pipeline import Parts, cache, data_set_name, open_ledger, registered
 from pretext.run import Run
-from pretext.statement import NOT_COVERED, release_in_full
+from pretext.statement import NOT_COVERED, data_set_part, guarantee_part, release_in_full
 from pretext.tables import Source, check_columns
 from privacy import Account, Ledger, Release, epsilon
 
@@ -80,27 +81,21 @@ def fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, confirm
     account = registered(config, ledger, name, own, confirmed)
     release = ask(question, ledger, account, question.label, parts.federation)
     ranking = rank(question, release, found, choose)
-    privacy = fred_statement(config, question, ledger, ledger.account(name), release)
+    privacy = fred_statement(config, run.id, question, ledger, ledger.account(name), release)
     run.save("ranking.json", {"confidence": CONFIDENCE, **asdict(ranking)})
     run.save("privacy.json", privacy)
+    seal(run, ledger)
     return Answer(folder, ranking, question, privacy)
 
 
 def fred_statement(
-    config: Config, question: Question, ledger: Ledger, account: Account, release: Release
+    config: Config, run_id: str, question: Question, ledger: Ledger, account: Account, release: Release
 ) -> dict[str, Any]:
     """The machine-readable statement of a release of moments."""
-    delta = config.privacy.delta
     return {
         "format": "pretext privacy statement of a release of moments, version 1",
-        "guarantee": {
-            "unit": account.unit.name,
-            "relation": question.relation.value,
-            "epsilon": epsilon(release.cost(question.relation), delta),
-            "delta": delta,
-        },
-        "unit": {"name": account.unit.name, "column": account.unit.column, "words": account.unit.words},
-        "relation": {"name": question.relation.value, "words": question.relation.words},
+        "run": run_id,
+        **guarantee_part(config, account, [release], question.relation),
         "releases": [release_in_full(release, question.relation)],
         "bounding": {
             "max_texts_per_client": config.privacy.max_texts_per_client,
@@ -108,13 +103,7 @@ def fred_statement(
             "clients": "public" if question.clients else "counted by the release itself",
         },
         "proof": "PRIVACY.md and the docstring of privacy.moments",
-        "data_set": {
-            "name": account.name,
-            "budget": asdict(account.budget),
-            "spent_epsilon": account.spent_epsilon,
-            "left_epsilon": account.left_epsilon,
-            "ledger": str(ledger.path),
-        },
+        "data_set": data_set_part(account, ledger),
         "not_covered": list(NOT_COVERED),
     }
 

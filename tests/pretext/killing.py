@@ -22,6 +22,8 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import dp_accounting.pld
+import dp_accounting.rdp  # noqa: F401
 import faiss  # noqa: F401
 import opendp.prelude  # noqa: F401
 import pyarrow.parquet  # noqa: F401
@@ -31,6 +33,7 @@ from pretext.config import Config, resolve
 from pretext.pipeline import expand_run, open_ledger, synthesize
 from pretext.run import Run
 from pretext.shards import synthetic_rows
+from pretext.verify import verify
 from tests.pretext.conftest import make_parts
 
 
@@ -93,6 +96,12 @@ def releases() -> list[tuple[str, str]]:
     return [(release.label, release.noisy.tobytes().hex()) for account in accounts for release in account.releases]
 
 
+def check_verified(folder: Path) -> None:
+    """Raises AssertionError unless nothing differs between folder, statement, seal and ledger."""
+    differences = [str(each) for check in verify(folder, open_ledger()) for each in check.differences]
+    assert not differences, differences
+
+
 def one(config: Config, folder: Path, counts: list[int]) -> dict[str, object]:
     """Kill at each of the counts in turn, then let it finish."""
     os.environ["PRETEXT_HOME"] = str(folder / "home")
@@ -101,6 +110,7 @@ def one(config: Config, folder: Path, counts: list[int]) -> dict[str, object]:
     for count in [*counts, 0]:
         killed = killed_at(count, lambda: synthesize(config, folder / "run", make_parts(config))) or killed
         seen.append(releases())
+    killed_at(0, lambda: check_verified(folder / "run"))
     run, _ = Run.open(folder / "run")
     return {
         "counts": counts,

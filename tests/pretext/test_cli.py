@@ -315,6 +315,22 @@ def test_expand_in_shards_interrupted_and_continued(
     assert "Only speed settings may change in an existing run, not expansion.shard_texts" in err
 
 
+def test_expand_of_an_unfinished_run(
+    pretext_command: Command, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pretext.variation
+
+    def interrupt(*positional: object) -> object:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretext.variation, "few_shot", interrupt)
+        assert pretext_command("run", *arguments)[0] == 4
+    code, _, err = pretext_command("expand", tmp_path / "run", "--texts", "20")
+    assert code == 1
+    assert f"finish the run with `pretext resume {tmp_path / 'run'}`" in err
+
+
 def test_resume_of_no_run(pretext_command: Command, tmp_path: Path) -> None:
     code, _, err = pretext_command("resume", tmp_path / "nowhere")
     assert code == 1

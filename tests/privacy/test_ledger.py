@@ -380,6 +380,7 @@ def calls(ledger: Ledger) -> list[Callable[[], object]]:
         lambda: ledger.register("forum", "/data/forum.csv", Unit("user"), Relation.ADD_REMOVE, BUDGET),
         lambda: ledger.names(),
         lambda: ledger.names_of("/data/forum.csv"),
+        lambda: ledger.seal("forum", "run", "digest"),
     ]
 
 
@@ -461,7 +462,6 @@ def test_a_failed_integrity_check_is_refused(path: Path) -> None:
     [
         "value = zeroblob(32)",
         "value = x'00'",
-        "digest = 'edited'",
         "dimension = 5",
         "mechanism = 'Laplace'",
         "grid = grid * 2",
@@ -499,14 +499,17 @@ def test_an_edited_cost_is_refused(ledger: Ledger, path: Path, change: str) -> N
         "UPDATE release SET relation = 'none'",
         "UPDATE data_set SET relation = 'none'",
         "UPDATE data_set SET unit = 'not json'",
+        "UPDATE source SET path = '/data/forum.csv/'",
         "DELETE FROM budget",
+        "DELETE FROM source",
+        "DELETE FROM release",
     ],
 )
 def test_edited_rows_are_called_corruption(ledger: Ledger, path: Path, statement: str) -> None:
     ask(ledger, "votes/0")
     edit(path, statement)
     for call in (lambda: ledger.account("forum"), lambda: ask(ledger, "votes/1")):
-        with pytest.raises(LedgerCorrupted, match="is not as it was written"):
+        with pytest.raises(LedgerCorrupted, match=r"is not as it was written|is gone"):
             call()
 
 

@@ -19,7 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from numpy.typing import NDArray
 
 from privacy import Bounded, Budget, BudgetExceeded, Cost, DiscreteGaussian, Ledger, LedgerConflict, Relation, epsilon
-from privacy.storage import INSERT, check
+from privacy.chain import INSERT
+from privacy.storage import check
 from tests.privacy.helpers import BUDGET, DELTA, ask, labels, open_ledger
 
 # The children do nothing but release and die; no thread of the parent is waited for.
@@ -59,7 +60,7 @@ def with_connection(**methods: Callable[..., object]) -> Callable[[], None]:
 
 def execute_and_die_after_insert(connection: sqlite3.Connection, statement: str, *values: object) -> sqlite3.Cursor:
     cursor = sqlite3.Connection.execute(connection, statement, *values)  # type: ignore[arg-type]
-    if statement == INSERT:
+    if statement == INSERT["release"]:
         assert cursor.rowcount == 1
         assert connection.in_transaction
         die()
@@ -205,7 +206,7 @@ def test_killed_while_the_ledger_is_made_there_is_none_or_a_whole_one(tmp_path: 
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
             check(connection)
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        assert tables == {"data_set", "source", "budget", "release"}
+        assert tables == {"data_set", "source", "budget", "release", "seal", "event"}
     assert Ledger(path, patience=0.2).names() == []
     first = ask(open_ledger(path), "votes/0")
     np.testing.assert_array_equal(ask(Ledger(path), "votes/0"), first)

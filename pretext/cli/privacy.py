@@ -1,0 +1,241 @@
+"""The commands `pretext privacy`: for whoever answers for a guarantee."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pretext.cli.shared import json_option
+
+_folder = click.argument("folder", type=click.Path(path_type=Path))
+
+
+@click.group()
+def privacy() -> None:
+    """State, judge and verify what a run, or a data set, gave away."""
+
+
+@privacy.command()
+@_folder
+@json_option
+@click.option("--out", type=click.Path(path_type=Path), help="One page to sign, .md or .txt; or .json.")
+def statement(folder: Path, as_json: bool, out: Path | None) -> None:
+    """Print a run's privacy statement, or write it as one page to sign."""
+    from pretext.errors import RunFolderError
+    from pretext.run import Run
+    from pretext.signoff import write_page
+    from pretext.statement import in_words
+
+    stated = Run.open(folder)[0].load("privacy.json")
+    try:
+        if out is not None:
+            write_page(stated, folder, out)
+        click.echo(out or (json.dumps(stated, indent=1) if as_json else in_words(stated)))
+    except (KeyError, TypeError, IndexError):
+        raise RunFolderError(
+            f"{folder} holds no whole privacy.json of this version; `pretext resume {folder}`, or the same `pretext "
+            "fred` again, writes it at no cost."
+        ) from None
+
+
+@privacy.command()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--data-set", "name", help="All that was ever released from a data set, in place of one run.")
+@click.option("--chart", type=click.Path(path_type=Path), help="Draw it: .svg or .png (extra `plot`).")
+@json_option
+def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bool) -> None:
+    """Show epsilon against delta for what was spent, under both relations."""
+    from pretext.accounting import DELTAS
+    from pretext.accounting import curve as make_curve
+    from pretext.errors import UsageError
+    from pretext.pipeline import open_ledger
+
+    if (folder is None) == (name is None):
+        raise UsageError("Give either a run folder or --data-set NAME.")
+    if folder is None:
+        account = open_ledger().account(str(name))
+        releases, delta, unit = list(account.releases), account.budget.delta, account.unit
+    else:
+        config, releases = _releases(folder)
+        delta, unit = config.privacy.delta, config.unit
+    points = make_curve(releases, sorted({*DELTAS, delta}, reverse=True))
+    title = f"{folder or name} ({len(releases)} releases, unit {unit.name})"
+    if chart is not None:
+        from pretext.charts import curve_chart
+
+        curve_chart(points, chart, title)
+    click.echo(_curve_as_json(title, points) if as_json else _curve_in_words(title, points))
+
+
+def _curve_in_words(title: str, points: Any) -> str:
+    from privacy.account import round_up
+
+    head = [f"Epsilon of {title}, by relation", f"{'delta':<8}{'add/remove':>12}{'replace-one':>13}"]
+    rows = [f"{p.delta:<8g}{round_up(p.add_remove):>12}{round_up(p.replace_one):>13}" for p in points]
+    return "\n".join([*head, *rows])
+
+
+def _curve_as_json(title: str, points: Any) -> str:
+    told = [
+        {"delta": p.delta, "add/remove": _finite(p.add_remove), "replace-one": _finite(p.replace_one)} for p in points
+    ]
+    return json.dumps({"of": title, "curve": told}, indent=1)
+
+
+def _setting_options(command: Any) -> Any:
+    for option in (
+        click.option("--epsilon", type=float, help="Target for all rounds together."),
+        click.option("--noise-multiplier", type=float, help="Noise of a round / sensitivity, in place of a target."),
+        click.option("--delta", type=float, help="delta; default: as in a run's configuration."),
+        click.option("--rounds", type=int, help="Releases; default: as in a run's configuration."),
+        click.option("--max-texts-per-client", type=int, help="Texts a client votes with at most."),
+        click.option("--relation", help="add/remove or replace-one."),
+    ):
+        command = option(command)
+    return command
+
+
+@privacy.command()
+@_setting_options
+@json_option
+def calibrate(as_json: bool, **setting: Any) -> None:
+    """The noise that a target needs, or the epsilon that a noise gives; as `pretext plan` says for a run."""
+    from pretext.plan import plan, round_cost
+    from privacy import Relation, compose, epsilon
+
+    config = _hypothetical(setting)
+    planned, terms = plan(config), config.privacy
+    losses = {
+        relation.value: epsilon(
+            compose([round_cost(config, planned.noise_multiplier, relation)] * terms.rounds), terms.delta
+        )
+        for relation in (terms.relation, *(other for other in Relation if other is not terms.relation))
+    }
+    if not as_json:
+        click.echo(_calibration_in_words(planned, terms, losses))
+        return
+    told = {
+        "noise_multiplier": planned.noise_multiplier,
+        "sigma_votes": planned.sigma,
+        "epsilon": {name: _finite(loss) for name, loss in losses.items()},
+        "delta": terms.delta,
+        "rounds": terms.rounds,
+        "relation": terms.relation.value,
+        "max_texts_per_client": terms.max_texts_per_client,
+    }
+    click.echo(json.dumps(told, indent=1))
+
+
+def _calibration_in_words(planned: Any, terms: Any, losses: dict[str, float]) -> str:
+    from privacy.account import round_up
+
+    norm = float(terms.norm_squared) ** 0.5
+    return "\n".join(
+        [
+            f"Noise multiplier     {round_up(planned.noise_multiplier, 5)} in each of {terms.rounds} rounds, noise for "
+            f"{terms.relation.value}",
+            f"Noise per candidate  {planned.sigma:.4g} votes (standard deviation; a client's votes have a norm of "
+            f"{norm:.4g} at most)",
+            *(
+                f"Epsilon              {round_up(loss)} (delta {terms.delta:g}, unit client, relation {name})"
+                for name, loss in losses.items()
+            ),
+        ]
+    )
+
+
+@privacy.command()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@_setting_options
+@json_option
+def compare(folder: Path | None, as_json: bool, **setting: Any) -> None:
+    """The same releases by several accountants: of a run folder, or of a setting that is only thought of."""
+    from dataclasses import asdict
+
+    from pretext.accounting import compare as make_comparison
+    from pretext.errors import UsageError
+    from pretext.plan import plan, round_cost
+    from privacy.account import round_up
+
+    if folder is None:
+        config = _hypothetical(setting)
+        costs = [round_cost(config, plan(config).noise_multiplier)] * config.privacy.rounds
+    elif any(value is not None for value in setting.values()):
+        raise UsageError("Give either a run folder or a setting (--epsilon, --rounds, ...), not both.")
+    else:
+        config, releases = _releases(folder)
+        costs = [release.cost(config.privacy.relation) for release in releases]
+    bounds, terms = make_comparison(costs, config.privacy.delta), config.privacy
+    if as_json:
+        told = [{**asdict(bound), "epsilon": _finite(bound.epsilon)} for bound in bounds]
+        click.echo(json.dumps({"releases": len(costs), "delta": terms.delta, "accountants": told}, indent=1))
+        return
+    click.echo(
+        f"{len(costs)} releases, delta {terms.delta:g}, unit {config.unit.name}, relation {terms.relation.value}"
+    )
+    click.echo(f"{'accountant':<17}{'epsilon':>9}")
+    for bound in bounds:
+        click.echo(f"{bound.name:<17}{round_up(bound.epsilon):>9}  {bound.words}")
+
+
+@privacy.command()
+@_folder
+@json_option
+def verify(folder: Path, as_json: bool) -> None:
+    """Recompute a run's statement from the ledger, and check folder, seal and chain. Exit code 1 on any difference."""
+    from dataclasses import asdict
+
+    from pretext.pipeline import open_ledger
+    from pretext.verify import verify as make_checks
+
+    book = open_ledger()
+    checks = make_checks(folder, book)
+    differences = [difference for check in checks for difference in check.differences]
+    if as_json:
+        click.echo(json.dumps({"verified": not differences, "checks": [asdict(check) for check in checks]}, indent=1))
+    elif differences:
+        click.echo("\n".join(map(str, differences)))
+    else:
+        click.echo("\n".join(f"ok  {check.words}" for check in checks))
+        click.echo(f"Verified {folder} against {book.path}. What models wrote was compared with its digests.")
+    if differences:
+        click.echo(f"{folder} is not verified: {len(differences)} differences.", err=True)
+        sys.exit(1)
+
+
+def _releases(folder: Path) -> Any:
+    """The configuration of a run folder, and its releases."""
+    from pretext.accounting import own_account, own_releases
+    from pretext.pipeline import open_ledger
+    from pretext.run import Run
+
+    run, config = Run.open(folder)
+    return config, own_releases(run, own_account(run, config, open_ledger()))
+
+
+def _hypothetical(setting: dict[str, Any]) -> Any:
+    """A configuration that stands for a setting; what it would generate does not matter."""
+    from pretext.config import resolve
+    from pretext.errors import UsageError
+
+    given = {key: value for key, value in setting.items() if value is not None}
+    if ("epsilon" in given) == ("noise_multiplier" in given):
+        raise UsageError("Give either --epsilon, a target, or --noise-multiplier, for example --epsilon 1.")
+    return resolve(
+        settings={
+            "data": {"client_column": "client"},
+            "privacy": given,
+            "initial": {"prompts": ["any"]},
+            "evolution": {"seeds_from_round": 0},
+        }
+    )
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if math.isfinite(value) else None
