@@ -24,6 +24,7 @@ from pretext.fred.question import check_clients, question_for, restored, share_c
 from pretext.plan import Plan, plan, round_cost
 from pretext.population import Candidate, digest, initial_population
 from pretext.private import read_private
+from pretext.report.card import write_card
 from pretext.run import Run
 from pretext.statement import rounds_released, run_releases, statement
 from pretext.tables import Source, check_columns
@@ -113,7 +114,9 @@ def expand_run(config: Config, run: Run, parts: Parts, texts: int) -> Path:
     """Write `texts` synthetic texts in all from a finished evolution. Costs no privacy."""
     meter = Meter(parts.engine)
     with meter.kept(run), meter.phase("expansion"):
-        return expand(config, run, seeds_of(config, run), parts.engine, texts)
+        place = expand(config, run, seeds_of(config, run), parts.engine, texts)
+    write_card(config, run)
+    return place
 
 
 def data_set_name(config: Config, ledger: Ledger) -> str:
