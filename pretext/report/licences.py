@@ -18,13 +18,13 @@ _LLAMA = (
     "acceptable use policy goes with them."
 )
 _SOME_LLAMA = (
-    "Its name speaks of Llama: if it was made from Meta's weights, the Community License of their version applies, with "
-    "duties on what it writes and on models that are trained with that; if not, its own licence."
+    "Its name speaks of Llama: if it was made from Meta's weights, the Community License of their version applies, "
+    "with duties on what it writes and on models that are trained with that; if not, its own licence."
 )
 _META_3 = '; whoever passes them on shows "Built with Meta Llama 3"'
 _GEMMA = (
-    "The Gemma Terms of Use apply: a model that is trained on these texts to behave like Gemma counts as its derivative, "
-    "and their prohibited use policy goes with it."
+    "The Gemma Terms of Use apply: a model that is trained on these texts to behave like Gemma counts as its "
+    "derivative, and their prohibited use policy goes with it."
 )
 _DUTIES = (
     (r"smollm2", "The generator is under Apache-2.0, which asks nothing of what it writes."),
