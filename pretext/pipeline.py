@@ -114,9 +114,9 @@ def expand_run(config: Config, run: Run, parts: Parts, texts: int) -> Path:
     """Write `texts` synthetic texts in all from a finished evolution. Costs no privacy."""
     meter = Meter(parts.engine)
     with meter.kept(run), meter.phase("expansion"):
-        place = expand(config, run, seeds_of(config, run), parts.engine, texts)
+        target = expand(config, run, seeds_of(config, run), parts.engine, texts)
     write_card(config, run)
-    return place
+    return target
 
 
 def data_set_name(config: Config, ledger: Ledger) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 
-_WORD = re.compile(r"\w+")
 _START = 5
 
 
@@ -20,7 +18,7 @@ class Diversity:
     Attributes:
         distinct: of all runs of one, two and three words, the share that are different ones (Li et al. 2016,
             distinct-n). It falls as texts are added, so compare it at equal numbers of texts only.
-        repeated: texts that are equal to an earlier one but for case, punctuation and white space.
+        repeated: texts that are equal to an earlier one but for case and white space.
         same_start: texts whose first five words are those of an earlier one.
         lengths: 10th percentile, median and 90th percentile.
     """
@@ -33,8 +31,8 @@ class Diversity:
 
 
 def diversity(texts: Sequence[str]) -> Diversity | None:
-    """The diversity of the texts; None if there is no word in them. A word is a run of letters or digits."""
-    words = [found for text in texts if (found := tuple(_WORD.findall(text.casefold())))]
+    """The diversity of the texts; None if there is no word in them. Words are what white space separates."""
+    words = [found for text in texts if (found := tuple(text.casefold().split()))]
     if not words:
         return None
     low, median, high = np.percentile([len(each) for each in words], [10, 50, 90]).round().astype(int).tolist()

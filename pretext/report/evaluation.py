@@ -9,6 +9,8 @@ from typing import Any
 
 from pretext.errors import UsageError
 
+_SAID = "covered_by_guarantee"  # the page says so once, in large letters
+
 
 @dataclass(frozen=True)
 class Table:
@@ -19,11 +21,11 @@ class Table:
     rows: list[list[str]]
 
 
-def read_evaluation(path: Path) -> list[Table]:
-    """Every list of objects and every object in the file as a table, all that is left as a first one.
+def read_evaluation(path: Path, run: str) -> list[Table]:
+    """What stands alone in the file as a first table, then one for every object and every list of objects.
 
     Raises:
-        UsageError: the file is missing or is not what `pretext evaluate` writes.
+        UsageError: the file is missing, is not what `pretext evaluate` writes, or is about another run than `run`.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -33,29 +35,44 @@ def read_evaluation(path: Path) -> list[Table]:
         raise UsageError(f"The evaluation {path} cannot be read as JSON ({type(error).__name__}).") from None
     if not isinstance(found, dict) or not found:
         raise UsageError(f"The evaluation {path} is not a JSON object; give the file that `pretext evaluate` wrote.")
-    plain = {name: value for name, value in found.items() if not _is_rows(value) and not isinstance(value, dict)}
-    nested = {name: value for name, value in found.items() if name not in plain}
-    tables = [_of_object("Evaluation", plain)] if plain else []
-    return tables + [
-        _of_rows(name, value) if isinstance(value, list) else _of_object(name, value)
-        for name, value in nested.items()
-        if value
+    if found.get("run", run) != run:
+        raise UsageError(f"The evaluation {path} is of run {found['run']}, not of this one, {run}; evaluate this one.")
+    tables = {name: value for name, value in found.items() if _is_rows(value) or (value and isinstance(value, dict))}
+    alone = {name: value for name, value in found.items() if name not in tables and value is not None}
+    return [
+        *([_of_object("Evaluation", alone)] if alone else []),
+        *(_table(name, value) for name, value in tables.items()),
     ]
+
+
+def _table(title: str, value: Any) -> Table:
+    return _of_rows(title, value) if isinstance(value, list) else _of_object(title, value)
+
+
+def _of_object(title: str, values: dict[str, Any]) -> Table:
+    values = {name: value for name, value in values.items() if name != _SAID}
+    if values and all(isinstance(value, dict) and not _is_estimate(value) for value in values.values()):
+        return _of_rows(title, [{"": name, **value} for name, value in values.items()])  # a row for each of several
+    return Table(_words(title), ["", ""], [[_words(name), _cell(value)] for name, value in values.items()])
+
+
+def _of_rows(title: str, rows: list[dict[str, Any]]) -> Table:
+    columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name != _SAID]
+    return Table(
+        _words(title), list(map(_words, columns)), [[_cell(row.get(name)) for name in columns] for row in rows]
+    )
 
 
 def _is_rows(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
 
 
-def _of_rows(title: str, rows: list[dict[str, Any]]) -> Table:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    return Table(title, columns, [[_cell(row.get(name)) for name in columns] for row in rows])
+def _is_estimate(value: Any) -> bool:
+    return isinstance(value, dict) and "mean" in value
 
 
-def _of_object(title: str, values: dict[str, Any]) -> Table:
-    if all(isinstance(value, dict) for value in values.values()):  # one row for each of several things
-        return _of_rows(title, [{"": name, **value} for name, value in values.items()])
-    return Table(title, ["", "value"], [[name, _cell(value)] for name, value in values.items()])
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _cell(value: Any) -> str:
@@ -66,7 +83,13 @@ def _cell(value: Any) -> str:
             return "yes" if value else "no"
         case float():
             return f"{value:.4g}"
-        case str() | int():
-            return str(value)
+        case {"mean": mean, "interval": [low, high]}:
+            return f"{_cell(mean)} ({_cell(low)} to {_cell(high)})"
+        case {"mean": mean}:
+            return _cell(mean)
+        case list():
+            return ", ".join(map(_cell, value))
+        case dict():
+            return ", ".join(f"{_words(name)} {_cell(each)}" for name, each in value.items())
         case _:
-            return json.dumps(value, ensure_ascii=False)
+            return str(value)

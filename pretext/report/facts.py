@@ -87,7 +87,14 @@ class Round:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that the report shows. `privacy` is the statement, None where it was not written yet."""
+    """Everything that the report shows.
+
+    Attributes:
+        version: of the program that began the run.
+        privacy: the statement; None where it was not written yet.
+        first: texts of the first population.
+        synthetic: a sample of at most COMPARED rows; `written` is how many there are, `dropped` how many are not kept.
+    """
 
     run: Run
     config: Config

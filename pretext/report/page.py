@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import tomlkit
 
 from pretext.config import plain
-from pretext.errors import UsageError
+from pretext.errors import RunFolderError, UsageError
 from pretext.report import charts, words
 from pretext.report.evaluation import Table, read_evaluation
 from pretext.report.facts import MOST_SEEDS, MOST_TEXTS, Facts
@@ -40,7 +40,8 @@ def write_report(folder: Path, out: Path, evaluation: Path | None = None) -> Non
         RunFolderError: this is no run folder, or it is damaged.
         UsageError: the evaluation cannot be read, or `out` cannot be written.
     """
-    page = render(Facts.read(folder), None if evaluation is None else read_evaluation(evaluation))
+    facts = Facts.read(folder)
+    page = render(facts, None if evaluation is None else read_evaluation(evaluation, facts.run.id))
     try:
         out.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
@@ -48,7 +49,19 @@ def write_report(folder: Path, out: Path, evaluation: Path | None = None) -> Non
 
 
 def render(facts: Facts, evaluation: list[Table] | None = None) -> str:
-    """The page."""
+    """The page. Raises RunFolderError if the privacy statement lacks what one holds."""
+    from jinja2 import UndefinedError
+
+    try:
+        return _rendered(facts, evaluation)
+    except UndefinedError as error:
+        raise RunFolderError(
+            f"{facts.run.folder / 'privacy.json'} is no privacy statement that this version can read ({error}); "
+            "`pretext resume` writes it anew."
+        ) from None
+
+
+def _rendered(facts: Facts, evaluation: list[Table] | None) -> str:
     from markupsafe import Markup
 
     environment = templates()
