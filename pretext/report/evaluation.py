@@ -9,7 +9,7 @@ from typing import Any
 
 from pretext.errors import UsageError
 
-_SAID = "covered_by_guarantee"  # the page says so once, in large letters
+_SAID = ("covered_by_guarantee", "notice", "guarantee_of_the_synthetic_texts")  # the page says these in its own words
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ def read_evaluation(path: Path, run: str) -> list[Table]:
         raise UsageError(f"The evaluation {path} is not a JSON object; give the file that `pretext evaluate` wrote.")
     if found.get("run", run) != run:
         raise UsageError(f"The evaluation {path} is of run {found['run']}, not of this one, {run}; evaluate this one.")
+    found = {name: value for name, value in found.items() if name not in _SAID and value is not None}
     tables = {name: value for name, value in found.items() if _is_rows(value) or (value and isinstance(value, dict))}
-    alone = {name: value for name, value in found.items() if name not in tables and value is not None}
+    alone = {name: value for name, value in found.items() if name not in tables}
     return [
         *([_of_object("Evaluation", alone)] if alone else []),
         *(_table(name, value) for name, value in tables.items()),
@@ -50,14 +51,14 @@ def _table(title: str, value: Any) -> Table:
 
 
 def _of_object(title: str, values: dict[str, Any]) -> Table:
-    values = {name: value for name, value in values.items() if name != _SAID}
+    values = {name: value for name, value in values.items() if name not in _SAID}
     if values and all(isinstance(value, dict) and not _is_estimate(value) for value in values.values()):
         return _of_rows(title, [{"": name, **value} for name, value in values.items()])  # a row for each of several
-    return Table(_words(title), ["", ""], [[_words(name), _cell(value)] for name, value in values.items()])
+    return Table(_words(title).capitalize(), ["", ""], [[_words(name), _cell(value)] for name, value in values.items()])
 
 
 def _of_rows(title: str, rows: list[dict[str, Any]]) -> Table:
-    columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name != _SAID]
+    columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in _SAID]
     return Table(
         _words(title), list(map(_words, columns)), [[_cell(row.get(name)) for name in columns] for row in rows]
     )
@@ -84,7 +85,7 @@ def _cell(value: Any) -> str:
         case float():
             return f"{value:.4g}"
         case {"mean": mean, "interval": [low, high]}:
-            return f"{_cell(mean)} ({_cell(low)} to {_cell(high)})"
+            return f"{_cell(mean)} ({_cell(low)} to {_cell(high)})".replace(" ", "\u00a0")
         case {"mean": mean}:
             return _cell(mean)
         case list():

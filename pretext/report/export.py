@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import IO
 
 from pretext.errors import UsageError
-from pretext.progress import progress
 from pretext.report.card import CARD, card
+from pretext.report.rows import shown_rows
 from pretext.run import Run
-from pretext.shards import Row, json_line, synthetic_rows, to_parquet, written
+from pretext.shards import Row, json_line, to_parquet, written
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-_STEP = 1000
 
 
 def export_file(folder: Path, out: Path, *, force: bool = False) -> int:
@@ -42,7 +41,7 @@ def export_file(folder: Path, out: Path, *, force: bool = False) -> int:
         raise UsageError(f"{out} must end in .csv, .jsonl or .parquet, which says the format.")
     if out.is_dir() or (out.exists() and not force):
         raise UsageError(f"{out} is there already; give another name, or --force to overwrite a file.")
-    rows = _counted(folder)
+    rows = shown_rows(folder, "Writing the texts")
     with _told(out), written(out) as file:
         match kind:
             case ".csv":
@@ -67,8 +66,12 @@ def export_dataset(folder: Path, out: Path, *, force: bool = False) -> None:
     _check_replaceable(out, force)
     datasets.disable_progress_bars()
     with _told(out), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as place:
-        made, cache = Path(place) / "made", Path(place) / "cache"
-        table = datasets.Dataset.from_generator(_counted, gen_kwargs={"folder": folder}, cache_dir=str(cache))
+        made, cache, asked = (
+            Path(place) / "made",
+            Path(place) / "cache",
+            {"folder": folder, "doing": "Writing the texts"},
+        )
+        table = datasets.Dataset.from_generator(shown_rows, gen_kwargs=asked, cache_dir=str(cache))
         table.save_to_disk(made)
         text = card(config, run, "data-*.arrow", 'datasets.load_from_disk("FOLDER")')
         (made / CARD).write_text(text, encoding="utf-8")
@@ -90,16 +93,6 @@ def _to_csv(rows: Iterable[Row], file: IO[bytes]) -> int:
         writer.writerow([f"'{cell}" if bad else cell for cell, bad in zip(row.values(), risky, strict=True)])
     text.detach()  # flushed, and still open for whoever opened it
     return changed
-
-
-def _counted(folder: Path) -> Iterator[Row]:
-    """The rows, with their progress shown."""
-    run, _ = Run.open(folder)
-    with progress("Writing", int((run.load("expansion.json") or {}).get("kept", 0))) as advance:
-        for number, row in enumerate(synthetic_rows(folder), 1):
-            yield row
-            if number % _STEP == 0:
-                advance(_STEP)
 
 
 def _check_replaceable(out: Path, force: bool) -> None:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from pretext.config import Config
 from pretext.errors import RunFolderError
 from pretext.report.diversity import Diversity, diversity
+from pretext.report.rows import shown_rows
 from pretext.run import Run, Selected
-from pretext.shards import Row, Shards, synthetic_rows
+from pretext.shards import Row, Shards
 
 MOST_TEXTS, MOST_SEEDS, COMPARED = 500, 200, 1000
 _WINNERS = 5
@@ -126,7 +127,7 @@ class Facts:
             list(_rounds(run)),
             [candidate.text for candidate in run.population(0) or []],
             _seeds(folder),
-            _sample(synthetic_rows(folder) if texts.files else [], COMPARED, rng),
+            _sample(shown_rows(folder, "Reading the texts") if texts.files else [], COMPARED, rng),
             int(expansion.get("kept", 0)),
             dict(expansion.get("dropped", {})),
             run.load("timings.json") or {},
