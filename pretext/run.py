@@ -10,6 +10,7 @@ seeds.jsonl         the survivors that seed the expansion, with round and noisy 
 synthetic.jsonl     the result, one object a line; or .parquet, or shards in synthetic/, see pretext.shards
 expansion.json      how far the expansion got
 privacy.json        the privacy statement
+README.md           the dataset card
 timings.json        seconds and tokens by phase
 run.log             what happened, when
 """

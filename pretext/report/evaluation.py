@@ -14,7 +14,7 @@ _SAID = ("covered_by_guarantee", "notice", "guarantee_of_the_synthetic_texts")  
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the names of columns, and rows of cells."""
+    """A title, the names of columns if they have any, and rows of cells."""
 
     title: str
     columns: list[str]
@@ -54,14 +54,13 @@ def _of_object(title: str, values: dict[str, Any]) -> Table:
     values = {name: value for name, value in values.items() if name not in _SAID}
     if values and all(isinstance(value, dict) and not _is_estimate(value) for value in values.values()):
         return _of_rows(title, [{"": name, **value} for name, value in values.items()])  # a row for each of several
-    return Table(_words(title).capitalize(), ["", ""], [[_words(name), _cell(value)] for name, value in values.items()])
+    return Table(_words(title).capitalize(), [], [[_words(name), _cell(value)] for name, value in values.items()])
 
 
 def _of_rows(title: str, rows: list[dict[str, Any]]) -> Table:
     columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in _SAID]
-    return Table(
-        _words(title), list(map(_words, columns)), [[_cell(row.get(name)) for name in columns] for row in rows]
-    )
+    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    return Table(_words(title).capitalize(), list(map(_words, columns)), cells)
 
 
 def _is_rows(value: Any) -> bool:
