@@ -60,24 +60,27 @@ def export_dataset(folder: Path, out: Path, *, force: bool = False) -> None:
         UsageError: the folder is there and `force` is not set, or it is no such data set, or it cannot be written.
         RunFolderError: as `export_file`.
     """
-    import datasets
-
     run, config = Run.open(folder)
     _check_replaceable(out, force)
-    datasets.disable_progress_bars()
     with _told(out), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as place:
-        made, cache, asked = (
-            Path(place) / "made",
-            Path(place) / "cache",
-            {"folder": folder, "doing": "Writing the texts"},
-        )
-        table = datasets.Dataset.from_generator(shown_rows, gen_kwargs=asked, cache_dir=str(cache))
-        table.save_to_disk(made)
+        made = Path(place) / "made"
+        _to_dataset(folder, made, cache=Path(place) / "cache")
         text = card(config, run, "data-*.arrow", 'datasets.load_from_disk("FOLDER")')
         (made / CARD).write_text(text, encoding="utf-8")
         if out.exists():
             shutil.rmtree(out)
         os.replace(made, out)
+
+
+def _to_dataset(folder: Path, out: Path, cache: Path) -> None:
+    import datasets
+
+    datasets.disable_progress_bars()
+    asked = {"folder": folder, "doing": "Writing the texts"}
+    try:
+        datasets.Dataset.from_generator(shown_rows, gen_kwargs=asked, cache_dir=str(cache)).save_to_disk(out)
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise (error.__cause__ or error) from None  # what the rows themselves raised
 
 
 def _to_csv(rows: Iterable[Row], file: IO[bytes]) -> int:

@@ -97,5 +97,7 @@ def test_what_cannot_be_done_leaves_nothing(
     (run.folder / "synthetic.jsonl").unlink()
     with pytest.raises(RunFolderError, match="no synthetic texts yet"):
         export_file(run.folder, tmp_path / "out.jsonl")
+    with pytest.raises(RunFolderError, match="no synthetic texts yet"):
+        export_dataset(run.folder, tmp_path / "out")
     assert not list(tmp_path.glob("*out*"))
     assert not list(tmp_path.glob(".*"))
