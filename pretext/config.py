@@ -242,6 +242,15 @@ class Models(Section):
     masked: str = Field("roberta-large", description="masked language model for mask-fill")
 
 
+class Card(Section):
+    """What the dataset card says of the texts beyond what the run knows."""
+
+    license: str = Field(
+        "other", description="licence of the synthetic texts, as Hugging Face names it, such as cc0-1.0"
+    )
+    languages: tuple[str, ...] = Field((), description="their languages, as ISO codes such as en")
+
+
 class Speed(Section):
     """What changes speed and nothing else."""
 
@@ -302,6 +311,7 @@ class Config(Section):
     expansion: Expansion = Expansion()
     screening: Screening = Screening()
     models: Models = Models()
+    card: Card = Card()
     speed: Speed = Speed()
 
     @property

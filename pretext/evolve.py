@@ -58,7 +58,7 @@ def evolve(config: Config, run: Run, steps: Steps) -> list[Seed]:
     for round_number in range(config.privacy.rounds):
         # 1. Public: where each candidate stands.
         def ballot(now: int = round_number, candidates: list[Candidate] = population) -> Ballot:
-            return _ballot(config, now, candidates, steps)
+            return _ballot(config, run, now, candidates, steps)
 
         # 2. and 3. Private, then released: votes are bounded, summed, noised and charged at once.
         noisy = steps.ask(round_number, population, ballot)
@@ -148,8 +148,9 @@ def lookahead_points(
     return unit_rows(total)
 
 
-def _ballot(config: Config, round_number: int, population: list[Candidate], steps: Steps) -> Ballot:
+def _ballot(config: Config, run: Run, round_number: int, population: list[Candidate], steps: Steps) -> Ballot:
     points = lookahead_points(config, round_number, population, steps)
+    run.save_positions(round_number, points)
     return Ballot(points, np.array([candidate.label for candidate in population], dtype=np.int64))
 
 

@@ -25,6 +25,7 @@ from pretext.manifest import seal
 from pretext.plan import Plan, plan, round_cost
 from pretext.population import Candidate, digest, initial_population
 from pretext.private import read_private
+from pretext.report.card import write_card
 from pretext.run import Run
 from pretext.statement import rounds_released, run_releases, statement
 from pretext.tables import Source, check_columns
@@ -121,6 +122,7 @@ def expand_run(config: Config, run: Run, parts: Parts, texts: int) -> Path:
     meter = Meter(parts.engine)
     with meter.kept(run), meter.phase("expansion"):
         target = expand(config, run, seeds_of(config, run), parts.engine, texts)
+    write_card(config, run)
     seal(run, open_ledger())
     return target
 

@@ -4,11 +4,13 @@ done.
 config.toml         the resolved settings
 run.json            the run's id and the version that made it
 population/NNN.json the candidates of a round and their origins, saved before anybody votes on them
+positions/NNN.npy   where a round's candidates stand, shape (n, d), for the report
 selected/NNN.json   a round's released votes and what was selected by them
 seeds.jsonl         the survivors that seed the expansion, with round and noisy votes
 synthetic.jsonl     the result, one object a line; or .parquet, or shards in synthetic/, see pretext.shards
 expansion.json      how far the expansion got
 privacy.json        the privacy statement
+README.md           the dataset card
 manifest.json       digests of the above, itself sealed in the ledger, see pretext.manifest
 timings.json        seconds and tokens by phase
 run.log             what happened, when
@@ -19,6 +21,7 @@ from __future__ import annotations
 import datetime
 import errno
 import importlib.metadata
+import io
 import json
 import os
 import shutil
@@ -31,11 +34,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomlkit
+from numpy.typing import NDArray
 
 from pretext.config import Config, differences, plain, validated
 from pretext.errors import RunFolderError
 from pretext.population import Candidate, Origin
+
+_MOST_POSITIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,26 @@ class Run:
         self.save(f"population/{round_number:03}.json", saved)
         return population
 
+    def positions(self, round_number: int) -> NDArray[np.float32] | None:
+        """Where a round's first candidates stand, shape (at most 10,000, d); None in folders of earlier versions.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
+        path = self.folder / f"positions/{round_number:03}.npy"
+        try:
+            return np.load(path, allow_pickle=False).astype(np.float32) if path.exists() else None
+        except (OSError, ValueError, EOFError):
+            raise RunFolderError(
+                f"{path} is damaged; delete it: nothing but a picture in the report needs it."
+            ) from None
+
+    def save_positions(self, round_number: int, points: NDArray[np.float32]) -> None:
+        """Save where a round's candidates stand, which is public; in half precision, as it serves pictures alone."""
+        file = io.BytesIO()
+        np.save(file, points[:_MOST_POSITIONS].astype(np.float16))
+        self.write(f"positions/{round_number:03}.npy", file.getvalue())
+
     def selected(self, round_number: int) -> Selected | None:
         """A round's selection."""
         stored = self.load(f"selected/{round_number:03}.json")
@@ -169,14 +196,14 @@ class Run:
         """Write a JSON file atomically."""
         self.write(name, json.dumps(value, indent=1))
 
-    def write(self, name: str, text: str) -> None:
-        """Write a text file atomically: after a crash it is the old one or the new one, whole."""
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write a file atomically: after a crash it is the old one or the new one, whole."""
         path = self.folder / name
         part = path.with_name(f".{path.name}.tmp")
         with _told(self.folder):
             path.parent.mkdir(exist_ok=True)
-            with part.open("w", encoding="utf-8", errors="replace") as file:
-                file.write(text)
+            with part.open("wb") as file:
+                file.write(content.encode(errors="replace") if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)

@@ -33,14 +33,19 @@ def synthetic_rows(folder: Path) -> Iterator[Row]:
     """The synthetic texts of a run folder with their labels, in order, read as a stream.
 
     Raises:
-        RunFolderError: this is no run folder, or there are no texts in it yet.
+        RunFolderError: this is no run folder, there are no texts in it yet, or their files are damaged.
     """
     run, config = Run.open(folder)
     shards = Shards.of(config.expansion, run)
     if not shards.files:
         raise RunFolderError(f"{folder} holds no synthetic texts yet; continue the run with `pretext resume {folder}`.")
     for path in shards.files:
-        yield from _rows(path)
+        try:
+            yield from _rows(path)
+        except (OSError, ValueError) as error:
+            raise RunFolderError(
+                f"{path} cannot be read ({type(error).__name__}); put a whole copy of it back."
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -137,10 +142,10 @@ class Shards:
         part, shard = self._part(number), self._shard(number)
         with self.run.writing():
             if not part.exists() and shard.exists():  # a finished run shall grow
-                with _written(part) as file:
-                    file.writelines(map(_line, _rows(shard)))
+                with written(part) as file:
+                    file.writelines(map(json_line, _rows(shard)))
             with part.open("ab") as file:
-                file.writelines(map(_line, rows))
+                file.writelines(map(json_line, rows))
                 file.flush()
                 os.fsync(file.fileno())
                 return file.tell()
@@ -151,8 +156,8 @@ class Shards:
             case "jsonl":
                 os.replace(part, shard)
             case "parquet":
-                with _written(shard) as file:
-                    _to_parquet(_rows(part), file)
+                with written(shard) as file:
+                    to_parquet(_rows(part), file)
                 part.unlink()
             case other:
                 assert_never(other)
@@ -165,17 +170,22 @@ class Shards:
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[IO[bytes]]:
+def written(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that appears under its name when it is whole."""
     part = path.with_name(f".{path.name}.tmp")
-    with part.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
-def _line(row: Row) -> bytes:
+def json_line(row: Row) -> bytes:
+    """A row as a line of JSON; half a character becomes a question mark."""
     return (json.dumps(row, ensure_ascii=False) + "\n").encode(errors="replace")
 
 
@@ -191,7 +201,8 @@ def _rows(path: Path) -> Iterator[Row]:
             yield from batch.to_pylist()
 
 
-def _to_parquet(rows: Iterator[Row], file: IO[bytes]) -> None:
+def to_parquet(rows: Iterator[Row], file: IO[bytes]) -> None:
+    """Write at least one row as parquet, in pieces; all columns are strings."""
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 

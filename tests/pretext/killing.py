@@ -25,9 +25,11 @@ from pathlib import Path
 import dp_accounting.pld
 import dp_accounting.rdp  # noqa: F401
 import faiss  # noqa: F401
+import jinja2  # noqa: F401
 import opendp.prelude  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 import torch  # noqa: F401
+from huggingface_hub import DatasetCardData  # noqa: F401
 
 from pretext.config import Config, resolve
 from pretext.pipeline import expand_run, open_ledger, synthesize

@@ -61,7 +61,7 @@ def test_help_is_quick() -> None:
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for heavy in ("torch", "numpy", "pydantic", "transformers", "faiss", "datasets", "rich", "opendp"):
         assert f"'{heavy}'" not in shown
-    for command in ("init", "plan", "run", "resume", "expand", "ledger"):
+    for command in ("init", "plan", "run", "resume", "expand", "ledger", "report", "export"):
         assert command in shown
 
 
@@ -376,3 +376,24 @@ def test_a_real_sigterm_is_resumable(tmp_path: Path, private_file: Path, public_
     _, err = process.communicate(timeout=60)
     assert process.returncode == 4, err
     assert "pretext resume" in err
+
+
+def test_report_and_export(pretext_command: Command, arguments: list[str], tmp_path: Path) -> None:
+    folder, page, table = tmp_path / "run", tmp_path / "report.html", tmp_path / "texts.csv"
+    assert pretext_command("run", *arguments)[0] == 0
+    assert pretext_command("report", folder, "--out", page)[:2] == (0, f"{page}\n")
+    assert "Is it any good?" in page.read_text(encoding="utf-8")
+    assert pretext_command("export", folder, "--to", table)[:2] == (0, f"{table}\n")
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 11
+    assert pretext_command("export", folder, "--to-dataset", tmp_path / "set")[0] == 0
+    for wrong, words in (
+        (["export", folder], "Give either --to FILE"),
+        (["export", folder, "--to", table], "is there already"),
+        (["report", folder, "--out", tmp_path], "cannot be written"),
+        (["report", folder, "--evaluation", table], "cannot be read as JSON"),
+    ):
+        code, _, err = pretext_command(*wrong)
+        assert code == 2
+        assert words in err
+        assert _one_sentence(err)
+    assert pretext_command("report", tmp_path)[0] == 1

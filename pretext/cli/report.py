@@ -1,0 +1,46 @@
+"""The commands for what people look at: report, export. They read a run folder and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="HTML file.")
+@click.option(
+    "--evaluation",
+    type=click.Path(path_type=Path),
+    help="What `pretext evaluate` wrote; shown, and marked as not covered by the guarantee.",
+)
+def report(folder: Path, out: Path, evaluation: Path | None) -> None:
+    """Show a run, finished or not, in one HTML file: guarantee, budget, votes, texts."""
+    from pretext.report.page import write_report
+
+    write_report(folder, out, evaluation)
+    click.echo(out)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--to", "file", type=click.Path(path_type=Path), help="A .csv, .jsonl or .parquet file.")
+@click.option("--to-dataset", "dataset", type=click.Path(path_type=Path), help="A Hugging Face data set on disk.")
+@click.option("--force", is_flag=True, help="Overwrite what is there.")
+def export(folder: Path, file: Path | None, dataset: Path | None, force: bool) -> None:
+    """Copy a run's synthetic texts into one file, or into a data set with its card.
+
+    In csv a cell that a spreadsheet would run as a formula gets an apostrophe before it; the other formats carry every
+    text as it is.
+    """
+    from pretext.errors import UsageError
+    from pretext.report.export import export_dataset, export_file
+
+    if (file is None) == (dataset is None):
+        raise UsageError("Give either --to FILE (.csv, .jsonl or .parquet) or --to-dataset FOLDER.")
+    if dataset is not None:
+        export_dataset(folder, dataset, force=force)
+    elif file is not None and (changed := export_file(folder, file, force=force)):
+        click.echo(f"{changed} cells that begin like a formula got an apostrophe before them.", err=True)
+    click.echo(file or dataset)

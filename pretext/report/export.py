@@ -1,0 +1,115 @@
+"""A run's synthetic texts in the format that somebody needs, streamed from the run folder.
+
+csv is for people with a spreadsheet, which runs a cell that begins like a formula. The texts come from a language model
+that may write anything, so such a cell gets an apostrophe before it (OWASP, CSV injection), and the number of changed
+cells is told. jsonl, parquet and data sets carry every text as it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from pretext.errors import UsageError
+from pretext.report.card import CARD, card
+from pretext.report.rows import shown_rows
+from pretext.run import Run
+from pretext.shards import Row, json_line, to_parquet, written
+
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def export_file(folder: Path, out: Path, *, force: bool = False) -> int:
+    """Write the synthetic texts of a run folder to a csv, jsonl or parquet file, which appears when it is whole.
+
+    Returns:
+        how many cells were changed, which happens in csv only.
+
+    Raises:
+        UsageError: the ending is another one, or the file is there and `force` is not set, or it cannot be written.
+        RunFolderError: this is no run folder, or there are no texts in it yet.
+    """
+    kind = out.suffix.lower()
+    if kind not in (".csv", ".jsonl", ".parquet"):
+        raise UsageError(f"{out} must end in .csv, .jsonl or .parquet, which says the format.")
+    if out.is_dir() or (out.exists() and not force):
+        raise UsageError(f"{out} is there already; give another name, or --force to overwrite a file.")
+    rows = shown_rows(folder, "Writing the texts")
+    with _told(out), written(out) as file:
+        match kind:
+            case ".csv":
+                return _to_csv(rows, file)
+            case ".jsonl":
+                file.writelines(map(json_line, rows))
+            case _:
+                to_parquet(rows, file)
+    return 0
+
+
+def export_dataset(folder: Path, out: Path, *, force: bool = False) -> None:
+    """Write them as a Hugging Face data set for `datasets.load_from_disk(out)`, with its card.
+
+    Raises:
+        UsageError: the folder is there and `force` is not set, or it is no such data set, or it cannot be written.
+        RunFolderError: as `export_file`.
+    """
+    run, config = Run.open(folder)
+    _check_replaceable(out, force)
+    with _told(out), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as place:
+        made = Path(place) / "made"
+        _to_dataset(folder, made, cache=Path(place) / "cache")
+        text = card(config, run, "data-*.arrow", 'datasets.load_from_disk("FOLDER")')
+        (made / CARD).write_text(text, encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(made, out)
+
+
+def _to_dataset(folder: Path, out: Path, cache: Path) -> None:
+    import datasets
+
+    datasets.disable_progress_bars()
+    asked = {"folder": folder, "doing": "Writing the texts"}
+    try:
+        datasets.Dataset.from_generator(shown_rows, gen_kwargs=asked, cache_dir=str(cache)).save_to_disk(out)
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise (error.__cause__ or error) from None  # what the rows themselves raised
+
+
+def _to_csv(rows: Iterable[Row], file: IO[bytes]) -> int:
+    """Write the rows; how many cells were changed."""
+    changed = 0
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+    writer = csv.writer(text)
+    for number, row in enumerate(rows):
+        if number == 0:
+            writer.writerow(row)
+        risky = [cell.startswith(_FORMULAS) for cell in row.values()]
+        changed += sum(risky)
+        writer.writerow([f"'{cell}" if bad else cell for cell, bad in zip(row.values(), risky, strict=True)])
+    text.detach()  # flushed, and still open for whoever opened it
+    return changed
+
+
+def _check_replaceable(out: Path, force: bool) -> None:
+    if not out.exists():
+        return
+    if not force:
+        raise UsageError(f"{out} is there already; give another name, or --force to replace a data set.")
+    if not (out / "dataset_info.json").exists():
+        raise UsageError(f"{out} is no data set, so it is not replaced even with --force; give another name.")
+
+
+@contextmanager
+def _told(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror or type(error).__name__}.") from None

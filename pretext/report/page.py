@@ -1,0 +1,118 @@
+"""The report: one HTML file that needs nothing else, for whoever has to decide about a data set.
+
+It runs the one script that it carries and asks no other file or address for anything: its content security policy says
+so to the browser, so a text that looks like markup could do nothing even if escaping failed. Texts come from language
+models and public files; every one is escaped.
+
+Read: the run folder, and an evaluation if one is given. Nothing in the folder is private; an evaluation is not covered
+by the guarantee, and the page says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomlkit
+
+from pretext.config import plain
+from pretext.errors import RunFolderError, UsageError
+from pretext.report import charts, words
+from pretext.report.evaluation import Table, read_evaluation
+from pretext.report.facts import MOST_SEEDS, MOST_TEXTS, Facts
+from privacy.account import round_down, round_up
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def write_report(folder: Path, out: Path, evaluation: Path | None = None) -> None:
+    """Make the report of a run folder, finished or not.
+
+    Args:
+        folder: the run folder; it is only read.
+        out: the HTML file; an earlier one is replaced.
+        evaluation: what `pretext evaluate` wrote.
+
+    Raises:
+        RunFolderError: this is no run folder, or it is damaged.
+        UsageError: the evaluation cannot be read, or `out` cannot be written.
+    """
+    facts = Facts.read(folder)
+    page = render(facts, None if evaluation is None else read_evaluation(evaluation, facts.run.id))
+    try:
+        out.write_text(page, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UsageError(f"The report {out} cannot be written: {error.strerror}.") from None
+
+
+def render(facts: Facts, evaluation: list[Table] | None = None) -> str:
+    """The page. Raises RunFolderError if the privacy statement lacks what one holds."""
+    from jinja2 import UndefinedError
+
+    try:
+        return _rendered(facts, evaluation)
+    except UndefinedError as error:
+        raise RunFolderError(
+            f"{facts.run.folder / 'privacy.json'} is no privacy statement that this version can read ({error}); "
+            "`pretext resume` writes it anew."
+        ) from None
+
+
+def _rendered(facts: Facts, evaluation: list[Table] | None) -> str:
+    from markupsafe import Markup
+
+    environment = templates()
+    script, style = (_source(environment, name) for name in ("report.js", "report.css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html.j2").render(
+        facts=facts,
+        config=facts.config,
+        privacy=facts.privacy,
+        evaluation=evaluation,
+        settings=tomlkit.dumps(plain(facts.config)),
+        votes=charts.votes_panels(facts.rounds),
+        movement=charts.movement(facts.rounds),
+        charts=charts,
+        words=words,
+        clear=sum(each.verdict == "clear" for each in facts.rounds),
+        shown=facts.synthetic[:MOST_TEXTS],
+        seeds=facts.seeds[:MOST_SEEDS],
+        script=Markup(script),  # noqa: S704
+        style=Markup(style),  # noqa: S704
+        digest=digest,
+    )
+
+
+def templates() -> Environment:
+    """The templates; everything that goes into a page is escaped, and a name that is not there is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("pretext.report"),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"up": round_up, "down": round_down, "minutes": _minutes, "share": _share, "total": _total}
+    return environment
+
+
+def _source(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:,.1f} min"
+
+
+def _share(value: Any) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _total(reasons: dict[str, int]) -> int:
+    return sum(reasons.values())

@@ -1,0 +1,24 @@
+"""A run's synthetic texts as a stream, with progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pretext.progress import progress
+from pretext.run import Run
+from pretext.shards import Row, synthetic_rows
+
+_STEP = 1000
+_FEW = 100_000
+
+
+def shown_rows(folder: Path, doing: str) -> Iterator[Row]:
+    """The rows of `synthetic_rows`; where they are many, a display says what is going on."""
+    run, _ = Run.open(folder)
+    total = int((run.load("expansion.json") or {}).get("kept", 0))
+    with progress(doing if total >= _FEW else None, total) as advance:
+        for number, row in enumerate(synthetic_rows(folder), 1):
+            yield row
+            if number % _STEP == 0:
+                advance(_STEP)
