@@ -17,7 +17,7 @@ from pretext.manifest import MANIFEST, file_digest
 from pretext.pipeline import expand_run, open_ledger, synthesize
 from pretext.run import Run
 from pretext.verify import verify
-from tests.pretext.conftest import make_parts
+from tests.pretext.conftest import make_parts, rows_of, write_rows
 
 Make = Callable[..., Config]
 
@@ -74,6 +74,17 @@ def test_an_untouched_run_verifies(run: Run) -> None:
 def test_other_selections_verify(selection: str, make_config: Make, tmp_path: Path) -> None:
     config = make_config(f"evolution.selection={selection}", "evolution.seed=5", "evolution.threshold=gape")
     assert found(synthesize(config, tmp_path / "run", make_parts(config))) == []
+
+
+def test_a_run_with_labels_in_parquet_verifies(make_config: Make, tmp_path: Path, private_file: Path) -> None:
+    write_rows(private_file, rows_of(label=True))
+    labels = ("data.label_column=label", 'data.labels=["computers", "home"]')
+    config = make_config(*labels, "expansion.format=parquet", "privacy.relation=replace-one", "privacy.epsilon=9")
+    run = synthesize(config, tmp_path / "run", make_parts(config))
+    assert found(run) == []
+    content = (run.folder / "synthetic.parquet").read_bytes()
+    (run.folder / "synthetic.parquet").write_bytes(content[:50] + b"?" + content[51:])
+    assert [line.split(":")[0] for line in found(run)] == ["synthetic.parquet, sha256"]
 
 
 def test_a_resumed_run_verifies_and_is_not_sealed_twice(make_config: Make, run: Run) -> None:
