@@ -15,7 +15,7 @@ from privacy.audit import epsilon_from_errors, epsilon_in_one_run, errors_of, ga
 CONFIDENCE = 0.95
 CERTAIN = 1 - 1e-7
 """Confidence of an accusation: of all attacks of an audit together, about ten, a sound program is accused once in a
-million audits. At 95 % it would be in every second one."""
+million audits. At 95 % it might be in every second one."""
 
 Verdict = Literal["below the claim", "above, within chance", "ABOVE THE CLAIM"]
 

@@ -23,6 +23,7 @@ from pretext.audit.finding import Finding, by_errors, by_guesses
 from pretext.clients import Ballot, Clients, VoteRule
 from pretext.config import Config
 from pretext.embedding import unit_rows
+from pretext.errors import PretextError
 from pretext.plan import plan
 from privacy import Bounded, Budget, DiscreteGaussian, Ledger, Relation, Unit, compose, epsilon
 
@@ -141,7 +142,7 @@ def _in_a_copy(path: ReleasePath, votes: Bounded) -> Floats:
         told = pipe.read()
     os.waitpid(child, 0)
     if len(told) != 8 * _COMPARED:
-        raise RuntimeError("a copy of this process could not release anything")
+        raise PretextError("A copy of this process could not release anything; see whether there is room on the disk.")
     return np.frombuffer(told)
 
 

@@ -13,6 +13,7 @@ from pretext.audit.finding import Finding
 from pretext.audit.procedure import scratch
 from pretext.audit.releases import ReleasePath, audit_releases, games_in_all, two_processes
 from pretext.config import Config, resolve
+from pretext.errors import PretextError
 from privacy import Ledger, Relation
 from tests.pretext.audit import mutants
 
@@ -65,7 +66,7 @@ def test_a_copy_that_cannot_release_is_no_agreement(ledger: Ledger, monkeypatch:
         raise MemoryError
 
     monkeypatch.setattr(Ledger, "release", broken)
-    with pytest.raises(RuntimeError, match="could not release"):
+    with pytest.raises(PretextError, match="could not release"):
         two_processes(ReleasePath.of(make_config(), ledger))
 
 
