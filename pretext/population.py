@@ -70,7 +70,7 @@ def _from_public(config: Config, location: str, wanted: int, screen: Screen, rng
     """A uniform sample of the usable public texts, by reservoir; one pass over any number of them."""
     kept: list[str] = []
     seen = 0
-    for text in _public_texts(config, location):
+    for text in public_texts(config, location):
         if not screen.keep(text):
             continue
         seen += 1
@@ -86,7 +86,7 @@ def _from_public(config: Config, location: str, wanted: int, screen: Screen, rng
     return kept
 
 
-def _public_texts(config: Config, location: str) -> Iterator[str]:
+def public_texts(config: Config, location: str) -> Iterator[str]:
     """The public texts that are long enough, cut to the longest that is allowed; at most `most_rows` rows are read."""
     initial = config.initial
     longest = min(initial.max_words, config.screening.max_words)

@@ -17,6 +17,7 @@ import click
 from pretext.cli.fred import fred
 from pretext.cli.job import expand, init, plan, resume, run
 from pretext.cli.ledger import ledger
+from pretext.cli.memorisation import memorisation
 from pretext.cli.shared import told
 
 
@@ -26,7 +27,7 @@ def cli() -> None:
     """Turn texts that must not leave their owners into synthetic texts with a differential-privacy guarantee."""
 
 
-for command in (init, plan, run, resume, expand, fred, ledger):
+for command in (init, plan, run, resume, expand, fred, ledger, memorisation):
     cli.add_command(command)
 
 
