@@ -53,6 +53,7 @@ def execute(path: Path, write: bool) -> None:
         notebook,
         timeout=LONGEST_CELL,
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": FOLDER}},
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
     )
