@@ -45,6 +45,15 @@ class Result:
         """The privacy statement."""
         return dict(json.loads((self.folder / "privacy.json").read_text(encoding="utf-8")))
 
+    def expand(self, texts: int) -> Result:
+        """Write more synthetic texts, until there are so many, from the same seeds. Costs no privacy."""
+        from pretext.pipeline import Parts, expand_run
+        from pretext.run import Run
+
+        run, config = Run.open(self.folder)
+        expand_run(config, run, Parts.of(config), texts)
+        return self
+
     def memorisation(self, data: Any = None, *, embedding: bool = True, control: int = 0) -> Check:
         """What of the private texts stands in the synthetic ones. NOT private: for whoever holds the data, no release.
 
