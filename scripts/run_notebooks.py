@@ -2,14 +2,13 @@
 
     scripts/notebooks [--write] [NAME ...]
 
-With --write the outputs are kept in the files, which is how they are committed. Every notebook has a ledger of its own,
-emptied beforehand, and works in a temporary folder. An output that names this machine's folders or user fails too.
+With --write the outputs are kept in the files, which is how they are committed; an output that names a folder of this
+machine is refused. Every notebook has a ledger of its own, empty at first, and works in a temporary folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
 import re
 import sys
@@ -47,7 +46,7 @@ def main() -> None:
 
 
 def execute(path: Path, write: bool) -> None:
-    """Execute one. Raises nbclient's CellExecutionError, or SystemExit where an output tells of this machine."""
+    """Execute one. Raises CellExecutionError, or SystemExit where a written output would tell of this machine."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
@@ -61,21 +60,21 @@ def execute(path: Path, write: bool) -> None:
     notebook.metadata = NotebookNode(kernelspec=dict(notebook.metadata["kernelspec"]), language_info={"name": "python"})
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02}"
-    if told := traces(notebook):
-        raise SystemExit(f"{path.name}: an output names this machine: {told[0]!r}")
     if write:
+        if told := traces(notebook):
+            raise SystemExit(f"{path.name}: an output names this machine: {told[0]!r}")
         nbformat.write(notebook, path)
 
 
 def traces(notebook: NotebookNode) -> list[str]:
-    """Absolute paths and the user's name, where outputs show them."""
+    """Lines of outputs that hold a path of this machine. A generated text may look like one: then write again."""
     shown = [
         text
         for cell in notebook.cells
         for output in cell.get("outputs", [])
         for text in [output.get("text", ""), *output.get("data", {}).get("text/plain", "").splitlines()]
     ]
-    known = [str(FOLDER.parent), str(Path.home()), tempfile.gettempdir(), sys.prefix, getpass.getuser()]
+    known = [str(FOLDER.parent), str(Path.home()), tempfile.gettempdir(), sys.prefix]
     pattern = re.compile("|".join(rf"{re.escape(each)}\b" for each in known))
     return [line for text in shown for line in text.splitlines() if pattern.search(line)]
 
