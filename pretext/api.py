@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas
 
     from pretext.fred.job import Answer
+    from pretext.memorisation import Check
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,32 @@ class Result:
     def privacy(self) -> dict[str, Any]:
         """The privacy statement."""
         return dict(json.loads((self.folder / "privacy.json").read_text(encoding="utf-8")))
+
+    def expand(self, texts: int) -> Result:
+        """Write more synthetic texts, until there are so many, from the same seeds. Costs no privacy."""
+        from pretext.pipeline import Parts, expand_run
+        from pretext.run import Run
+
+        run, config = Run.open(self.folder)
+        expand_run(config, run, Parts.of(config), texts)
+        return self
+
+    def memorisation(self, data: Any = None, *, embedding: bool = True, control: int = 0) -> Check:
+        """What of the private texts stands in the synthetic ones. NOT private: for whoever holds the data, no release.
+
+        Args:
+            data: the private texts again, where they came from memory.
+            embedding: look for near duplicates too, by embedding all private texts.
+            control: texts to write as a control group; see `pretext.memorisation.check`.
+        """
+        from pretext.memorisation import check
+        from pretext.pipeline import Parts
+        from pretext.run import Run
+
+        run, config = Run.open(self.folder)
+        parts = Parts.of(config)
+        embed, engine = parts.embedder() if embedding else None, parts.engine() if control else None
+        return check(config, run, embed=embed, engine=engine, control=control, given=_rows_of(data))
 
 
 def synthesize(
@@ -146,6 +173,13 @@ def _source_of(data: Any, data_set: str | None) -> tuple[str, list[Mapping[str, 
         raise UsageError(
             "Texts from memory need a name for their budget in the ledger: give data_set, for example data_set='notes'."
         )
+    return "", _rows_of(data)
+
+
+def _rows_of(data: Any) -> list[Mapping[str, Any]] | None:
+    """Rows from memory, if there are any."""
+    if data is None:
+        return None
     if hasattr(data, "to_dict"):
-        return "", list(data.to_dict("records"))
-    return "", [row if isinstance(row, Mapping) else {"text": row} for row in data]
+        return list(data.to_dict("records"))
+    return [row if isinstance(row, Mapping) else {"text": row} for row in data]

@@ -214,11 +214,38 @@ class Screening(Section):
 
     min_words: int = Field(3, ge=1, description="shorter texts are dropped")
     max_words: int = Field(150, ge=1, description="longer texts are dropped")
+    identifiers: bool = Field(
+        True,
+        description="drop texts that hold an e-mail, public IP or personal web address, or a phone, card, bank account "
+        "or social security number",
+    )
+    phone_region: str = Field(
+        "US", description="country whose phone numbers are recognised without a country code, as two letters"
+    )
+    languages: tuple[str, ...] = Field(
+        (), description="drop texts of other languages than these, named as in ISO 639-1, for example en; default: none"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.min_words > self.max_words:
             raise ValueError("min_words is above max_words")
+        return self
+
+    @model_validator(mode="after")
+    def _known_places(self) -> Self:
+        if self.languages:
+            from pretext.language import known_languages
+
+            if unknown := set(self.languages) - known_languages():
+                raise ValueError(f"languages holds {min(unknown)!r}; name languages in two letters, for example en")
+        if self.phone_region != "US":
+            from phonenumbers import SUPPORTED_REGIONS
+
+            if self.phone_region not in SUPPORTED_REGIONS:
+                raise ValueError(
+                    f"phone_region is {self.phone_region!r}; name a country in two letters, for example GB"
+                )
         return self
 
 

@@ -130,7 +130,7 @@ def _write(
         advance(state.kept)
         while state.kept < texts:
             prompts = _prompts(state, texts - state.kept, config.speed.prompts_at_once)
-            rows = _chunk(config, examples, engine, state.chunks, prompts, screen, advance)[: texts - state.kept]
+            rows = chunk(config, examples, engine, state.chunks, prompts, screen, advance)[: texts - state.kept]
             advance(len(rows) - prompts)
             fruitless = 0 if rows else fruitless + 1
             if fruitless == _FRUITLESS_CHUNKS:
@@ -149,7 +149,7 @@ def _prompts(state: State, missing: int, most: int) -> int:
     return min(most, max(needed, _FEWEST_PROMPTS))
 
 
-def _chunk(
+def chunk(
     config: Config,
     examples: Examples,
     engine: Engine,

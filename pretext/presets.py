@@ -38,7 +38,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
             "max_tokens": 64,
         },
         "expansion": {"texts": 2_000_000, "examples": 3, "temperature": 1.0, "top_p": 1.0, "max_tokens": 85},
-        "screening": {"min_words": 4},
+        "screening": {"min_words": 4, "identifiers": False},
         "models": {
             "generator": "meta-llama/Llama-2-7b-hf",
             "prompt_format": "base",

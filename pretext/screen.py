@@ -1,4 +1,13 @@
-"""Screening: a text is kept, or dropped with a reason. Public post-processing; the reasons are counted."""
+"""Screening: a text is kept, or dropped with a reason. Public post-processing; the reasons are counted.
+
+Texts with identifiers of people are dropped unless `screening.identifiers` says otherwise. The guarantee does not need
+it: a synthetic phone number is no leak of private data. But it may ring somewhere, as the language model or the public
+texts may know it, and then it harms somebody and embarrasses whoever released it; what it costs is small (of 57,696
+public encyclopedia, blog and medical texts 32 are dropped). Where such numbers are the style of the domain, as in
+logs of servers, switch it off; the preset icml2024 does, as the paper had no such rule. Texts are dropped and not
+masked, so that nothing is written that no model wrote. Languages are not judged by default: identification is a guess,
+wrong for short texts above all.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +17,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from pretext.config import Screening
+from pretext.identifiers import identifiers
+from pretext.language import language
 from pretext.prompts import leaks
 
 LONGEST_TEXT = 10_000
@@ -75,4 +86,14 @@ class Screen:
             return "too short"
         if words > self._rules.max_words or len(text) > LONGEST_TEXT:
             return "too long"
-        return "prompt leak" if leaks(text) else None
+        if leaks(text):
+            return "prompt leak"
+        return self._unwanted(text)
+
+    def _unwanted(self, text: str) -> str | None:
+        """Why a text of the right form is not for release, or None."""
+        rules = self._rules
+        found = next(identifiers(text, rules.phone_region), None) if rules.identifiers else None
+        if found is None and rules.languages and language(text) not in rules.languages:
+            return "other language"
+        return found

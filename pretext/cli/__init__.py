@@ -18,6 +18,7 @@ from pretext.cli.audit import audit
 from pretext.cli.fred import fred
 from pretext.cli.job import expand, init, plan, resume, run
 from pretext.cli.ledger import ledger
+from pretext.cli.memorisation import memorisation
 from pretext.cli.privacy import privacy
 from pretext.cli.report import export, report
 from pretext.cli.shared import told
@@ -29,7 +30,20 @@ def cli() -> None:
     """Turn texts that must not leave their owners into synthetic texts with a differential-privacy guarantee."""
 
 
-for command in (init, plan, run, resume, expand, report, export, fred, privacy, audit, ledger):
+for command in (
+    init,
+    plan,
+    run,
+    resume,
+    expand,
+    report,
+    export,
+    memorisation,
+    fred,
+    privacy,
+    audit,
+    ledger,
+):
     cli.add_command(command)
 
 

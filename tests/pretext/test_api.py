@@ -46,6 +46,10 @@ def test_a_path(private_file: Path, public_file: Path, tmp_path: Path) -> None:
     )
     assert len(result.texts) == 10
     assert result.privacy["data_set"]["name"] == "private"
+    before = result.texts
+    assert len(result.expand(15).texts) == 15
+    assert result.texts[:10] == before
+    assert result.privacy["rounds_released"] == 2
 
 
 @pytest.mark.parametrize("kind", ["texts", "rows", "frame"])

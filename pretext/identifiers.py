@@ -1,0 +1,82 @@
+"""Identifiers of people in a text: short patterns, each checked by a checksum, a numbering plan or a parser.
+
+A synthetic text is covered by the guarantee whatever it holds; but a number in it may belong to somebody all the same,
+out of the language model's memory or by chance. What is found here: e-mail addresses, phone numbers, card numbers
+(Luhn), IBANs (mod 97), United States social security numbers, public IP addresses, and web addresses that name a user
+or hold a password. Addresses that are reserved for examples and private networks identify nobody and pass.
+
+Not found: names, postal addresses, dates of birth, and whatever is spelt out or masked. Finding names takes a model,
+and of the kept tools that use one, presidio brings spaCy and downloads its model from elsewhere, and scrubadub brings
+nltk, textblob and Faker (11 packages). Both take what is numeric from the packages used here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import ip_address
+
+import phonenumbers
+from stdnum import iban, luhn
+from stdnum.us import ssn
+
+_EMAIL = re.compile(r"[\w.+-]+@((?:[\w-]+\.)+[^\W\d_]{2,})")
+_RESERVED = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost|local)$", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/@:]+:[^\s/@]+@", re.IGNORECASE)
+_PROFILE = re.compile(
+    r"\b(?:https?://|www\.)\S*?/(?:~|@|users?/|u/|in/)\w|"
+    r"\b(?:(?:www\.)?(?:facebook|instagram|twitter|tiktok)|(?<=//)x)\.com/(?!(?:home|share|search|intent|hashtag)\b)\w",
+    re.IGNORECASE,
+)
+_CARD = re.compile(r"(?<![\w.-])[3-6]\d{3}(?:[ -]?\d){9,15}(?![\w-])")
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+_SOCIAL = re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])")
+_IPV4 = re.compile(r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
+_IPV6 = re.compile(r"(?<![\w:.])[23][0-9a-f]{3}:[0-9a-f:]{2,}(?![\w:])", re.IGNORECASE)
+_PHONE = re.compile(r"(?<![\w.,:/-])(?:\+|\()?\d(?:[ ().-]{0,2}\d){6,14}(?![\w:/-])")
+_NUMERIC = re.compile(r"\d[\d ().:-]{5,}\d|[\da-fA-F]{4}:[\da-fA-F]*:")  # all that is numeric holds one of these
+_PARTED = re.compile(r"[^\d]")
+
+
+def identifiers(text: str, region: str) -> Iterator[str]:
+    """The kinds of identifiers in a text, one after another as they are looked for.
+
+    Args:
+        region: two-letter code of the country whose phone numbers are recognised without a country code.
+    """
+    if "@" in text and _reachable(text):
+        yield "e-mail address"
+    if "/" in text and (_CREDENTIALS.search(text) or _PROFILE.search(text)):
+        yield "personal web address"
+    if not _NUMERIC.search(text):
+        return
+    if any(map(_public, [*_IPV4.findall(text), *_IPV6.findall(text)])):
+        yield "IP address"
+    if any(luhn.is_valid(_PARTED.sub("", number)) for number in _CARD.findall(text)):
+        yield "card number"
+    if any(map(iban.is_valid, _IBAN.findall(text))):
+        yield "account number"
+    if any(map(ssn.is_valid, _SOCIAL.findall(text))):
+        yield "social security number"
+    if any(_rings(number, region) for number in _PHONE.findall(text)):
+        yield "phone number"
+
+
+def _reachable(text: str) -> bool:
+    return any(not _RESERVED.search(domain) for domain in _EMAIL.findall(text))
+
+
+def _public(address: str) -> bool:
+    with suppress(ValueError):
+        return ip_address(address).is_global
+    return False
+
+
+def _rings(number: str, region: str) -> bool:
+    """Whether the numbering plan has such a number; digits in one piece are too often something else."""
+    if not _PARTED.search(number):
+        return False
+    with suppress(phonenumbers.NumberParseException):
+        return phonenumbers.is_valid_number(phonenumbers.parse(number, region))
+    return False

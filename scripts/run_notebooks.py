@@ -1,0 +1,83 @@
+"""Execute the notebooks from top to bottom; an error in a cell fails.
+
+    scripts/notebooks [--write] [NAME ...]
+
+With --write the outputs are kept in the files, which is how they are committed; an output that names a folder of this
+machine is refused. Every notebook has a ledger of its own, empty at first, and works in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from pretext.models import cache_folder
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+LONGEST_CELL = 600  # seconds
+
+
+def main() -> None:
+    """Execute those that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="keep the outputs in the files")
+    parser.add_argument("names", nargs="*", help="notebooks by name; default: all")
+    arguments = parser.parse_args()
+    models = cache_folder()
+    models.mkdir(parents=True, exist_ok=True)
+    for name in arguments.names or sorted(path.stem for path in FOLDER.glob("*.ipynb")):
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as home:
+            (Path(home) / "models").symlink_to(models)  # converting the packaged generator takes half a minute
+            os.environ |= {"PRETEXT_HOME": home, "TMPDIR": home, "HF_HUB_OFFLINE": "1"}
+            # tqdm says so where the widgets of a browser are missing.
+            os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
+            execute(FOLDER / f"{name}.ipynb", arguments.write)
+        print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+
+
+def execute(path: Path, write: bool) -> None:
+    """Execute one. Raises CellExecutionError, or SystemExit where a written output would tell of this machine."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=LONGEST_CELL,
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": FOLDER}},
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+    )
+    client.execute()
+    notebook.metadata = NotebookNode(kernelspec=dict(notebook.metadata["kernelspec"]), language_info={"name": "python"})
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number:02}"
+    if write:
+        if told := traces(notebook):
+            raise SystemExit(f"{path.name}: an output names this machine: {told[0]!r}")
+        nbformat.write(notebook, path)
+
+
+def traces(notebook: NotebookNode) -> list[str]:
+    """Lines of outputs that hold a path of this machine. A generated text may look like one: then write again."""
+    shown = [
+        text
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        for text in [output.get("text", ""), *output.get("data", {}).get("text/plain", "").splitlines()]
+    ]
+    known = [str(FOLDER.parent), str(Path.home()), tempfile.gettempdir(), sys.prefix]
+    pattern = re.compile("|".join(rf"{re.escape(each)}\b" for each in known))
+    return [line for text in shown for line in text.splitlines() if pattern.search(line)]
+
+
+if __name__ == "__main__":
+    main()
