@@ -29,7 +29,17 @@ from pretext.quality.learning import Rows, Training, batches, fit, learner_of, m
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TINY", "CausalStudent", "Score", "Student", "Training", "batches", "open_student", "predictions"]
+__all__ = [
+    "TINY",
+    "CausalStudent",
+    "Score",
+    "Student",
+    "Training",
+    "batches",
+    "open_student",
+    "predictions",
+    "tiny_folder",
+]
 
 TINY = "tiny"
 _LOGITS = 2**25  # numbers in the logits of a scored batch, at most
