@@ -15,6 +15,7 @@ from typing import NoReturn
 import click
 
 from pretext.cli.audit import audit
+from pretext.cli.evaluate import evaluate
 from pretext.cli.fred import fred
 from pretext.cli.job import expand, init, plan, resume, run
 from pretext.cli.ledger import ledger
@@ -38,6 +39,7 @@ for command in (
     expand,
     report,
     export,
+    evaluate,
     memorisation,
     fred,
     privacy,
