@@ -76,7 +76,15 @@ def cache() -> Path:
 
 
 def synthesize(config: Config, folder: Path, parts: Parts, *, confirmed: bool = False) -> Run:
-    """Evolve, expand and state; whatever the folder already holds is not done again.
+    """Evolve, state and expand; arguments and errors as `evolve_run`."""
+    run = evolve_run(config, folder, parts, confirmed=confirmed)
+    with _logged(run):
+        expand_run(config, run, parts, config.expansion.texts)
+    return run
+
+
+def evolve_run(config: Config, folder: Path, parts: Parts, *, confirmed: bool = False) -> Run:
+    """Evolve and state, without the expansion; whatever the folder already holds is not done again.
 
     Args:
         config: resolved settings.
@@ -105,7 +113,6 @@ def synthesize(config: Config, folder: Path, parts: Parts, *, confirmed: bool = 
                 evolve(config, run, _steps(config, run, ledger, account, planned, parts, meter))
         finally:
             save_statement(config, run, ledger, name)
-        expand_run(config, run, parts, config.expansion.texts)
     return run
 
 

@@ -1,0 +1,144 @@
+"""Runs a cell: makes its texts or its model, trains and scores the student, and writes down what it took."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from comparison.cells import FULL, ZERO, Cell, Row
+from comparison.costs import NOTHING, ClientCost
+from comparison.domains import domain_of
+from comparison.methods import EVOLVED, FREE, Scale, config_of, cost_of, setting_of, written
+from comparison.on_device import METHODS, ON_DEVICE, Device, trained_on_devices
+from comparison.sets import PrivateSet
+from pretext.config import Config
+from pretext.errors import NoSignal
+from pretext.pipeline import Parts
+from pretext.population import Candidate, initial_population
+from pretext.quality.metrics import frechet_distance
+from pretext.quality.student import CausalStudent, Score
+from privacy import Budget
+
+ALL = (*FREE, FULL, *EVOLVED, *ON_DEVICE)
+_HELD_OUT = 10  # every tenth synthetic text tells the student when to stop
+
+
+def epsilon_of(method: str, epsilon: float) -> float:
+    """The epsilon that a method has whatever is asked for: none, any, or the one that was asked for."""
+    return 0.0 if method in ZERO else math.inf if method == FULL else epsilon
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell gave: a score, unless it has none; the distance and number of its texts."""
+
+    score: Score | None
+    frechet: float = math.nan
+    texts: int = 0
+
+
+@dataclass
+class Bench:
+    """A private set and everything that its cells share; opened once, held in memory only.
+
+    Attributes:
+        private: clients and held-out texts.
+        parts: engine, embedder, and the federation whose clients embed their texts at the first vote.
+        student: before it learned anything.
+        public: file of public texts.
+        folder: where the cells' run folders and ledgers lie.
+    """
+
+    private: PrivateSet
+    parts: Parts
+    student: CausalStudent
+    scale: Scale
+    public: str
+    folder: Path
+    _initial: dict[str, list[Candidate]] = field(default_factory=dict)
+    _devices: dict[str, Device] = field(default_factory=dict)
+
+    def setting(self, method: str) -> str:
+        """What tells a cell from others of the same name."""
+        if method in ON_DEVICE:
+            return METHODS[method].setting(self.scale.texts_per_client)
+        return f"k {self.scale.texts_per_client}" if method == FULL else setting_of(method, self.scale)
+
+    def run(self, cell: Cell) -> Row:
+        """Do a cell; a method that found nothing gets a row without figures."""
+        started = time.perf_counter()
+        rounds, cost = self._cost(cell.method)
+        try:
+            outcome = self._outcome(cell)
+        except NoSignal:
+            outcome = Outcome(None)
+        score = outcome.score or Score(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
+        return Row(
+            *(cell.set, cell.method, cell.epsilon, cell.repetition, cell.repetition),
+            *(score.top1, score.top3, score.top5, score.cross_entropy, score.bits_per_byte),
+            gap_closed=math.nan,
+            frechet=outcome.frechet,
+            texts=outcome.texts,
+            seconds=round(time.perf_counter() - started, 1),
+            rounds=rounds,
+            client_flops=cost.flops,
+            bytes_up=cost.bytes_up,
+            bytes_down=cost.bytes_down,
+            student=self.student.name,
+            setting=self.setting(cell.method),
+        )
+
+    def _outcome(self, cell: Cell) -> Outcome:
+        seed = cell.repetition
+        if cell.method in ON_DEVICE:
+            return Outcome(self._on_device(cell).score(self.private.test))
+        if cell.method == FULL:
+            texts = [text for client in self.private.training for text in client]
+            return self._scored(texts, self.private.validation, seed)
+        texts = self._texts(cell)
+        held_out = texts[::_HELD_OUT]
+        return self._scored([text for i, text in enumerate(texts) if i % _HELD_OUT], held_out, seed)
+
+    def _scored(self, texts: Sequence[str], validation: Sequence[str], seed: int) -> Outcome:
+        trained = self.student.train(texts, validation=validation, seed=seed, announce="Training the student")
+        rng = np.random.default_rng(0)
+        sample = [texts[i] for i in rng.permutation(len(texts))[: len(self.private.test)]]
+        embed = self.parts.embedder()
+        distance = frechet_distance(embed(sample), embed(self.private.test))
+        return Outcome(trained.score(self.private.test), distance, len(texts) + len(validation))
+
+    def _texts(self, cell: Cell) -> list[str]:
+        domain = domain_of(cell.set)
+        config = config_of(cell.method, cell.epsilon, cell.repetition, self.scale, domain, self.public, cell.set)
+        self.parts.engine()  # opened before the cell has a home of its own, where no converted model lies
+        folder = self.folder / cell.set / f"{cell.method}-{cell.epsilon:g}-{cell.repetition}"
+        initial = [] if cell.method == "prompt-only" else self._first(config)
+        return written(cell.method, config, folder, self.parts, domain, initial)
+
+    def _first(self, config: Config) -> list[Candidate]:
+        """The first population, made once for all cells that begin alike."""
+        sections = (config.initial, config.evolution.population, config.evolution.seed, config.screening)
+        key = repr((*sections, config.variation, config.models))
+        if key not in self._initial:
+            self._initial[key] = initial_population(config, self.parts.engine())
+        return self._initial[key]
+
+    def _on_device(self, cell: Cell) -> CausalStudent:
+        clients, device = len(self.private.training), self._device(cell.method)
+        budget = Budget(cell.epsilon, self.scale.delta)
+        return trained_on_devices(cell.method, METHODS[cell.method], device, clients, budget, cell.repetition)
+
+    def _device(self, method: str) -> Device:
+        if method not in self._devices:
+            self._devices[method] = Device(self.student, self.private.training, METHODS[method])
+        return self._devices[method]
+
+    def _cost(self, method: str) -> tuple[int, ClientCost]:
+        if method in ON_DEVICE:
+            return METHODS[method].rounds, self._device(method).cost
+        return (0, NOTHING) if method == FULL else cost_of(method, self.scale)
