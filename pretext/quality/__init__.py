@@ -1,0 +1,1 @@
+"""What the synthetic texts are worth: students that learn from them, and metrics. Its numbers are not covered."""
