@@ -35,7 +35,7 @@ from pretext.errors import PretextError, UsageError
 from pretext.federation import LocalFederation
 from pretext.pipeline import Parts
 from pretext.private import read_private
-from pretext.quality.student import open_student
+from pretext.quality.student import CausalStudent, open_student
 from pretext.tables import located
 from pretext.timing import Once
 from privacy import PrivacyError
@@ -46,7 +46,7 @@ def main() -> None:
     given = arguments().parse_args()
     try:
         if not given.print_only:
-            reproduce(given)
+            reproduce(given, open_student(given.student))
         rows = read_rows(given.csv)
         print(table(rows) if rows else f"There are no cells in {given.csv} yet.")
     except (PretextError, PrivacyError) as error:
@@ -80,8 +80,11 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def reproduce(given: argparse.Namespace) -> None:
-    """Do the missing cells, set by set, one repetition of everything after another."""
+def reproduce(given: argparse.Namespace, student: CausalStudent, opened: Parts | None = None) -> None:
+    """Do the missing cells, set by set, one repetition of everything after another.
+
+    `opened` holds models to work with; default: those that the command line names, opened when they are needed.
+    """
     if not given.sets or given.public is None:
         raise UsageError("Give the private sets with --sets and a public one with --public (or --print-only).")
     started = time.monotonic()
@@ -89,13 +92,11 @@ def reproduce(given: argparse.Namespace) -> None:
         *(given.population, given.rounds, given.texts, given.tokens, given.texts_per_client, given.delta),
         *(given.generator, given.masked),
     )
-    student = open_student(given.student)
     out = given.out or given.csv.with_suffix("")
-    parts: Parts | None = None
     for path in given.sets:
         private = read_set(path, given.clients, given.texts_per_client)
-        parts = parts_of(private, shared(scale), parts)
-        bench = Bench(private, parts, student, scale, located(given.public), out)
+        opened = parts_of(private, shared(scale), opened)
+        bench = Bench(private, opened, student, scale, located(given.public), out)
         for cell in cells(private.name, given.methods, given.epsilons, given.repetitions):
             if is_done(read_rows(given.csv), cell, student.name, bench.setting(cell.method)):
                 continue

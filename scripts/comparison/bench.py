@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from comparison.domains import domain_of
 from comparison.methods import EVOLVED, FREE, Scale, config_of, cost_of, setting_of, written
 from comparison.on_device import METHODS, ON_DEVICE, Device, trained_on_devices
 from comparison.sets import PrivateSet
-from pretext.config import Config
+from pretext.config import Config, plain
 from pretext.errors import NoSignal
 from pretext.pipeline import Parts
 from pretext.population import Candidate, initial_population
@@ -25,7 +26,6 @@ from pretext.quality.student import CausalStudent, Score
 from privacy import Budget
 
 ALL = (*FREE, FULL, *EVOLVED, *ON_DEVICE)
-_HELD_OUT = 10  # every tenth synthetic text tells the student when to stop
 
 
 def epsilon_of(method: str, epsilon: float) -> float:
@@ -65,9 +65,14 @@ class Bench:
 
     def setting(self, method: str) -> str:
         """What tells a cell from others of the same name."""
+        clients = f"{len(self.private.training):,} clients, k {self.scale.texts_per_client}"
+        if method == FULL:
+            return clients
         if method in ON_DEVICE:
-            return METHODS[method].setting(self.scale.texts_per_client)
-        return f"k {self.scale.texts_per_client}" if method == FULL else setting_of(method, self.scale)
+            return f"{clients}, delta {self.scale.delta:g}; {METHODS[method].setting}"
+        public = f"public {Path(self.public).name.split('.')[0]}"
+        written = setting_of(method, self.scale)
+        return f"{public}; {written}" if method in FREE else f"{clients}, {public}; {written}"
 
     def run(self, cell: Cell) -> Row:
         """Do a cell; a method that found nothing gets a row without figures."""
@@ -94,29 +99,29 @@ class Bench:
         )
 
     def _outcome(self, cell: Cell) -> Outcome:
-        seed = cell.repetition
         if cell.method in ON_DEVICE:
             return Outcome(self._on_device(cell).score(self.private.test))
         if cell.method == FULL:
-            texts = [text for client in self.private.training for text in client]
-            return self._scored(texts, self.private.validation, seed)
-        texts = self._texts(cell)
-        held_out = texts[::_HELD_OUT]
-        return self._scored([text for i, text in enumerate(texts) if i % _HELD_OUT], held_out, seed)
+            return self._scored([text for client in self.private.training for text in client], cell.repetition)
+        return self._scored(self._texts(cell), cell.repetition)
 
-    def _scored(self, texts: Sequence[str], validation: Sequence[str], seed: int) -> Outcome:
-        trained = self.student.train(texts, validation=validation, seed=seed, announce="Training the student")
-        rng = np.random.default_rng(0)
-        sample = [texts[i] for i in rng.permutation(len(texts))[: len(self.private.test)]]
-        embed = self.parts.embedder()
-        distance = frechet_distance(embed(sample), embed(self.private.test))
-        return Outcome(trained.score(self.private.test), distance, len(texts) + len(validation))
+    def _scored(self, texts: Sequence[str], seed: int) -> Outcome:
+        """Train on the texts, stop by a tenth of them, score on the held-out private ones."""
+        texts = [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))]
+        kept = len(texts) // 10
+        learned, validation = texts[kept:], texts[:kept]
+        trained = self.student.train(learned, validation=validation, seed=seed, announce="Training the student")
+        size, embed = min(len(self.private.test), self.scale.texts), self.parts.embedder()
+        distance = frechet_distance(embed(texts[:size]), embed(self.private.test[:size]))
+        return Outcome(trained.score(self.private.test), distance, len(texts))
 
     def _texts(self, cell: Cell) -> list[str]:
         domain = domain_of(cell.set)
         config = config_of(cell.method, cell.epsilon, cell.repetition, self.scale, domain, self.public, cell.set)
         self.parts.engine()  # opened before the cell has a home of its own, where no converted model lies
-        folder = self.folder / cell.set / f"{cell.method}-{cell.epsilon:g}-{cell.repetition}"
+        # A folder of its own for every setting: what another one wrote must not be gone on with.
+        mark = hashlib.sha256(f"{self.setting(cell.method)}{plain(config)}".encode()).hexdigest()[:8]
+        folder = self.folder / cell.set / f"{cell.method}-{cell.epsilon:g}-{cell.repetition}-{mark}"
         initial = [] if cell.method == "prompt-only" else self._first(config)
         return written(cell.method, config, folder, self.parts, domain, initial)
 

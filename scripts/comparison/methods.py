@@ -120,7 +120,7 @@ def setting_of(method: str, scale: Scale) -> str:
     if method in FREE:
         return sizes
     rounds = 11 if method == "pretext-icml24" else scale.rounds
-    asked = f"{sizes}; population {scale.population}, {rounds} rounds, k {scale.texts_per_client}"
+    asked = f"{sizes}; population {scale.population}, {rounds} rounds, delta {scale.delta:g}"
     if method != "pretext-icml24":
         return asked
     way = "mask-fill by another model than RoBERTa-large, lookahead 4" if scale.masked else "in context, no lookahead"

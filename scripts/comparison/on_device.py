@@ -51,10 +51,11 @@ class Federated:
     server_rate: float
     momentum: float
 
-    def setting(self, k: int) -> str:
+    @property
+    def setting(self) -> str:
         """What a reader of the table must know."""
         return (
-            f"trains {self.trained}, {self.rounds} rounds, {self.passes} passes, k {k}, "
+            f"trains {self.trained}, {self.rounds} rounds, {self.passes} passes, "
             f"local rate {self.local_rate:g}, clip {self.clip:g}, server rate {self.server_rate:g}, "
             f"momentum {self.momentum:g}; simulated noise"
         )
@@ -104,7 +105,7 @@ class Device:
                 gradients = torch.autograd.grad(loss, weights)
                 with torch.no_grad():
                     for weight, gradient in zip(weights, gradients, strict=True):
-                        weight -= self._method.local_rate * gradient
+                        weight.sub_(gradient, alpha=self._method.local_rate)
         return np.subtract(self._flat(), model)
 
     def trained(self, model: Vector) -> CausalStudent:

@@ -1,4 +1,7 @@
-"""The private sets of a comparison: clients, some of whom train, some validate, some test."""
+"""The private sets of a comparison: clients who train, and others on whom is tested.
+
+A third part, of those who validate, is left alone: it is for whoever chooses settings on the set itself.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,11 @@ class PrivateSet:
     Attributes:
         name: the file's name without its endings.
         training: the texts of every training client.
-        validation, test: texts of the other clients.
+        test: texts of the clients who test.
     """
 
     name: str
     training: list[list[str]] = field(repr=False)
-    validation: list[str] = field(repr=False)
     test: list[str] = field(repr=False)
 
     @property
@@ -55,10 +57,9 @@ def read_set(path: Path, clients: int, texts_per_client: int) -> PrivateSet:
     parts: dict[str, list[list[str]]] = {"train": [], "validation": [], "test": []}
     for client in sorted(chosen):
         parts[part_of(client)].append(sorted(by_client[client], key=_rank)[:texts_per_client])
-    if not all(parts.values()):
-        raise UsageError(f"{path} has too few clients to train, validate and test on; give a larger set.")
-    name = path.name.split(".")[0]
-    return PrivateSet(name, parts["train"], _flat(parts["validation"]), _flat(parts["test"]))
+    if not parts["train"] or not parts["test"]:
+        raise UsageError(f"{path} has too few clients to train and to test on; give a larger set.")
+    return PrivateSet(path.name.split(".")[0], parts["train"], [text for texts in parts["test"] for text in texts])
 
 
 def _records(path: Path) -> Iterator[tuple[str, str]]:
@@ -76,7 +77,3 @@ def part_of(client: str) -> str:
 
 def _rank(text: str) -> bytes:
     return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()
-
-
-def _flat(parts: list[list[str]]) -> list[str]:
-    return [text for texts in parts for text in texts]
