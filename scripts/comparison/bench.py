@@ -100,7 +100,9 @@ class Bench:
 
     def _outcome(self, cell: Cell) -> Outcome:
         if cell.method in ON_DEVICE:
-            return Outcome(self._on_device(cell).score(self.private.test))
+            budget = Budget(cell.epsilon, self.scale.delta)
+            taught = trained_on_devices(self._device(cell.method), budget, cell.repetition)
+            return Outcome(taught.score(self.private.test))
         if cell.method == FULL:
             return self._scored([text for client in self.private.training for text in client], cell.repetition)
         return self._scored(self._texts(cell), cell.repetition)
@@ -132,11 +134,6 @@ class Bench:
         if key not in self._initial:
             self._initial[key] = initial_population(config, self.parts.engine())
         return self._initial[key]
-
-    def _on_device(self, cell: Cell) -> CausalStudent:
-        clients, device = len(self.private.training), self._device(cell.method)
-        budget = Budget(cell.epsilon, self.scale.delta)
-        return trained_on_devices(cell.method, METHODS[cell.method], device, clients, budget, cell.repetition)
 
     def _device(self, method: str) -> Device:
         if method not in self._devices:

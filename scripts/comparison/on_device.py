@@ -33,6 +33,8 @@ class Federated:
     """How a federated method trains.
 
     Attributes:
+        name: dp-fedavg (clients are sampled in each round, noise is independent) or dp-ftrl (each client once in an
+            epoch, noise by tree aggregation).
         trained: pattern of the names of the weights that are trained.
         rounds: of the server; for dp-ftrl the steps of all epochs together.
         passes: how often a client takes part, in the mean (dp-fedavg) or exactly (dp-ftrl: epochs).
@@ -42,6 +44,7 @@ class Federated:
         server_rate, momentum: of the server.
     """
 
+    name: str
     trained: str
     rounds: int
     passes: int
@@ -62,8 +65,11 @@ class Federated:
 
 
 METHODS: Final = {
-    "dp-fedavg": Federated("norm", 20, 2, 1, 0.1, 0.1, 1.0, 0.9),
-    "dp-ftrl": Federated("norm", 16, 1, 1, 0.1, 0.1, 1.0, 0.9),
+    method.name: method
+    for method in (
+        Federated("dp-fedavg", "norm", 20, 2, 1, 0.1, 0.1, 1.0, 0.9),
+        Federated("dp-ftrl", "norm", 16, 1, 1, 0.1, 0.1, 1.0, 0.9),
+    )
 }
 _BATCH_TOKENS = 1024
 
@@ -78,7 +84,7 @@ class Device:
     """
 
     def __init__(self, student: CausalStudent, texts: Sequence[Sequence[str]], method: Federated) -> None:
-        self._student, self._method = student, method
+        self._student, self.method = student, method
         self._rows = [student.encode(list(own)) for own in texts]
         self._module = copy.deepcopy(student.module).train().requires_grad_(False)
         pattern = re.compile(method.trained)
@@ -86,6 +92,11 @@ class Device:
         self._weights = {name: weight for name, weight in named.items() if pattern.search(name)}
         for weight in self._weights.values():
             weight.requires_grad_()
+
+    @property
+    def clients(self) -> int:
+        """How many there are."""
+        return len(self._rows)
 
     @property
     def start(self) -> Vector:
@@ -98,14 +109,14 @@ class Device:
 
         self._load(model)
         weights = list(self._weights.values())
-        for _ in range(self._method.local_epochs):
+        for _ in range(self.method.local_epochs):
             for batch in batches(self._rows[client], _BATCH_TOKENS):
                 logits, targets = predictions(self._module, batch)
                 loss = torch.nn.functional.cross_entropy(logits, targets)
                 gradients = torch.autograd.grad(loss, weights)
                 with torch.no_grad():
                     for weight, gradient in zip(weights, gradients, strict=True):
-                        weight.sub_(gradient, alpha=self._method.local_rate)
+                        weight.sub_(gradient, alpha=self.method.local_rate)
         return np.subtract(self._flat(), model)
 
     def trained(self, model: Vector) -> CausalStudent:
@@ -117,8 +128,8 @@ class Device:
     def cost(self) -> ClientCost:
         """Of a client with the mean number of tokens in a round."""
         sizes = [weight.numel() for weight in self._module.parameters()]
-        tokens = sum(len(row) - 1 for rows in self._rows for row in rows) / len(self._rows)
-        return training(sum(sizes), len(self.start), tokens * self._method.local_epochs)
+        tokens = sum(len(row) - 1 for rows in self._rows for row in rows) / self.clients
+        return training(sum(sizes), len(self.start), tokens * self.method.local_epochs)
 
     def _load(self, model: Vector) -> None:
         import torch
@@ -135,25 +146,24 @@ class Device:
         return np.concatenate([part.numpy() for part in parts]).astype(np.float32)
 
 
-def trained_on_devices(
-    name: str, method: Federated, device: Device, clients: int, budget: Budget, seed: int
-) -> CausalStudent:
+def trained_on_devices(device: Device, budget: Budget, seed: int, *, noise_share: float = 1.0) -> CausalStudent:
     """The student after federated training within the budget, unit client, relation add/remove; infinity: no noise.
 
     `seed` chooses who takes part and when; the noise is drawn from fresh entropy. The number of clients is used as the
-    public estimate that the server divides by. The student must not be released: see `comparison.federated`.
+    public estimate that the server divides by. `noise_share` scales the noise down for trials in which few clients
+    stand for many; they have no guarantee. The student must not be released: see `comparison.federated`.
     """
-    start, rng, entropy = device.start, np.random.default_rng(seed), np.random.default_rng()
+    method, start, clients = device.method, device.start, device.clients
+    rng, entropy = np.random.default_rng(seed), np.random.default_rng()
     steps = method.rounds // method.passes
-    if name == "dp-fedavg":
-        rate = method.passes / method.rounds
-        noise = fedavg_multiplier(budget, method.rounds, rate)
-        cohorts, noises = poisson(clients, rate, method.rounds, rng), white(noise, len(start), entropy)
+    if method.name == "dp-fedavg":
+        noise = noise_share * fedavg_multiplier(budget, method.rounds, 1 / steps)
+        cohorts, noises = poisson(clients, 1 / steps, method.rounds, rng), white(noise, len(start), entropy)
     else:
-        noise = ftrl_multiplier(budget, method.passes, steps)
+        noise = noise_share * ftrl_multiplier(budget, method.passes, steps)
         cohorts, noises = epochs(clients, method.passes, steps, rng), tree(noise, len(start), steps, entropy)
     server = Server(method.clip, method.server_rate, method.momentum, clients / steps)
-    with progress(f"Federated training, {name}", clients * method.passes) as advance:
+    with progress(f"Federated training, {method.name}", clients * method.passes) as advance:
 
         def update(model: Vector, client: int) -> Vector:
             advance(1)
