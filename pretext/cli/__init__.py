@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import click
 
+from pretext.cli.evaluate import evaluate
 from pretext.cli.fred import fred
 from pretext.cli.job import expand, init, plan, resume, run
 from pretext.cli.ledger import ledger
@@ -26,7 +27,7 @@ def cli() -> None:
     """Turn texts that must not leave their owners into synthetic texts with a differential-privacy guarantee."""
 
 
-for command in (init, plan, run, resume, expand, fred, ledger):
+for command in (init, plan, run, resume, expand, evaluate, fred, ledger):
     cli.add_command(command)
 
 

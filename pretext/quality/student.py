@@ -64,6 +64,11 @@ class Student(Protocol):
         """What it is called in reports."""
         ...
 
+    @property
+    def longest(self) -> int:
+        """Texts are cut to so many tokens, learned and scored alike."""
+        ...
+
     def train(
         self,
         texts: Sequence[str],

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from split_clients import part_of
+
 from pretext.errors import UsageError
 from pretext.tables import Source, read_columns
 
@@ -67,12 +69,6 @@ def _records(path: Path) -> Iterator[tuple[str, str]]:
         for client, text in zip(batch[CLIENT], batch[TEXT], strict=True):
             if client is not None and isinstance(text, str) and text.strip():
                 yield str(client), text.strip()
-
-
-def part_of(client: str) -> str:
-    """Who trains (80 %), validates (10 %) and tests (10 %), by a hash of the client's id alone."""
-    number = int.from_bytes(hashlib.blake2b(client.encode(errors="replace"), digest_size=8).digest())
-    return "train" if number % 10 < 8 else "validation" if number % 10 == 8 else "test"
 
 
 def _rank(text: str) -> bytes:

@@ -10,6 +10,7 @@ from typing import Final
 from comparison.bench import ALL
 from comparison.cells import Row
 from comparison.costs import PAPER, ClientCost
+from pretext.quality.evaluate import interval as interval_of
 
 _HEAD: Final = (
     f"{'method':<18} {'epsilon':>7} {'runs':>4} {'top-1 %':>15} {'cross entropy':>15} {'bits/byte':>9} "
@@ -85,11 +86,8 @@ def _mean(values: Sequence[float], digits: int, interval: bool = True) -> str:
     mean = sum(known) / len(known)
     if len(known) == 1 or not interval:
         return f"{mean:.{digits}f}"
-    from scipy.stats import t
-
-    variance = sum((value - mean) ** 2 for value in known) / (len(known) - 1)
-    half = float(t.ppf(0.975, len(known) - 1)) * math.sqrt(variance / len(known))
-    return f"{mean:.{digits}f} +- {half:.{digits}f}"
+    low, high = interval_of(known, 0.95) or (mean, mean)
+    return f"{mean:.{digits}f} +- {(high - low) / 2:.{digits}f}"
 
 
 def _alike(row: Row) -> tuple[str, float, str, str]:

@@ -1,0 +1,168 @@
+"""The command `pretext evaluate`: how good a run's synthetic texts are, on private texts that it never saw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pretext.cli.shared import json_option
+
+_NAMES = {
+    "before": "before training",
+    "initial": "initial population (epsilon 0)",
+    "synthetic": "synthetic texts",
+    "private": "private texts (epsilon infinity)",
+    "held out": "held-out private texts",
+}
+_SCORES = {
+    "top1": "top-1",
+    "top3": "top-3",
+    "top5": "top-5",
+    "cross_entropy": "nats/token",
+    "bits_per_byte": "bits/byte",
+}
+_METRICS = {
+    "frechet": "Frechet",
+    "mauve": "MAUVE",
+    "precision": "precision",
+    "recall": "recall",
+    "cluster_coverage": "clusters",
+    "classifier_transfer": "classifier",
+    "distinct_1": "distinct-1",
+    "distinct_2": "distinct-2",
+    "distinct_3": "distinct-3",
+    "self_bleu": "self-BLEU",
+    "duplicate_rate": "duplicates",
+}
+
+
+@click.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--test", required=True, help="Held-out private texts: a file or Hugging Face data set id.")
+@click.option("--train", help="The private texts that the run saw, for what no privacy gives.")
+@click.option("--text-column", help="Column with the text in both; default: the run's.")
+@click.option("--client-column", help="Column that tells clients apart in both; default: the run's.")
+@click.option("--student", default="tiny", show_default=True, help="tiny, embedded, a model's folder or hub name.")
+@click.option("--lora", type=click.IntRange(min=1), help="Train adapters of this rank only (extra `lora`).")
+@click.option("--repetitions", type=click.IntRange(min=1), default=3, show_default=True, help="Students per set.")
+@click.option("--tokens", type=click.IntRange(min=1), help="Tokens that a student learns from; default: its own.")
+@click.option("--texts", type=click.IntRange(min=2), default=2000, show_default=True, help="Texts scored, at most.")
+@click.option("--out", type=click.Path(path_type=Path), default="evaluation.json", show_default=True)
+@click.option("--force-overlap", is_flag=True, help="Do not check that the run saw none of the tested clients.")
+@json_option
+def evaluate(folder: Path, test: str, train: str | None, out: Path, as_json: bool, **flags: Any) -> None:
+    """Measure a run on held-out private texts. The numbers are NOT covered by the guarantee."""
+    from pretext.embedding import SentenceEmbedder
+    from pretext.quality.evaluate import Question
+    from pretext.quality.evaluate import evaluate as measure
+    from pretext.run import Run
+    from pretext.timing import Once
+
+    _, config = Run.open(folder)
+    _check_target(out, folder)
+    columns = {name: flags[name] or getattr(config.data, name) for name in ("text_column", "client_column")}
+    question = Question(
+        _data(config, test, columns),
+        _data(config, train, columns) if train else None,
+        flags["repetitions"],
+        flags["tokens"],
+        flags["texts"],
+        overlap_known=flags["force_overlap"],
+    )
+    student = Once(lambda: _student(flags["student"], flags["lora"], config.speed.device))
+    told = measure(folder, question, student, Once(lambda: SentenceEmbedder.from_config(config)))
+    _write(out, told)
+    click.echo(json.dumps(told, indent=1) if as_json else in_words(told))
+
+
+def _data(config: Any, location: str, columns: Mapping[str, str | None]) -> Any:
+    """As the run reads its own, from another place."""
+    from pretext.tables import located
+
+    where = {"path": located(location), "subset": None, "split": "train"}
+    return config.data.model_copy(update=where | dict(columns))
+
+
+def _student(name: str, lora: int | None, device: str | None) -> Any:
+    from dataclasses import replace
+
+    from pretext.quality.student import open_student
+
+    student = open_student(name, device=device)
+    if lora is None:
+        return student
+    return replace(student, training=replace(student.training, lora_rank=lora, rate=5e-4))
+
+
+def _check_target(out: Path, folder: Path) -> None:
+    """Raises UsageError for a place inside the run folder, or one that cannot be written."""
+    from pretext.errors import UsageError
+
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{out} lies in the run folder, which holds nothing that is not covered by the guarantee; these numbers "
+            "are not: give a path elsewhere with --out."
+        )
+    if out.is_dir() or not out.resolve().parent.is_dir():
+        raise UsageError(f"{out} cannot be a file; give a file in a folder that exists with --out.")
+
+
+def _write(out: Path, told: Mapping[str, Any]) -> None:
+    from pretext.errors import UsageError
+
+    part = out.with_name(f".{out.name}.tmp")
+    try:
+        part.write_text(json.dumps(told, indent=1), encoding="utf-8")
+        part.replace(out)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}.") from None
+
+
+def in_words(told: Mapping[str, Any]) -> str:
+    """Three tables, each marked."""
+    student = told["student"]
+    scores = {name: {kind: row[kind]["mean"] for kind in _SCORES} for name, row in told["scores"].items()}
+    lines = [
+        told["notice"],
+        "",
+        f"Next tokens of held-out private texts, student {student['name']}, {student['repetitions']} repetitions, at "
+        f"most {student['max_tokens']} tokens of a text [NOT covered]",
+        *_table(scores, _SCORES),
+    ]
+    if told["gap_closed"]:
+        lines += ["", *_gap(told)]
+    lines += [
+        "",
+        "Against held-out private texts, samples of one size [NOT covered]",
+        *_table(told["metrics"], _METRICS),
+    ]
+    return "\n".join(lines)
+
+
+def _gap(told: Mapping[str, Any]) -> list[str]:
+    gaps, confidence = told["gap_closed"], told["confidence"]
+    lines = ["Gap closed between epsilon 0 and infinity, interval over repetitions [NOT covered]"]
+    for kind, name in _SCORES.items():
+        gap = gaps[kind]
+        mean = "not defined" if gap["mean"] is None else f"{gap['mean']:.1%}"
+        low, high = gap["interval"] or (None, None)
+        between = "" if low is None else f"  ({confidence:.0%} interval {low:.1%} to {high:.1%})"
+        lines.append(f"{name:<33}{mean:>11}{between}")
+    return lines
+
+
+def _table(rows: Mapping[str, Mapping[str, float | None]], columns: Mapping[str, str]) -> list[str]:
+    """A line per row; a column that no row has is left out."""
+    there = [key for key in columns if any(row.get(key) is not None for row in rows.values())]
+    lines = [" " * 33 + "".join(f"{columns[key]:>11}" for key in there)]
+    for name, row in rows.items():
+        lines.append(f"{_NAMES[name]:<33}" + "".join(_cell(row.get(key)) for key in there))
+    return lines
+
+
+def _cell(value: float | None) -> str:
+    return f"{'-' if value is None else format(value, '.4f'):>11}"
