@@ -81,6 +81,9 @@ class Device:
         student: the public student to begin with; it is left as it is.
         texts: of every client.
         method: which weights, and how.
+
+    Attributes:
+        start: the weights to be trained as the public student has them, shape (d,).
     """
 
     def __init__(self, student: CausalStudent, texts: Sequence[Sequence[str]], method: Federated) -> None:
@@ -92,16 +95,12 @@ class Device:
         self._weights = {name: weight for name, weight in named.items() if pattern.search(name)}
         for weight in self._weights.values():
             weight.requires_grad_()
+        self.start = self._flat()
 
     @property
     def clients(self) -> int:
         """How many there are."""
         return len(self._rows)
-
-    @property
-    def start(self) -> Vector:
-        """The trained weights of the public student, shape (d,)."""
-        return self._flat()
 
     def update(self, model: Vector, client: int) -> Vector:
         """How a client's training changes the trained weights, shape (d,)."""
