@@ -39,6 +39,7 @@ from pretext.quality.student import CausalStudent, open_student
 from pretext.tables import located
 from pretext.timing import Once
 from privacy import PrivacyError
+from privacy.accountant import check_delta, check_epsilon
 
 
 def main() -> None:
@@ -87,6 +88,9 @@ def reproduce(given: argparse.Namespace, student: CausalStudent, opened: Parts |
     """
     if not given.sets or given.public is None:
         raise UsageError("Give the private sets with --sets and a public one with --public (or --print-only).")
+    for epsilon in given.epsilons:
+        check_epsilon(epsilon)
+    check_delta(given.delta)
     started = time.monotonic()
     scale = Scale(
         *(given.population, given.rounds, given.texts, given.tokens, given.texts_per_client, given.delta),

@@ -75,7 +75,7 @@ class Bench:
         return f"{public}; {written}" if method in FREE else f"{clients}, {public}; {written}"
 
     def run(self, cell: Cell) -> Row:
-        """Do a cell; a method that found nothing gets a row without figures."""
+        """Do a cell; a method without any survivor, or any usable text, gets a row without figures."""
         started = time.perf_counter()
         rounds, cost = self._cost(cell.method)
         try:
@@ -105,7 +105,8 @@ class Bench:
             return Outcome(taught.score(self.private.test))
         if cell.method == FULL:
             return self._scored([text for client in self.private.training for text in client], cell.repetition)
-        return self._scored(self._texts(cell), cell.repetition)
+        texts = self._texts(cell)
+        return self._scored(texts, cell.repetition) if texts else Outcome(None)
 
     def _scored(self, texts: Sequence[str], seed: int) -> Outcome:
         """Train on the texts, stop by a tenth of them, score on the held-out private ones."""

@@ -74,7 +74,7 @@ def config_of(method: str, epsilon: float, seed: int, scale: Scale, domain: Doma
     shared: dict[str, Any] = {
         "data": {"client_column": "client_id"},
         "privacy": {
-            "epsilon": epsilon or 1.0,  # not spent where nobody is asked
+            "epsilon": 1.0 if method in FREE else epsilon,  # a configuration has one, even where nobody is asked
             "delta": scale.delta,
             "relation": "add/remove",
             "rounds": scale.rounds,

@@ -67,7 +67,7 @@ def _quality(rows: Sequence[Row], settings: list[str]) -> Iterable[str]:
             f"{_mean([row.frechet for row in group], 3, False):>8}",
             f"{_mean([row.seconds for row in group], 0, False):>7}",
         ]
-        yield " ".join(columns) + (f"  {failed} without any survivor" if failed else "")
+        yield " ".join(columns) + (f"  {failed} without any text" if failed else "")
 
 
 def _cost(name: str, rounds: int, cost: ClientCost) -> str:

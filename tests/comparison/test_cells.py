@@ -72,6 +72,6 @@ def test_the_table_tells_settings_apart_and_names_failures() -> None:
     rows = [ROW, made("pretext", 1.0, 0.3, 1), replace(ROW, setting="other", top1=math.nan, cross_entropy=math.nan)]
     printed = table(rows)
     assert "25.00 +- 63.53" in printed  # t(0.975, 1) = 12.706, standard error 5 %
-    assert "1 without any survivor" in printed
+    assert "1 without any text" in printed
     assert "[1] k 8, one, with a comma; student tiny" in printed
     assert "[2] other; student tiny" in printed

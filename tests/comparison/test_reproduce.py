@@ -20,6 +20,7 @@ from pretext.errors import UsageError
 from pretext.pipeline import Parts
 from pretext.quality.student import CausalStudent
 from pretext.timing import Once
+from privacy.errors import InvalidParameter
 
 Reproduce = Callable[..., list[Row]]
 
@@ -124,6 +125,13 @@ def test_cells_come_with_the_gaps_ends_first_and_repetitions_last() -> None:
         Cell("a", "pretext", 8.0, 0),
     ]
     assert [cell.repetition for cell in asked] == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize("epsilon", ["0", "-1", "inf", "nan"])
+def test_an_epsilon_that_is_none_is_refused_before_anything_is_done(run: Reproduce, epsilon: str) -> None:
+    """The ends of the gap have methods of their own; an epsilon of 0 must not be run at another one."""
+    with pytest.raises(InvalidParameter, match="epsilon is"):
+        run("--methods", "pretext", "--epsilons", epsilon)
 
 
 def test_an_unknown_set_is_one_sentence(run: Reproduce, tmp_path: Path, private_set: Path) -> None:
