@@ -19,7 +19,6 @@ def fedavg_multiplier(budget: Budget, rounds: int, rate: float) -> float:
     epsilon needs no noise.
     """
     from dp_accounting import calibrate_dp_mechanism
-    from dp_accounting.pld import PLDAccountant
 
     if math.isinf(budget.epsilon):
         return 0.0
@@ -29,17 +28,15 @@ def fedavg_multiplier(budget: Budget, rounds: int, rate: float) -> float:
     def event(multiplier: float) -> Any:
         return _fedavg_event(multiplier, rounds, rate)
 
-    found = float(calibrate_dp_mechanism(PLDAccountant, event, budget.epsilon, budget.delta, tol=1e-5))
+    found = float(calibrate_dp_mechanism(_accountant, event, budget.epsilon, budget.delta, tol=1e-3))
     while fedavg_epsilon(found, budget.delta, rounds, rate) > budget.epsilon:
-        found *= 1 + 1e-5
+        found *= 1 + 1e-4
     return found
 
 
 def fedavg_epsilon(multiplier: float, delta: float, rounds: int, rate: float) -> float:
     """What `rounds` rounds with this noise cost."""
-    from dp_accounting.pld import PLDAccountant
-
-    return float(PLDAccountant().compose(_fedavg_event(multiplier, rounds, rate)).get_epsilon(delta))
+    return float(_accountant().compose(_fedavg_event(multiplier, rounds, rate)).get_epsilon(delta))
 
 
 def ftrl_multiplier(budget: Budget, epochs: int, steps: int) -> float:
@@ -59,6 +56,13 @@ def ftrl_multiplier(budget: Budget, epochs: int, steps: int) -> float:
 def height(steps: int) -> int:
     """Nodes above and including a leaf, at most, in a binary tree over so many steps."""
     return math.ceil(math.log2(steps + 1))
+
+
+def _accountant() -> Any:
+    """On a grid ten times coarser than usual, which is much quicker; what it rounds, it rounds up."""
+    from dp_accounting.pld import PLDAccountant
+
+    return PLDAccountant(value_discretization_interval=1e-3)
 
 
 def _fedavg_event(multiplier: float, rounds: int, rate: float) -> Any:
