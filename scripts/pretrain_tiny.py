@@ -10,10 +10,12 @@ give it private text: whatever is measured with the student later would know it.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import zlib
 from pathlib import Path
 
+from pretext.errors import UsageError
 from pretext.quality.student import tiny_folder
 from pretext.quality.tiny import PRETRAINING, save, untrained
 from pretext.tables import Source, read_columns
@@ -58,4 +60,7 @@ def held_out(text: str) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UsageError as error:
+        sys.exit(str(error))

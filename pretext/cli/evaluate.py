@@ -128,6 +128,7 @@ def in_words(told: Mapping[str, Any]) -> str:
     scores = {name: {kind: row[kind]["mean"] for kind in _SCORES} for name, row in told["scores"].items()}
     lines = [
         told["notice"],
+        *_guarantee(told["guarantee_of_the_synthetic_texts"]),
         "",
         f"Next tokens of held-out private texts, student {student['name']}, {student['repetitions']} repetitions, at "
         f"most {student['max_tokens']} tokens of a text [NOT covered]",
@@ -141,6 +142,18 @@ def in_words(told: Mapping[str, Any]) -> str:
         *_table(told["metrics"], _METRICS),
     ]
     return "\n".join(lines)
+
+
+def _guarantee(guarantee: Mapping[str, Any] | None) -> list[str]:
+    """Of the texts that were measured, for the reader to have it beside the numbers."""
+    from privacy.account import round_up
+
+    if guarantee is None:
+        return []
+    return [
+        f"The synthetic texts themselves: ({round_up(guarantee['epsilon'])}, {guarantee['delta']:g})-differential "
+        f"privacy, unit {guarantee['unit']}, relation {guarantee['relation']}."
+    ]
 
 
 def _gap(told: Mapping[str, Any]) -> list[str]:

@@ -69,8 +69,10 @@ def evaluate(folder: Path, question: Question, student: Once[Student], embed: On
 
     Raises:
         RunFolderError: no run, or one without synthetic texts.
-        UsageError: a file cannot be read, or its clients are not apart from those that the run saw.
+        UsageError: a package of the extra `quality` is missing, a file cannot be read, or its clients are not apart
+            from those that the run saw.
     """
+    metrics.check_packages()
     run, config = Run.open(folder)
     _check_apart(config, question)
     test = read_texts(question.test).sample(question.texts, question.seed)

@@ -3,10 +3,13 @@
 Embeddings are unit rows, shape (n, d). Most metrics depend on how many texts there are, so sets that are compared
 should be of one size. A metric that is not defined for what it is given is NaN. A metric whose reference is private
 text is not covered by the guarantee.
+
+The packages of the extra `quality` are needed; `check_packages` tells it before time is spent.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +24,15 @@ from pretext.fred.public_sets import grouped
 Rows = NDArray[np.float32]
 
 _POINTS_PER_BUCKET = 39  # with fewer faiss complains on standard output
+_PACKAGES = {"mauve": "mauve-text", "nltk": "nltk", "sklearn": "scikit-learn"}
 _SAME = 1e-6  # distances of equal rows are not always computed as zero
+
+
+def check_packages() -> None:
+    """Raises UsageError if a package is missing that the metrics need."""
+    for module, package in _PACKAGES.items():
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(f"The metrics need the package {package}; run `pip install 'pretext[quality]'`.")
 
 
 def gap_closed(metric: float, zero: float, infinity: float) -> float:
@@ -46,17 +57,12 @@ def mauve(synthetic: Rows, reference: Rows, seed: int = 0) -> float:
 
     The package's own recipe with two exceptions: the embeddings are ours, so values do not compare with those of
     GPT-2's, and there is a k-means bucket for each 39 points, at least 2. NaN below 78 points in all.
-
-    Raises:
-        UsageError: the package mauve-text is not installed.
     """
     points = len(synthetic) + len(reference)
     if not (len(synthetic) and len(reference)) or points < 2 * _POINTS_PER_BUCKET:
         return math.nan
-    try:
-        from mauve import compute_mauve
-    except ImportError:
-        raise _missing("MAUVE", "mauve-text") from None
+    from mauve import compute_mauve
+
     features = (np.ascontiguousarray(rows, np.float32) for rows in (reference, synthetic))
     p, q = features
     return float(compute_mauve(p_features=p, q_features=q, num_buckets=points // _POINTS_PER_BUCKET, seed=seed).mauve)
@@ -117,16 +123,11 @@ def self_bleu(texts: Sequence[str], sample: int = 200, seed: int = 0) -> float:
     """Mean BLEU-4 of a text against all others (Zhu et al. 2018), on a random sample; 1 for equal texts.
 
     Short texts are smoothed (method 1 of nltk). NaN with fewer than two texts.
-
-    Raises:
-        UsageError: the package nltk is not installed.
     """
     if len(texts) < 2:
         return math.nan
-    try:
-        from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
-    except ImportError:
-        raise _missing("self-BLEU", "nltk") from None
+    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
     rng = np.random.default_rng(seed)
     words = [_words(texts[row]) for row in rng.permutation(len(texts))[:sample]]
     smooth = SmoothingFunction().method1
@@ -149,7 +150,3 @@ def _words(text: str) -> list[str]:
 def _grams(text: str, n: int) -> list[tuple[str, ...]]:
     words = _words(text)
     return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
-
-
-def _missing(metric: str, package: str) -> UsageError:
-    return UsageError(f"{metric} needs the package {package}; run `pip install 'pretext[quality]'`.")

@@ -19,7 +19,8 @@ from comparison.accounting import fedavg_multiplier, ftrl_multiplier
 from comparison.costs import ClientCost, training
 from comparison.federated import Server, Vector, epochs, poisson, train, tree, white
 from pretext.progress import progress
-from pretext.quality.student import CausalStudent, batches, predictions
+from pretext.quality.learning import batches, predictions
+from pretext.quality.student import CausalStudent
 from privacy import Budget
 
 if TYPE_CHECKING:

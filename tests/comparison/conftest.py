@@ -10,7 +10,8 @@ from reproduce import shared
 
 from pretext.engines.scripted import ScriptedEngine
 from pretext.pipeline import Parts
-from pretext.quality.student import CausalStudent, Training
+from pretext.quality.learning import Training
+from pretext.quality.student import CausalStudent
 from pretext.quality.tiny import untrained
 from pretext.timing import Once
 from tests.pretext.conftest import WORDS, HashEmbedder, reply, rows_of, write_rows

@@ -177,6 +177,7 @@ def test_the_command_writes_elsewhere_and_prints_marked_tables(
     tables = done.stdout.split("\n\n")
     assert len(tables) == 4
     assert all("NOT covered" in table for table in tables)
+    assert "0.001)-differential privacy, unit client, relation add/remove" in tables[0]
     told = json.loads((tmp_path / "evaluation.json").read_text())
     assert f"{told['scores']['synthetic']['top1']['mean']:.4f}" in tables[1]
     printed = evaluated(run_folder, "--test", test_file, "--json", "--out", "other.json")
