@@ -82,7 +82,17 @@ def cache() -> Path:
 def synthesize(
     config: Config, folder: Path, parts: Parts, *, confirmed: bool = False, ledger: Ledger | None = None
 ) -> Run:
-    """Evolve, expand and state; whatever the folder already holds is not done again.
+    """Evolve, state and expand; arguments and errors as `evolve_run`."""
+    run = evolve_run(config, folder, parts, confirmed=confirmed, ledger=ledger)
+    with _logged(run):
+        expand_run(config, run, parts, config.expansion.texts, ledger)
+    return run
+
+
+def evolve_run(
+    config: Config, folder: Path, parts: Parts, *, confirmed: bool = False, ledger: Ledger | None = None
+) -> Run:
+    """Evolve and state, without the expansion; whatever the folder already holds is not done again.
 
     Args:
         config: resolved settings.
@@ -113,17 +123,17 @@ def synthesize(
         finally:
             save_statement(config, run, ledger, name)
         seal(run, ledger)
-        expand_run(config, run, parts, config.expansion.texts)
     return run
 
 
-def expand_run(config: Config, run: Run, parts: Parts, texts: int) -> Path:
-    """Write `texts` synthetic texts in all from a finished evolution, and seal the folder. Costs no privacy."""
+def expand_run(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledger | None = None) -> Path:
+    """Write `texts` synthetic texts in all from a finished evolution, and seal the folder in the ledger (default: the
+    user's). Costs no privacy."""
     meter = Meter(parts.engine)
     with meter.kept(run), meter.phase("expansion"):
         target = expand(config, run, seeds_of(config, run), parts.engine, texts)
     write_card(config, run)
-    seal(run, open_ledger())
+    seal(run, ledger or open_ledger())
     return target
 
 

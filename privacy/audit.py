@@ -80,7 +80,7 @@ def errors_of(without: Floats, with_: Floats) -> Errors:
 
 def mu_from_errors(errors: Errors, confidence: float) -> float:
     """Lower bound on mu if the mechanism is mu-GDP; 0 where the attack was no better than chance."""
-    from scipy import stats  # type: ignore[import-untyped]
+    from scipy import stats
 
     false_positive, false_negative = errors.upper_rates(confidence)
     return max(0.0, float(stats.norm.isf(false_positive) - stats.norm.ppf(false_negative)))

@@ -1,0 +1,108 @@
+"""Federated training with differential privacy: DP-FedAvg (McMahan et al. 2018) and DP-FTRL (Kairouz et al. 2021).
+
+A model is a flat vector here; what a client does with it is a function. One loop serves both methods: they differ in
+who takes part in a step (`poisson`, `epochs`) and in how the noise of the steps hangs together (`white`, `tree`).
+
+**A simulation for comparison.** The noise comes from a numpy generator in floating point, and no ledger charges it. The
+trained models must not be released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+Update = Callable[[Vector, int], Vector]
+"""(the model, a client) -> how the client's local training changes it."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """What the server does with the clients' updates.
+
+    Attributes:
+        clip: L2 norm to which every client's update is cut.
+        learning_rate: of the mean update.
+        momentum: share of the last step that is taken again.
+        cohort: expected number of clients in a step. Public: the mean is over it, as the real number is private.
+    """
+
+    clip: float
+    learning_rate: float
+    momentum: float
+    cohort: float
+
+
+def train(
+    start: Vector, cohorts: Iterable[NDArray[np.int64]], noises: Iterator[Vector], update: Update, server: Server
+) -> Vector:
+    """The model after all steps: clip every client's update, sum, add the step's noise, divide by the expected cohort,
+    take a step with momentum.
+
+    Args:
+        start: shape (d,), the public model to begin with.
+        cohorts: the clients of each step.
+        noises: noise of each step's sum, in units of the clip norm.
+    """
+    model, velocity = start.copy(), np.zeros_like(start)
+    for cohort, noise in zip(cohorts, noises, strict=False):
+        total = server.clip * noise
+        for client in cohort.tolist():
+            total += clipped(update(model, client), server.clip)
+        velocity = server.momentum * velocity + total / np.float32(server.cohort)
+        model = model + np.float32(server.learning_rate) * velocity
+    return model
+
+
+def clipped(update: Vector, norm: float) -> Vector:
+    """The update, scaled down to L2 norm `norm` where it is longer; one that is not finite counts as none.
+
+    Norms are computed in double precision; the scaled vector is kept a hair below the bound, for float32's rounding.
+    """
+    length = float(np.linalg.norm(update.astype(np.float64)))
+    if not np.isfinite(length):
+        return np.zeros_like(update)
+    return update if length <= norm else (update * np.float32(norm / length * (1 - 1e-6))).astype(np.float32)
+
+
+def poisson(clients: int, rate: float, rounds: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Each client joins each round with chance `rate`, by itself."""
+    for _ in range(rounds):
+        yield np.flatnonzero(rng.random(clients) < rate)
+
+
+def epochs(clients: int, count: int, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Each client joins one step of every epoch, drawn for itself: nobody's presence moves another's step."""
+    for _ in range(count):
+        step = rng.integers(steps, size=clients)
+        yield from (np.flatnonzero(step == number) for number in range(steps))
+
+
+def white(multiplier: float, dimension: int, rng: np.random.Generator) -> Iterator[Vector]:
+    """Noise drawn anew for every step, of standard deviation `multiplier`."""
+    while True:
+        yield multiplier * rng.standard_normal(dimension, np.float32)
+
+
+def tree(multiplier: float, dimension: int, steps: int, rng: np.random.Generator) -> Iterator[Vector]:
+    """Noise whose sum over the first t steps is that of the tree's nodes which make up [0, t); a new tree every `steps`
+    steps.
+
+    What is yielded is the difference of two such sums: the noise of single steps cancels in the sum of many, which is
+    what a model made of all updates so far feels.
+    """
+    while True:
+        nodes: dict[int, Vector] = {}
+        before = np.zeros(dimension, np.float32)
+        for step in range(1, steps + 1):
+            # The nodes of the prefix [0, step) are the ones of its binary representation; a carry merges the lower.
+            level = (step & -step).bit_length() - 1
+            nodes = {kept: noise for kept, noise in nodes.items() if kept > level}
+            nodes[level] = multiplier * rng.standard_normal(dimension, np.float32)
+            total = np.stack(list(nodes.values())).sum(axis=0)
+            yield total - before
+            before = total

@@ -1,0 +1,57 @@
+"""Two private sets, a public one, models that take no time, and a student of a few thousand parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reproduce import shared
+
+from pretext.engines.scripted import ScriptedEngine
+from pretext.pipeline import Parts
+from pretext.quality.learning import Training
+from pretext.quality.student import CausalStudent
+from pretext.quality.tiny import untrained
+from pretext.timing import Once
+from tests.pretext.conftest import WORDS, HashEmbedder, reply, rows_of, write_rows
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRETEXT_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def private_set(tmp_path: Path) -> Path:
+    """Named after a set of which something public is known."""
+    return write_rows(tmp_path / "irc_ubuntu.jsonl", rows_of(clients=90))
+
+
+@pytest.fixture
+def public_file(tmp_path: Path) -> Path:
+    """Texts of more than 20 words, as the paper's setting wants them."""
+    rng = np.random.default_rng(3)
+    return write_rows(tmp_path / "public.jsonl", [{"text": " ".join(rng.choice(WORDS, 22))} for _ in range(60)])
+
+
+@pytest.fixture(scope="session")
+def student() -> CausalStudent:
+    texts = [row["text"] for row in rows_of(clients=20)]
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "max_position_embeddings": 64}
+    return untrained(texts, vocabulary=320, training=Training(tokens=2_000, rate=1e-2), **shape)
+
+
+@pytest.fixture
+def opened(scale) -> Parts:
+    """Parts whose models are scripted; the clients are put in by whoever reads the private set."""
+    engine = ScriptedEngine(reply)
+    parts = Parts.of(shared(scale))
+    return Parts(Once(lambda: engine), Once(HashEmbedder), parts.variation, parts.federation)
+
+
+@pytest.fixture
+def scale():
+    from comparison.methods import Scale
+
+    return Scale(population=16, rounds=2, texts=24, tokens=12, texts_per_client=3, delta=1e-3)
