@@ -75,7 +75,7 @@ class Privacy(Section):
         1e-6, gt=0, lt=1, description="probability mass outside of epsilon; below one over the number of clients"
     )
     relation: Relation = Field(Relation.ADD_REMOVE, description="neighbouring data sets: add/remove or replace-one")
-    rounds: int = Field(5, ge=1, le=1000, description="rounds of voting, each one release")
+    rounds: int = Field(8, ge=1, le=1000, description="rounds of voting, each one release")
     max_texts_per_client: int = Field(
         8, ge=1, le=10_000, description="texts a client votes with at most, chosen at random"
     )
@@ -85,7 +85,9 @@ class Privacy(Section):
         le=1e6,
         description="L2 bound C on a client's votes; default sqrt(max_texts_per_client)",
     )
-    normalise_votes: bool = Field(False, description="scale every client's votes up to the bound, not only down")
+    normalise_votes: bool = Field(
+        True, description="scale every client's votes up to the bound too, so that all clients count alike"
+    )
     data_set: str | None = Field(None, description="name of the data set in the ledger; default: the file's name")
     budget_epsilon: float | None = Field(
         None,
@@ -157,12 +159,14 @@ class Evolution(Section):
         0, ge=0, le=64, description="variations whose mean embedding stands for a candidate; 0: the candidate itself"
     )
     nearest: int = Field(1, ge=1, le=100, description="candidates among which a text's one vote is split")
-    selection: Literal["multinomial", "rank", "threshold"] = Field(
-        "rank", description="how parents are taken from the noisy votes"
+    selection: Literal["multinomial", "rank"] = Field(
+        "multinomial",
+        description="multinomial: parents are drawn in proportion to their noisy votes above the threshold; rank: the "
+        "heaviest candidates take equal turns",
     )
     survivors: float = Field(0.25, gt=0, le=1, description="rank: share of the population that survives at most")
     threshold: float | Literal["gape"] = Field(
-        2.0,
+        1.5,
         description="noisy votes below this many noise standard deviations count as none; 'gape' derives it from "
         "threshold_beta",
     )
@@ -172,8 +176,17 @@ class Evolution(Section):
     kept_parents: float = Field(
         0.25, ge=0, lt=1, description="share of the next population that is the best survivors, unchanged"
     )
-    seeds_from_round: int = Field(
-        1, ge=0, description="first round whose survivors are seeds; round 0 holds untouched public texts"
+    seeds_from_round: int | None = Field(
+        None,
+        ge=0,
+        description="first round whose survivors are seeds; default: the first three eighths of the rounds, which are "
+        "still on their way from the public texts, give none",
+    )
+    seed_power: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="a seed is shown in proportion to its noisy votes above the threshold to this power",
     )
     seed: int = Field(0, ge=0, description="seed of all choices that are not noise; noise has no seed")
 
@@ -342,6 +355,12 @@ class Config(Section):
     speed: Speed = Speed()
 
     @property
+    def seed_rounds(self) -> range:
+        """The rounds whose survivors are seeds."""
+        first, rounds = self.evolution.seeds_from_round, self.privacy.rounds
+        return range(3 * rounds // 8 if first is None else first, rounds)
+
+    @property
     def unit(self) -> Unit:
         """The privacy unit."""
         return Unit(self.data.client_column)
@@ -355,7 +374,7 @@ class Config(Section):
             )
         if initial.texts is not None and initial.candidates:
             raise ValueError("initial: give either texts or candidates, among which the texts are then chosen")
-        if self.evolution.seeds_from_round >= self.privacy.rounds:
+        if (self.evolution.seeds_from_round or 0) >= self.privacy.rounds:
             raise ValueError(
                 f"evolution.seeds_from_round is {self.evolution.seeds_from_round}, but the rounds are numbered 0 to "
                 f"{self.privacy.rounds - 1}"

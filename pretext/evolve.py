@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,6 @@ def select(
 
     weight = max(noisy - threshold * sigma, 0), never NaN. multinomial: parents drawn with replacement in proportion to
     weight (the paper). rank: only the heaviest `survivors` share of the candidates survive, and take equal turns.
-    threshold: every candidate above the threshold survives, and they take equal turns.
 
     Args:
         noisy: shape (n,), released votes.
@@ -210,7 +209,7 @@ def seeds_from(config: Config, run: Run) -> list[Seed]:
         RunFolderError: a seed round is missing.
     """
     best: dict[Candidate, Seed] = {}
-    for round_number in range(config.evolution.seeds_from_round, config.privacy.rounds):
+    for round_number in config.seed_rounds:
         selected, population = run.selected(round_number), run.population(round_number)
         if selected is None or population is None:
             raise RunFolderError(
@@ -229,4 +228,6 @@ def seeds_from(config: Config, run: Run) -> list[Seed]:
             "rounds or a lower "
             "evolution.threshold; `pretext plan` shows noise against expected votes beforehand."
         )
-    return sorted(best.values(), key=lambda seed: (-seed.weight, seed.text))
+    power = config.evolution.seed_power
+    weighted = [replace(seed, weight=seed.weight**power) for seed in best.values()]
+    return sorted(weighted, key=lambda seed: (-seed.weight, seed.text))

@@ -17,6 +17,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
             "rounds": 11,
             "max_texts_per_client": 8,
             "vote_norm": 8.0,
+            "normalise_votes": False,
         },
         "initial": {"texts": "allenai/c4", "subset": "en", "min_words": 21},
         "evolution": {
@@ -27,6 +28,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
             "threshold": 1.0,
             "kept_parents": 0.0,
             "seeds_from_round": 0,
+            "seed_power": 1.0,
         },
         "variation": {
             "kind": "mask-fill",

@@ -214,7 +214,13 @@ def _small(config: Config, public: Path, fast: bool) -> Config:
             **kept,
             "data": {"client_column": "client"},
             "initial": {"texts": str(public)},
-            "evolution": {"population": 48, "threshold": 0.0, "seeds_from_round": 0, "survivors": 0.5},
+            "evolution": {
+                "population": 48,
+                "threshold": 0.0,
+                "seeds_from_round": 0,
+                "selection": "rank",
+                "survivors": 0.5,
+            },
             "expansion": {"texts": 96},
         }
     )

@@ -231,7 +231,6 @@ def _hypothetical(setting: dict[str, Any]) -> Any:
             "data": {"client_column": "client"},
             "privacy": given,
             "initial": {"prompts": ["any"]},
-            "evolution": {"seeds_from_round": 0},
         }
     )
 

@@ -106,8 +106,13 @@ def _own(method: str, scale: Scale, domain: Domain, public: str) -> dict[str, An
         case "aug-pe":
             return {
                 "initial": {"prompts": [domain.sentence]},
-                "privacy": {"vote_norm": k},
-                "evolution": {"threshold": 0.0, "seeds_from_round": scale.rounds - 1},
+                "privacy": {"vote_norm": k, "normalise_votes": False},
+                "evolution": {
+                    "selection": "rank",
+                    "threshold": 0.0,
+                    "kept_parents": 0.25,
+                    "seeds_from_round": scale.rounds - 1,
+                },
                 "variation": {"kind": "rewrite"},
             }
         case _:

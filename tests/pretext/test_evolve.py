@@ -23,7 +23,7 @@ from tests.pretext.conftest import HashEmbedder, make_parts, rows_of, write_rows
 histograms = hnp.arrays(np.float64, st.integers(2, 40), elements=st.floats(-1e6, 1e6))
 
 
-@given(histograms, st.floats(1e-3, 1e3), st.floats(0, 5), st.sampled_from(["multinomial", "rank", "threshold"]))
+@given(histograms, st.floats(1e-3, 1e3), st.floats(0, 5), st.sampled_from(["multinomial", "rank"]))
 def test_selection_is_never_nan_and_parents_are_survivors(
     noisy: np.ndarray, sigma: float, threshold: float, method: str
 ) -> None:
@@ -52,13 +52,6 @@ def test_rank_keeps_the_heaviest_share_and_takes_turns() -> None:
     survivors, _, parents = select(np.array([1.0, 9.0, 5.0, 7.0]), 0.1, evolution, 0.0, np.random.default_rng(0))
     assert survivors.tolist() == [1, 3]
     assert parents.tolist() == [1, 3, 1, 3]
-
-
-def test_threshold_takes_everything_above_it() -> None:
-    evolution = Evolution(selection="threshold", population=5)
-    survivors, _, parents = select(np.array([1.0, 9.0, 5.0, 7.0]), 1.0, evolution, 4.0, np.random.default_rng(0))
-    assert survivors.tolist() == [1, 3, 2]
-    assert parents.tolist() == [1, 3, 2, 1, 3]
 
 
 def test_gape_threshold_bounds_the_noise_of_the_whole_run(make_config: Callable[..., Config]) -> None:

@@ -70,7 +70,7 @@ def test_an_untouched_run_verifies(run: Run) -> None:
     assert len(checks) == 9
 
 
-@pytest.mark.parametrize("selection", ["multinomial", "threshold"])
+@pytest.mark.parametrize("selection", ["multinomial", "rank"])
 def test_other_selections_verify(selection: str, make_config: Make, tmp_path: Path) -> None:
     config = make_config(f"evolution.selection={selection}", "evolution.seed=5", "evolution.threshold=gape")
     assert found(synthesize(config, tmp_path / "run", make_parts(config))) == []
@@ -330,8 +330,8 @@ FOLDER: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "the selection in the settings": (
         "config.toml",
-        lambda path: path.write_text(path.read_text().replace("survivors = 0.25", "survivors = 0.125")),
-        "selected/000.json, length of survivors: expected 3, found 6",
+        lambda path: path.write_text(path.read_text().replace("\nthreshold = 0.5", "\nthreshold = 2.5")),
+        "selected/000.json, threshold: expected 2.5, found 0.5",
     ),
 }
 
