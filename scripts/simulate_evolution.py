@@ -35,7 +35,7 @@ from pretext.plan import plan
 from pretext.voting import nearest
 from privacy.moments import Moments
 
-NEIGHBOURS, OWN, OTHERS, EXPANDED, TESTED = 24, 1500, 6000, 2000, 1500
+NEIGHBOURS, OWN, OTHERS, EXPANDED, TESTED = 24, 1500, 3000, 2000, 1500
 BEFORE = [
     "privacy.rounds=5", "privacy.normalise_votes=false", "evolution.selection=rank", "evolution.threshold=2",
     "evolution.seeds_from_round=1", "evolution.seed_power=1",
