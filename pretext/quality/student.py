@@ -86,7 +86,9 @@ class Student(Protocol):
         tokens: int | None = None,
         announce: str | None = None,
     ) -> Student:
-        """A new student that learned from `texts`; the same for the same seed on the same machine.
+        """A new student that learned from `texts`; the same for the same seed, in one process.
+
+        The dtype is chosen by a short measurement: another process may choose another one.
 
         Args:
             texts: what is learned.
