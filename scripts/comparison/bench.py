@@ -110,8 +110,7 @@ class Bench:
         return self._scored(texts, cell.repetition) if texts else Outcome(None)
 
     def _scored(self, texts: Sequence[str], seed: int) -> Outcome:
-        """Train on the texts, stop by a tenth of them (300 at most), score on held-out private ones; as `pretext evaluate`
-        does."""
+        """As `pretext evaluate`: train on the texts, stop by a tenth of them (300 at most), score on held-out ones."""
         texts = [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))]
         kept = min(len(texts) // 10, _MOST_VALIDATED)
         learned, validation = texts[kept:], texts[:kept]
