@@ -35,7 +35,8 @@ class Training:
         rate: highest learning rate.
         warm_up: share of the tokens over which the rate rises.
         checks: how often the validation texts are looked at; the best weights of these times are kept.
-        patience: it stops after so many checks without a better one.
+        patience: it stops after so many checks without a better one; with few it may stop while the rate is high,
+            though it would have gained when the rate fell.
         lora_rank: train low-rank adapters of this rank (package peft), merged at the end, instead of all weights.
     """
 
@@ -45,7 +46,7 @@ class Training:
     rate: float = 1e-3
     warm_up: float = 0.05
     checks: int = 10
-    patience: int = 3
+    patience: int = 6
     lora_rank: int | None = None
 
 

@@ -25,6 +25,7 @@ from pretext.quality.metrics import frechet_distance
 from pretext.quality.student import CausalStudent, Score
 from privacy import Budget
 
+_MOST_VALIDATED = 300
 ALL = (*FREE, FULL, *EVOLVED, *ON_DEVICE)
 
 
@@ -109,9 +110,9 @@ class Bench:
         return self._scored(texts, cell.repetition) if texts else Outcome(None)
 
     def _scored(self, texts: Sequence[str], seed: int) -> Outcome:
-        """Train on the texts, stop by a tenth of them, score on the held-out private ones."""
+        """As `pretext evaluate`: train on the texts, stop by a tenth of them (300 at most), score on held-out ones."""
         texts = [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))]
-        kept = len(texts) // 10
+        kept = min(len(texts) // 10, _MOST_VALIDATED)
         learned, validation = texts[kept:], texts[:kept]
         trained = self.student.train(learned, validation=validation, seed=seed, announce="Training the student")
         size, embed = min(len(self.private.test), self.scale.texts), self.parts.embedder()

@@ -1,8 +1,10 @@
 """A student that learns on the clients' devices: what a client's update is, and the two federated methods with it.
 
-Only some of the student's weights are trained (`Federated.trained`), so that noise, which grows with the root of their
-number, leaves something over, and clients send little. How they are trained was chosen with `scripts/tune_federated.py`
-on a public set in the place of a private one: that costs no privacy and knows nothing of the private sets.
+Which weights are trained, and how, was chosen with `scripts/tune_federated.py` on docstrings of installed packages in
+the place of private text: that costs no privacy and knows nothing of the private sets. With dp-fedavg at epsilon 1 (51
+clients standing for 2,400, one run each) the held-out cross entropy of `tiny` fell from 5.753 to 5.599 nats with the
+gains of the normalising layers alone, to 5.491 with the down projections too, and to 5.399 with all weights, so all are
+trained: most of the noise falls into directions that hardly matter.
 """
 
 from __future__ import annotations
@@ -58,8 +60,9 @@ class Federated:
     @property
     def setting(self) -> str:
         """What a reader of the table must know."""
+        which = "all weights" if self.trained == "." else self.trained
         return (
-            f"trains {self.trained}, {self.rounds} rounds, {self.passes} passes, "
+            f"trains {which}, {self.rounds} rounds, {self.passes} passes, "
             f"local rate {self.local_rate:g}, clip {self.clip:g}, server rate {self.server_rate:g}, "
             f"momentum {self.momentum:g}; simulated noise"
         )
@@ -67,12 +70,12 @@ class Federated:
 
 _FEDAVG: Final = Federated(
     name="dp-fedavg",
-    trained="norm",  # the gains of the normalising layers: 2,304 weights of `tiny`
+    trained=".",  # all
     rounds=20,
     passes=2,
     local_epochs=1,
-    local_rate=1.0,
-    clip=0.2,  # about the median update
+    local_rate=0.3,
+    clip=0.2,
     server_rate=0.3,
     momentum=0.9,
 )
