@@ -23,7 +23,7 @@ class Plan:
         epsilon: of all rounds, at the configuration's delta and relation, exact.
         epsilon_per_round: of one round.
         epsilon_rdp: of all rounds by the looser Renyi accounting, for comparison with papers.
-        votes_per_candidate: expected votes per candidate if every client votes with the most texts allowed; None
+        votes_per_candidate: the most votes per candidate that clients can give on average, see `most_votes`; None
             without a public number of clients.
         tokens: most tokens that variations and expansion generate.
     """
@@ -47,7 +47,7 @@ def plan(config: Config) -> Plan:
     total = compose([share_cost(config, privacy.relation), *[round_cost(config, multiplier)] * privacy.rounds])
     votes = None
     if privacy.clients is not None:
-        votes = privacy.clients * privacy.max_texts_per_client / config.evolution.population
+        votes = privacy.clients * most_votes(config) / config.evolution.population
     draft = Plan(
         multiplier,
         mechanism,
@@ -81,6 +81,18 @@ def round_cost(config: Config, multiplier: float, relation: Relation | None = No
     _, bound = grid_for(privacy.norm_squared)
     mechanism = DiscreteGaussian.for_sum(multiplier, privacy.norm_squared, privacy.relation)
     return mechanism.cost(config.evolution.population, sensitivity_squared(bound, True, relation or privacy.relation))
+
+
+def most_votes(config: Config) -> float:
+    """The most votes that one client can give to all candidates together, in votes.
+
+    Spread evenly over n of them, a vector of norm C sums up to C sqrt(n); unless it is scaled up to the bound, a client
+    has no more votes than texts.
+    """
+    privacy, evolution = config.privacy, config.evolution
+    chosen = min(privacy.max_texts_per_client * evolution.nearest, evolution.population)
+    most = math.sqrt(privacy.norm_squared * chosen)
+    return most if privacy.normalise_votes else min(most, privacy.max_texts_per_client)
 
 
 def _tokens(config: Config) -> int:

@@ -23,6 +23,7 @@ import errno
 import importlib.metadata
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -193,8 +194,8 @@ class Run:
         return seeds
 
     def save(self, name: str, value: Any) -> None:
-        """Write a JSON file atomically."""
-        self.write(name, json.dumps(value, indent=1))
+        """Write a JSON file atomically; see `finite`."""
+        self.write(name, json.dumps(finite(value), indent=1))
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file atomically: after a crash it is the old one or the new one, whole."""
@@ -225,6 +226,15 @@ class Run:
             raise RunFolderError(
                 f"{self.folder / name} cannot be read ({reason}); delete that file, then resume."
             ) from None
+
+
+def finite(value: Any) -> Any:
+    """A value for JSON, which has neither infinity nor NaN: null in their place, wherever they stand in it."""
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

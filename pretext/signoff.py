@@ -84,7 +84,7 @@ def _left(statement: dict[str, Any]) -> list[str]:
         f"{statement['bounding']['max_texts_per_client']} texts. All else, every synthetic text too, is computed from "
         "these and from public data.",
         f"Of data set {data_set['name']!r} in all runs so far ({data_set['releases']} releases): epsilon "
-        f"{round_up(data_set['spent_epsilon'])} of a budget of {budget['epsilon']:g}, at delta {budget['delta']:g}, "
+        f"{round_up(data_set['spent_epsilon'])} of a budget of {budget['epsilon']:.10g}, at delta {budget['delta']:g}, "
         f"relation {data_set['relation']}; room for {round_down(data_set['left_epsilon'])} more.",
     ]
 

@@ -128,7 +128,7 @@ def in_words(statement: dict[str, Any]) -> str:
             f"Relation     {statement['relation']['words']}",
             f"Releases     {released(statement)}, discrete Gaussian noise",
             f"Data set     {data_set['name']}: epsilon {round_up(data_set['spent_epsilon'])} of "
-            f"{data_set['budget']['epsilon']:g} spent in all "
+            f"{data_set['budget']['epsilon']:.10g} spent in all "
             f"(delta {data_set['budget']['delta']:g}, unit {data_set['unit']}, {data_set['relation']})",
             f"Ledger       {data_set['ledger']}",
         ]

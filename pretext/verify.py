@@ -24,7 +24,7 @@ from pretext.fred.question import restored
 from pretext.manifest import MANIFEST, described, file_digest
 from pretext.plan import plan
 from pretext.population import digest
-from pretext.run import Run, seed_line
+from pretext.run import Run, finite, seed_line
 from pretext.statement import run_releases, statement
 from privacy import Account, Ledger, LedgerConflict, LedgerCorrupted, Release
 from privacy.bounding import grid_for
@@ -163,7 +163,7 @@ def _statement(facts: _Facts, ledger: Ledger) -> Iterator[Difference]:
     else:
         return  # that there is no answer to the question is told where the question is looked at
     stated["data_set"]["ledger"] = expected["data_set"]["ledger"]  # it may lie elsewhere now
-    yield from _apart("privacy.json", expected, stated)
+    yield from _apart("privacy.json", finite(expected), finite(stated))
 
 
 def _question(facts: _Facts) -> Iterator[Difference]:

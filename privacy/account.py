@@ -120,9 +120,12 @@ class Account:
         )
 
 
-def round_up(value: float, digits: int = 4) -> str:
-    """`value` rounded up, for privacy losses in print: the number shown is never the better one."""
-    return _rounded(math.ceil(value * 10**digits), digits) if value < 1e9 else "infinity"
+def round_up(value: float | None, digits: int = 4) -> str:
+    """`value` rounded up, for privacy losses in print: the number shown is never the better one.
+
+    None is an infinite loss out of JSON, which has no infinity.
+    """
+    return "infinity" if value is None or value >= 1e9 else _rounded(math.ceil(value * 10**digits), digits)
 
 
 def round_down(value: float, digits: int = 4) -> str:

@@ -14,7 +14,8 @@ few entries (votes), `bounded_rows` signed dense ones (moments).
 
 The default K allows a squared norm of `max_texts_per_client` votes: a client whose k texts choose k different
 candidates is not scaled down, one whose k texts choose the same candidate counts as sqrt(k) votes instead of k. That
-costs a sensitivity of sqrt(k), not k.
+costs a sensitivity of sqrt(k), not k. With `normalise` smaller vectors are scaled up to the bound as well: the same
+premise is checked, so the claim is the same, but now one client with one text puts sqrt(K) on one candidate.
 """
 
 from __future__ import annotations

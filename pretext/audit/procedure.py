@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import textwrap
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pretext.audit.releases import audit_releases, games_in_all
 from pretext.config import Config, resolve
 from pretext.pipeline import Models
 from pretext.progress import progress
+from pretext.run import finite
 from privacy import Ledger
 from privacy.account import round_up
 
@@ -63,7 +63,7 @@ class Audit:
         return "\n".join([guarantee, "", head, *rows, "", *textwrap.wrap(MEANING, 100)])
 
     def as_json(self) -> dict[str, Any]:
-        """The same for programs."""
+        """The same for programs; null is a bound that no finite epsilon keeps."""
         privacy = self.config.privacy
         return {
             "delta": privacy.delta,
@@ -72,19 +72,10 @@ class Audit:
             "rounds": privacy.rounds,
             "confidence": CONFIDENCE,
             "confidence_of_an_accusation": CERTAIN,
-            "findings": [_plain(finding) for finding in self.findings],
+            "findings": [finite(asdict(finding) | {"verdict": finding.verdict}) for finding in self.findings],
             "exceeded": self.exceeded,
             "meaning": MEANING,
         }
-
-
-def _plain(finding: Finding) -> dict[str, Any]:
-    """For JSON, which has no infinity: null is a bound that no finite epsilon keeps."""
-    bounds = {
-        name: None if math.isinf(value) else value
-        for name, value in (("bound", finding.bound), ("certain", finding.certain))
-    }
-    return asdict(finding) | bounds | {"verdict": finding.verdict}
 
 
 def default_config() -> Config:

@@ -40,6 +40,7 @@ class ReleasePath:
     mechanism: DiscreteGaussian
     relation: Relation
     norm_squared: Fraction
+    normalise: bool
     rounds: int
     budget: Budget
 
@@ -48,7 +49,15 @@ class ReleasePath:
         """With the noise that the program itself calibrates."""
         privacy, planned = config.privacy, plan(config)
         budget = Budget(privacy.epsilon or planned.epsilon, privacy.delta)
-        return cls(ledger, planned.mechanism, privacy.relation, privacy.norm_squared, privacy.rounds, budget)
+        return cls(
+            ledger,
+            planned.mechanism,
+            privacy.relation,
+            privacy.norm_squared,
+            privacy.normalise_votes,
+            privacy.rounds,
+            budget,
+        )
 
     @property
     def texts(self) -> int:
@@ -58,7 +67,11 @@ class ReleasePath:
     def vote(self, clients: Clients, candidates: int) -> Bounded:
         """The sum of the clients' votes over candidates at right angles."""
         ballot = Ballot(np.eye(candidates, dtype=np.float32), np.zeros(candidates, np.int64))
-        return clients.vote(ballot, VoteRule(1, self.norm_squared, normalise=False))
+        return clients.vote(ballot, self.rule(1))
+
+    def rule(self, nearest: int) -> VoteRule:
+        """How clients vote, as configured but for `nearest`."""
+        return VoteRule(nearest, self.norm_squared, self.normalise)
 
     def play(self, clients: Clients, candidates: int, asks: int = 1) -> tuple[Floats, float]:
         """What a run's worth of releases from these clients tells: the mean over the rounds, and what is claimed.
@@ -243,7 +256,7 @@ def _with_and_without(
 ) -> tuple[Bounded, Bounded]:
     """Votes with the last client, and without it or with another in its place."""
     owner, label = np.arange(len(rows)), np.zeros(len(rows), np.int64)
-    rule = VoteRule(nearest, path.norm_squared, normalise=False)
+    rule = path.rule(nearest)
     with_ = Clients(rows, owner, label).vote(ballot, rule)
     if path.relation is Relation.REPLACE_ONE:
         return with_, Clients(np.vstack([rows[:-1], -rows[-1:]]), owner, label).vote(ballot, rule)

@@ -162,6 +162,7 @@ def _as_json(answer: Any) -> str:
     from dataclasses import asdict
 
     from pretext.fred.procedure import CONFIDENCE
+    from pretext.run import finite
 
     told = {"confidence": CONFIDENCE, **asdict(answer.ranking), "plan": _plan_as_json(answer.question)}
-    return json.dumps({**told, "privacy": answer.privacy}, indent=1)
+    return json.dumps(finite({**told, "privacy": answer.privacy}), indent=1)

@@ -68,7 +68,10 @@ def plan(config: Path | None, measure: bool, as_json: bool, **flags: Any) -> Non
     if as_json:
         from dataclasses import asdict
 
-        click.echo(json.dumps(asdict(planned) | ({} if foretold is None else {"forecast": asdict(foretold)}), indent=1))
+        from pretext.run import finite
+
+        told = asdict(planned) | ({} if foretold is None else {"forecast": asdict(foretold)})
+        click.echo(json.dumps(finite(told), indent=1))
         return
     click.echo(_plan_in_words(resolved, planned))
     if foretold is not None:

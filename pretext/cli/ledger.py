@@ -30,11 +30,12 @@ def ledger(context: click.Context) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show a data set's budget and every release ever charged to it."""
     from pretext.pipeline import open_ledger
+    from pretext.run import finite
 
     book = open_ledger()
     account = book.account(name)
     if as_json:
-        click.echo(json.dumps(_account_as_json(account, book.path), indent=1))
+        click.echo(json.dumps(finite(_account_as_json(account, book.path)), indent=1))
         return
     click.echo(f"Ledger {book.path}\n{_account_in_words(account)}")
     for source in account.sources:
@@ -69,7 +70,7 @@ def _account_in_words(account: Any) -> str:
     from privacy.account import round_down, round_up
 
     return (
-        f"{account.name}: budget epsilon {account.budget.epsilon:g}, delta {account.budget.delta:g}, unit "
+        f"{account.name}: budget epsilon {account.budget.epsilon:.10g}, delta {account.budget.delta:g}, unit "
         f"{account.unit.name}, "
         f"relation {account.relation.value}; spent {round_up(account.spent_epsilon)} in {len(account.releases)} "
         "releases; "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ def privacy() -> None:
 def statement(folder: Path, as_json: bool, out: Path | None) -> None:
     """Print a run's privacy statement, or write it as one page to sign."""
     from pretext.errors import RunFolderError
-    from pretext.run import Run
+    from pretext.run import Run, finite
     from pretext.signoff import write_page
     from pretext.statement import in_words
 
@@ -35,7 +34,7 @@ def statement(folder: Path, as_json: bool, out: Path | None) -> None:
     try:
         if out is not None:
             write_page(stated, folder, out)
-        click.echo(out or (json.dumps(stated, indent=1) if as_json else in_words(stated)))
+        click.echo(out or (json.dumps(finite(stated), indent=1) if as_json else in_words(stated)))
     except (KeyError, TypeError, IndexError):
         raise RunFolderError(
             f"{folder} holds no whole privacy.json of this version; `pretext resume {folder}`, or the same `pretext "
@@ -69,7 +68,7 @@ def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bo
         from pretext.charts import curve_chart
 
         curve_chart(points, chart, title)
-    click.echo(_curve_as_json(title, points) if as_json else _curve_in_words(title, points))
+    click.echo(_curve_as_json(title, unit.name, points) if as_json else _curve_in_words(title, points))
 
 
 def _curve_in_words(title: str, points: Any) -> str:
@@ -80,11 +79,11 @@ def _curve_in_words(title: str, points: Any) -> str:
     return "\n".join([*head, *rows])
 
 
-def _curve_as_json(title: str, points: Any) -> str:
-    told = [
-        {"delta": p.delta, "add/remove": _finite(p.add_remove), "replace-one": _finite(p.replace_one)} for p in points
-    ]
-    return json.dumps({"of": title, "curve": told}, indent=1)
+def _curve_as_json(title: str, unit: str, points: Any) -> str:
+    from pretext.run import finite
+
+    told = [{"delta": p.delta, "add/remove": p.add_remove, "replace-one": p.replace_one} for p in points]
+    return json.dumps(finite({"of": title, "unit": unit, "curve": told}), indent=1)
 
 
 def _setting_options(command: Any) -> Any:
@@ -106,6 +105,7 @@ def _setting_options(command: Any) -> Any:
 def calibrate(as_json: bool, **setting: Any) -> None:
     """The noise that a target needs, or the epsilon that a noise gives; as `pretext plan` says for a run."""
     from pretext.plan import plan, round_cost
+    from pretext.run import finite
     from privacy import Relation, compose, epsilon
 
     config = _hypothetical(setting)
@@ -122,13 +122,14 @@ def calibrate(as_json: bool, **setting: Any) -> None:
     told = {
         "noise_multiplier": planned.noise_multiplier,
         "sigma_votes": planned.sigma,
-        "epsilon": {name: _finite(loss) for name, loss in losses.items()},
+        "epsilon": losses,
         "delta": terms.delta,
+        "unit": "client",
         "rounds": terms.rounds,
         "relation": terms.relation.value,
         "max_texts_per_client": terms.max_texts_per_client,
     }
-    click.echo(json.dumps(told, indent=1))
+    click.echo(json.dumps(finite(told), indent=1))
 
 
 def _calibration_in_words(planned: Any, terms: Any, losses: dict[str, float]) -> str:
@@ -160,6 +161,7 @@ def compare(folder: Path | None, as_json: bool, **setting: Any) -> None:
     from pretext.accounting import compare as make_comparison
     from pretext.errors import UsageError
     from pretext.plan import plan, round_cost
+    from pretext.run import finite
     from privacy.account import round_up
 
     if folder is None:
@@ -172,8 +174,14 @@ def compare(folder: Path | None, as_json: bool, **setting: Any) -> None:
         costs = [release.cost(config.privacy.relation) for release in releases]
     bounds, terms = make_comparison(costs, config.privacy.delta), config.privacy
     if as_json:
-        told = [{**asdict(bound), "epsilon": _finite(bound.epsilon)} for bound in bounds]
-        click.echo(json.dumps({"releases": len(costs), "delta": terms.delta, "accountants": told}, indent=1))
+        told = {
+            "releases": len(costs),
+            "delta": terms.delta,
+            "unit": config.unit.name,
+            "relation": terms.relation.value,
+            "accountants": [asdict(bound) for bound in bounds],
+        }
+        click.echo(json.dumps(finite(told), indent=1))
         return
     click.echo(
         f"{len(costs)} releases, delta {terms.delta:g}, unit {config.unit.name}, relation {terms.relation.value}"
@@ -233,8 +241,3 @@ def _hypothetical(setting: dict[str, Any]) -> Any:
             "initial": {"prompts": ["any"]},
         }
     )
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no infinity."""
-    return value if math.isfinite(value) else None

@@ -27,7 +27,7 @@ from pretext.progress import progress
 from pretext.quality import metrics
 from pretext.quality.held_out import Texts, check_apart, read_texts
 from pretext.quality.student import Score, Student
-from pretext.run import Run
+from pretext.run import Run, finite
 from pretext.shards import synthetic_rows
 from pretext.timing import Once
 
@@ -90,7 +90,7 @@ def evaluate(folder: Path, question: Question, student: Once[Student], embed: On
         "gap_closed": _gaps(scores) | _UNCOVERED if PRIVATE in scores else None,
         "metrics": _compared(learned, test, question, embed()),
     }
-    return {name: _plain(value) for name, value in told.items()}
+    return {name: finite(value) for name, value in told.items()}
 
 
 def _check_apart(config: Config, question: Question) -> None:
@@ -202,12 +202,3 @@ def _diversity(texts: Sequence[str]) -> dict[str, float]:
         "self_bleu": metrics.self_bleu(texts),
         "duplicate_rate": metrics.duplicate_rate(texts),
     }
-
-
-def _plain(value: Any) -> Any:
-    """For JSON: None instead of NaN and infinity."""
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

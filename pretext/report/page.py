@@ -98,6 +98,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"up": round_up, "down": round_down, "minutes": _minutes, "share": _share, "total": _total}
+    environment.filters["part_of"] = _part_of
     return environment
 
 
@@ -112,6 +113,11 @@ def _minutes(seconds: float) -> str:
 
 def _share(value: Any) -> str:
     return f"{100 * value:.0f} %"
+
+
+def _part_of(spent: float | None, budget: float) -> float:
+    """Of a budget; all of it where the loss is infinite (None)."""
+    return 1.0 if spent is None else spent / budget
 
 
 def _total(reasons: dict[str, int]) -> int:

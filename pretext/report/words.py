@@ -11,13 +11,13 @@ _EMBEDDED = {"generator": "SmolLM2-135M-Instruct", "embedder": "all-MiniLM-L6-v2
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def certainty(epsilon: float, delta: float) -> float:
+def certainty(epsilon: float | None, delta: float) -> float:
     """How often, at most, the guess is right which of two equally likely neighbouring data sets was used.
 
     A test with error rates a and b has e^epsilon a + b >= 1 - delta and the same with a and b exchanged (Kairouz, Oh
     and Viswanath 2015), so a + b >= 2 (1 - delta) / (1 + e^epsilon); the guess is right with chance 1 - (a + b) / 2.
     """
-    odds = math.exp(-epsilon)
+    odds = math.exp(-_loss(epsilon))
     return 1 - (1 - delta) * odds / (1 + odds)
 
 
@@ -26,10 +26,15 @@ def percent_up(share: float) -> str:
     return f"{min(math.ceil(share * 1000 - 1e-9) / 10, 100):.1f} %"
 
 
-def factor_up(epsilon: float) -> str:
+def factor_up(epsilon: float | None) -> str:
     """e^epsilon, rounded up."""
-    factor = math.exp(min(epsilon, 100))
+    factor = math.exp(min(_loss(epsilon), 100))
     return f"{math.ceil(factor * 100) / 100:,.2f}" if factor < 1e6 else "more than a million"
+
+
+def _loss(epsilon: float | None) -> float:
+    """None is an infinite loss out of JSON, which has no infinity."""
+    return math.inf if epsilon is None else epsilon
 
 
 def chance(delta: float) -> str:

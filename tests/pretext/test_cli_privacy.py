@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,9 @@ from pretext.cli import main
 from pretext.config import Config
 from pretext.pipeline import open_ledger, synthesize
 from pretext.plan import plan
+from pretext.report.page import write_report
 from pretext.run import Run
+from privacy import Budget
 from privacy.account import round_up
 from tests.pretext.conftest import make_parts
 
@@ -228,3 +231,39 @@ def test_a_corrupted_ledger_is_one_sentence(command: Command, run: Run, home: Pa
     code, _, err = command("verify", run.folder)
     assert code == 1
     assert "damaged or is not a pretext ledger" in err
+
+
+def strict(text: str) -> Any:
+    """JSON as others read it: no Infinity, no NaN."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_an_infinite_loss_is_strict_json_and_told_in_words(
+    command: Command, run: Run, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    """The same data set again, at a delta so small that the noise's slack alone is more."""
+    assert open_ledger().set_budget("private", Budget(50, 1e-3))
+    terms = ("privacy.noise_multiplier=4", "privacy.delta=1e-19", "privacy.budget_epsilon=50")
+    config = make_config(*terms, "evolution.threshold=0")
+    second = synthesize(config, tmp_path / "second", make_parts(config))
+    stated = strict((second.folder / "privacy.json").read_text())
+    assert stated["guarantee"]["epsilon"] is None and stated["data_set"]["spent_epsilon"] < 50
+    assert "(infinity, 1e-19)-differential privacy" in command("statement", second.folder)[1]
+    assert strict(command("statement", second.folder, "--json")[1]) == stated
+    assert command("statement", second.folder, "--out", tmp_path / "page.md")[0] == 0
+    assert "epsilon infinity at delta 1e-19" in (tmp_path / "page.md").read_text()
+    assert command("verify", second.folder)[0] == 0
+    assert "(infinity, 1e-19)" in (second.folder / "README.md").read_text()
+    write_report(second.folder, tmp_path / "report.html")
+    assert "infinity" in (tmp_path / "report.html").read_text()
+
+
+def test_json_names_unit_and_relation(command: Command, run: Run) -> None:
+    told = strict(command("compare", run.folder, "--json")[1])
+    assert (told["unit"], told["relation"]) == ("client", "add/remove")
+    assert strict(command("curve", run.folder, "--json")[1])["unit"] == "client"
+    assert strict(command("calibrate", "--epsilon", 1, "--json")[1])["unit"] == "client"

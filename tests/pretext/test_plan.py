@@ -3,11 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from pretext.clients import Ballot, Clients, VoteRule
 from pretext.config import Config, resolve
+from pretext.embedding import unit_rows
 from pretext.errors import UsageError
-from pretext.plan import noise_multiplier, plan, round_cost
+from pretext.plan import most_votes, noise_multiplier, plan, round_cost
 from privacy import InvalidParameter, compose, epsilon
 
 PAPER = ["privacy.epsilon=1.29", "privacy.delta=3e-6", "privacy.rounds=11"]
@@ -92,6 +95,37 @@ def test_a_drowning_signal_is_warned_of() -> None:
     assert drowned.votes_per_candidate == pytest.approx(1250 * 8 / 512)
     assert any("signal may drown" in warning for warning in drowned.warnings)
     assert plan(paper("privacy.delta=1e-7", clients=1_000_000)).warnings == ()
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize(
+    ("texts", "nearest", "norm", "population"), [(8, 1, None, 64), (3, 4, 6.0, 64), (8, 2, 1.0, 5)]
+)
+def test_no_client_gives_more_votes_than_planned(
+    texts: int, nearest: int, norm: float | None, population: int, normalise: bool
+) -> None:
+    """And one whose texts choose as many candidates as they can gives all of them."""
+    privacy = {"epsilon": 1, "max_texts_per_client": texts, "normalise_votes": normalise}
+    config = resolve(
+        settings={
+            "privacy": privacy if norm is None else privacy | {"vote_norm": norm},
+            "initial": {"prompts": ["x"]},
+            "evolution": {"population": population, "nearest": nearest},
+        }
+    )
+    rule = VoteRule(nearest, config.privacy.norm_squared, normalise)
+    rows = np.random.default_rng(0).standard_normal((texts, population)).astype(np.float32)
+    ballot = Ballot(np.eye(population, dtype=np.float32), np.zeros(population, np.int64))
+    spread = np.zeros((texts, population), np.float32)
+    for text in range(texts):
+        spread[text, (nearest * text + np.arange(nearest)) % population] = 1
+    given = []
+    for embedded in (unit_rows(rows), unit_rows(np.tile(rows[:1], (texts, 1))), unit_rows(spread)):
+        bounded = Clients(embedded, np.zeros(texts, np.int64), np.zeros(texts, np.int64)).vote(ballot, rule)
+        given.append(float(bounded.value.sum()) * bounded.grid)
+    assert max(given) <= most_votes(config)
+    if texts * nearest <= population:
+        assert given[2] == pytest.approx(most_votes(config))
 
 
 def test_tokens_count_every_round() -> None:

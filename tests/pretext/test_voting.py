@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -165,3 +167,18 @@ def test_many_candidates_are_searched_approximately(monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(found, nearest(points, queries, 1))
     monkeypatch.setattr(voting, "APPROXIMATE_FROM", 6001)
     np.testing.assert_array_equal(nearest(points, queries, 1), exact)
+
+
+def test_many_ties_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every query ties where all candidates are doubled; scores of all of them at once would not fit a memory."""
+    points, queries = np.tile(points_of(0, 5000, 16), (2, 1)), points_of(1, 1500, 16)
+    most = 2**21
+    monkeypatch.setattr(voting, "_MOST_SCORES", most, raising=False)
+    tracemalloc.start()
+    try:
+        found = nearest(points, queries, 1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found[:20], twin(points, queries[:20], 1))
+    assert peak < 4 * most + 8 * 2**20  # the scores, the rows and the answer

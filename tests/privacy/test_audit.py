@@ -6,15 +6,17 @@ Every statistical test rejects what is right with probability at most 1e-6.
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 
 from privacy import InvalidParameter
 from privacy.audit import (
     Errors,
+    _chance,
     epsilon_from_errors,
     epsilon_in_one_run,
     errors_of,
@@ -89,21 +91,48 @@ def test_half_the_noise_is_found_out(mu: float) -> None:
     assert mu_from_errors(errors, 1 - 1e-6) > mu
 
 
-def test_the_theorem_in_one_run_against_its_slow_twin() -> None:
-    """The p-value as the paper's appendix writes it, term by term."""
-    from privacy.audit import _chance
+def most_right(right: int, guesses: int, canaries: int, at: float, delta: float) -> float:
+    """The largest chance of so many right guesses that any (at, delta)-DP mechanism has, as a linear program.
 
-    def slow(right: int, guesses: int, canaries: int, at: float, delta: float) -> float:
-        success = 1 / (1 + math.exp(-at))
-        beta = sum(stats.binom.pmf(k, guesses, success) for k in range(right, guesses + 1))
-        alpha = total = 0.0
-        for i in range(1, right + 1):
-            total += stats.binom.pmf(right - i, guesses, success)
-            alpha = max(alpha, total / i)
-        return min(1.0, beta + alpha * delta * 2 * canaries)
+    Unknowns: the chance of each number of right guesses, and how far each exceeds what a turned coin allows.
+    """
+    n, choose = guesses + 1, [math.comb(guesses, k) for k in range(guesses + 1)]
+    better, worse = np.zeros((n, 3 * n)), np.zeros((n, 3 * n))
+    for k in range(n):
+        if k > 0:  # one of k right guesses turns wrong
+            better[k, [k, k - 1, n + k]] = k, -math.exp(at) * k * choose[k] / choose[k - 1], -1
+        if k < guesses:
+            left = guesses - k
+            worse[k, [k, k + 1, 2 * n + k]] = left, -math.exp(at) * left * choose[k] / choose[k + 1], -1
+    excess, whole = np.zeros((1, 3 * n)), np.zeros((1, 3 * n))
+    excess[0, n:], whole[0, :n] = 1, 1
+    gain = np.zeros(3 * n)
+    gain[right:n] = -1
+    limits = np.append(np.zeros(2 * n), delta * canaries)
+    return -float(optimize.linprog(gain, np.vstack([better, worse, excess]), limits, whole, [1.0]).fun)
 
-    for case in ((0, 5, 9, 0.0, 0.1), (5, 5, 9, 0.7, 1e-3), (40, 50, 100, 1.0, 1e-4), (31, 50, 50, 2.0, 1e-2)):
-        assert _chance(*case) == pytest.approx(slow(*case), rel=1e-9)
+
+@pytest.mark.parametrize(("guesses", "canaries"), [(1, 1), (3, 3), (3, 30), (8, 16), (20, 40)])
+@pytest.mark.parametrize("at", [0.0, 0.7, 3.0])
+def test_the_bound_in_one_run_is_what_the_worst_mechanism_reaches(guesses: int, canaries: int, at: float) -> None:
+    for delta in (1e-4, 1e-3):
+        for right in range(1, guesses + 1):
+            bound = _chance(right, guesses, canaries, at, delta)
+            assert bound == pytest.approx(most_right(right, guesses, canaries, at, delta), abs=2e-6)
+
+
+def test_three_coins_that_exceed_the_published_bound() -> None:
+    delta = 0.01
+    output = {wrong: (1 - 7 * delta) / 8 if all(wrong) else (1 + delta) / 8 for wrong in product([0, 1], repeat=3)}
+    turned = sum(max(0.0, chance - output[1 - wrong[0], *wrong[1:]]) for wrong, chance in output.items())
+    assert turned == pytest.approx(delta)  # (0, delta)-DP
+    published = 7 / 8 + 2 * 3 * delta / 8
+    assert published < 1 - output[1, 1, 1] == pytest.approx(_chance(1, 3, 3, 0.0, delta))
+
+
+def test_chances_too_small_for_a_float_keep_their_delta() -> None:
+    assert 1e-4 < _chance(5000, 5000, 10_000, 0.0, 1e-4) == pytest.approx(2e-4, rel=1e-3)
+    assert _chance(1, 5000, 10_000, 9.0, 1e-9) == 1.0
 
 
 def test_a_threshold_is_counted_on_trials_that_did_not_choose_it() -> None:

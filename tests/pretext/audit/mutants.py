@@ -15,8 +15,9 @@ import pytest
 from numpy.typing import NDArray
 
 from pretext.voting import on_grid
-from privacy import Bounded, Cost, DiscreteGaussian, Ledger, Release, grid_for
+from privacy import Bounded, Cost, DiscreteGaussian, Ledger, Release, bounded_sum, grid_for
 
+_bounded_sum = bounded_sum
 _draw, _cost, _release = DiscreteGaussian.draw, DiscreteGaussian.cost, Ledger.release
 Patch = pytest.MonkeyPatch
 
@@ -47,6 +48,16 @@ def clipped_after_the_sum(patch: Patch) -> None:
         total = np.bincount(coordinate, weights=weight, minlength=dimension).astype(float)
         total *= min(1.0, float(norm_squared) ** 0.5 / max(float(np.linalg.norm(total)), 1e-9))
         return Bounded((total / grid).astype(np.int64), grid, bound, nonnegative=True)
+
+    patch.setattr("pretext.clients.bounded_sum", bounded_sum)
+
+
+def scaled_up_too_far(patch: Patch) -> None:
+    """Only where clients are scaled up to the bound, as they are by default."""
+
+    def bounded_sum(*arguments: Any, normalise: bool = False, **named: Any) -> Bounded:
+        right = _bounded_sum(*arguments, normalise=normalise, **named)
+        return dataclasses.replace(right, value=2 * right.value) if normalise else right
 
     patch.setattr("pretext.clients.bounded_sum", bounded_sum)
 
@@ -112,6 +123,7 @@ MUTANTS: list[Callable[[Patch], None]] = [
     half_the_noise,
     no_clipping,
     clipped_after_the_sum,
+    scaled_up_too_far,
     seeded_noise,
     noise_seeded_once,
     a_replay_that_draws_again,
