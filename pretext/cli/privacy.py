@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pretext.cli.shared import json_option
+from pretext.cli.shared import chart_option, given, json_option
 
 _folder = click.argument("folder", type=click.Path(path_type=Path))
 
@@ -46,7 +46,7 @@ def statement(folder: Path, as_json: bool, out: Path | None) -> None:
 @privacy.command()
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option("--data-set", "name", help="All that was ever released from a data set, in place of one run.")
-@click.option("--chart", type=click.Path(path_type=Path), help="Draw it: .svg or .png (extra `plot`).")
+@chart_option
 @json_option
 def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bool) -> None:
     """Show epsilon against delta for what was spent, under both relations."""
@@ -54,6 +54,7 @@ def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bo
     from pretext.accounting import curve as make_curve
     from pretext.errors import UsageError
     from pretext.pipeline import open_ledger
+    from pretext.statement import counted
 
     if (folder is None) == (name is None):
         raise UsageError("Give either a run folder or --data-set NAME.")
@@ -64,7 +65,7 @@ def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bo
         config, releases = _releases(folder)
         delta, unit = config.privacy.delta, config.unit
     points = make_curve(releases, sorted({*DELTAS, delta}, reverse=True))
-    title = f"{folder or name} ({len(releases)} releases, unit {unit.name})"
+    title = f"{folder or name} ({counted(len(releases), 'release')}, unit {unit.name})"
     if chart is not None:
         from pretext.charts import curve_chart
 
@@ -160,6 +161,7 @@ def compare(folder: Path | None, as_json: bool, **setting: Any) -> None:
     from pretext.accounting import compare as make_comparison
     from pretext.errors import UsageError
     from pretext.plan import plan, round_cost
+    from pretext.statement import counted
     from privacy.account import round_up
 
     if folder is None:
@@ -175,9 +177,8 @@ def compare(folder: Path | None, as_json: bool, **setting: Any) -> None:
         told = [{**asdict(bound), "epsilon": _finite(bound.epsilon)} for bound in bounds]
         click.echo(json.dumps({"releases": len(costs), "delta": terms.delta, "accountants": told}, indent=1))
         return
-    click.echo(
-        f"{len(costs)} releases, delta {terms.delta:g}, unit {config.unit.name}, relation {terms.relation.value}"
-    )
+    head = counted(len(costs), "release")
+    click.echo(f"{head}, delta {terms.delta:g}, unit {config.unit.name}, relation {terms.relation.value}")
     click.echo(f"{'accountant':<17}{'epsilon':>9}")
     for bound in bounds:
         click.echo(f"{bound.name:<17}{round_up(bound.epsilon):>9}  {bound.words}")
@@ -191,6 +192,7 @@ def verify(folder: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
     from pretext.pipeline import open_ledger
+    from pretext.statement import counted
     from pretext.verify import verify as make_checks
 
     book = open_ledger()
@@ -204,7 +206,7 @@ def verify(folder: Path, as_json: bool) -> None:
         click.echo("\n".join(f"ok  {check.words}" for check in checks))
         click.echo(f"Verified {folder} against {book.path}. What models wrote was compared with its digests.")
     if differences:
-        click.echo(f"{folder} is not verified: {len(differences)} differences.", err=True)
+        click.echo(f"{folder} is not verified: {counted(len(differences), 'difference')}.", err=True)
         sys.exit(1)
 
 
@@ -223,13 +225,13 @@ def _hypothetical(setting: dict[str, Any]) -> Any:
     from pretext.config import resolve
     from pretext.errors import UsageError
 
-    given = {key: value for key, value in setting.items() if value is not None}
-    if ("epsilon" in given) == ("noise_multiplier" in given):
+    terms = given(setting)
+    if ("epsilon" in terms) == ("noise_multiplier" in terms):
         raise UsageError("Give either --epsilon, a target, or --noise-multiplier, for example --epsilon 1.")
     return resolve(
         settings={
             "data": {"client_column": "client"},
-            "privacy": given,
+            "privacy": terms,
             "initial": {"prompts": ["any"]},
         }
     )

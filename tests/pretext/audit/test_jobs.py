@@ -82,7 +82,8 @@ def test_the_provenance_of_a_hostile_run_shows_what_can_be_seen(folder: Path) ->
     subjects = {release.label: release.subject for release in shop.ledger.account("one").releases}
     wrong = check_provenance(shop.config, run, subjects)
     assert len(wrong) == 1
-    assert "76 candidates are said to be public" in wrong[0]
+    assert str(wrong[0]).startswith("population/000.json: expected public candidates that are in")
+    assert wrong[0].found == "76 texts not in there"
 
 
 def test_the_other_client_of_replace_one_holds_the_other_text() -> None:
