@@ -220,6 +220,7 @@ def _small(config: Config, public: Path, fast: bool) -> Config:
                 "seeds_from_round": 0,
                 "selection": "rank",
                 "survivors": 0.5,
+                "seed_power": 1.0,
             },
             "expansion": {"texts": 96},
         }
