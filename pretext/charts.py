@@ -1,4 +1,7 @@
-"""Charts, with matplotlib (extra `plot`); the format by the file's ending, .svg or .png."""
+"""Charts, with matplotlib (extra `plot`); the format by the file's ending, .svg or .png.
+
+Every chart raises what `check_chart` does; whoever works long, or pays, before it draws calls that first.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from pretext.accounting import Point
+from pretext.audit.finding import Finding
 from pretext.errors import UsageError
 from pretext.fred.procedure import CONFIDENCE, Line
 from privacy import Relation
 
 
-def bar_chart(lines: Sequence[Line], path: Path) -> None:
-    """Distances with their intervals as horizontal bars, nearest on top. Raises what `_drawn` does."""
+def check_chart(path: Path) -> None:
+    """Raises UsageError if a chart could not be drawn: the ending, the folder, matplotlib."""
+    if path.suffix.lower() not in (".svg", ".png"):
+        raise UsageError(f"The chart {path} must end in .svg or .png.")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"The chart {path} cannot be written: there is no folder {path.absolute().parent}.")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UsageError("A chart needs matplotlib: pip install 'pretext[plot]'.") from None
+
+
+def distance_chart(lines: Sequence[Line], path: Path) -> None:
+    """Distances of public sets with their intervals as horizontal bars, nearest on top."""
     with _drawn(path, height=1.2 + 0.4 * len(lines)) as axes:
         distances = [max(line.distance, 0.0) for line in lines]
         around = [
@@ -29,7 +45,7 @@ def bar_chart(lines: Sequence[Line], path: Path) -> None:
 
 
 def curve_chart(points: Sequence[Point], path: Path, title: str) -> None:
-    """Epsilon against delta, one line for each relation. Raises what `_drawn` does."""
+    """Epsilon against delta, one line for each relation."""
     with _drawn(path, height=4.2) as axes:
         for relation, style in zip(Relation, ("-", "--"), strict=True):
             finite = [point for point in points if math.isfinite(point.epsilon(relation))]
@@ -49,20 +65,28 @@ def curve_chart(points: Sequence[Point], path: Path, title: str) -> None:
         axes.legend(frameon=False)
 
 
+def bound_chart(findings: Sequence[Finding], path: Path) -> None:
+    """Lower bounds of an audit's attacks as bars beside the claims; a bar ends at twice the claim."""
+    with _drawn(path, height=1.4 + 0.35 * len(findings)) as axes:
+        places = range(len(findings))
+        colours = ["tab:red" if finding.certain > finding.claim else "0.7" for finding in findings]
+        most = 2 * max(finding.claim for finding in findings)
+        bounds = [min(finding.bound, most) for finding in findings]
+        axes.barh(places, bounds, color=colours, label="lower bound (95 %)")
+        axes.plot([finding.claim for finding in findings], places, "k|", markersize=16, label="claim")
+        axes.set_yticks(places, [finding.attack for finding in findings])
+        axes.invert_yaxis()
+        axes.set_xlabel("epsilon")
+        axes.legend(loc="lower right")
+
+
 @contextmanager
 def _drawn(path: Path, height: float) -> Iterator[Any]:
-    """Axes to draw on, which are then saved.
+    """Axes to draw on, which are then saved. Raises UsageError if they cannot be."""
+    check_chart(path)
+    from matplotlib.figure import Figure
 
-    Raises:
-        UsageError: matplotlib is missing, the ending is another one, or the file cannot be written.
-    """
-    if path.suffix.lower() not in (".svg", ".png"):
-        raise UsageError(f"The chart {path} must end in .svg or .png.")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError("A chart needs matplotlib: pip install 'pretext[plot]'.") from None
-    figure = Figure(figsize=(7, height), layout="constrained")
+    figure = Figure(figsize=(8, height), layout="constrained")
     yield figure.subplots()
     try:
         figure.savefig(path)

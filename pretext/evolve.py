@@ -35,13 +35,13 @@ class Steps:
     """What the loop is made of. `ask` is the only one that touches private data, and it returns a release.
 
     Attributes:
-        initial: () -> the first population.
+        initial: screen -> the first population; what it drops the screen counts.
         ask: (round, population, () -> ballot) -> the released votes; a replayed release needs no ballot.
         vary: () -> the variation; opened when first needed.
         embed: () -> the embedder; likewise.
     """
 
-    initial: Callable[[], list[Candidate]]
+    initial: Callable[[Screen], list[Candidate]]
     ask: Callable[[int, list[Candidate], Callable[[], Ballot]], Noisy]
     vary: Callable[[], Variation]
     embed: Callable[[], Embedder]
@@ -54,7 +54,7 @@ def evolve(config: Config, run: Run, steps: Steps) -> list[Seed]:
         NoSignal: no candidate of any seed round passed the threshold.
         BudgetExceeded: the ledger refused a round.
     """
-    population = run.population(0) or run.save_population(0, steps.initial())
+    population = run.population(0) or _first(config, run, steps)
     for round_number in range(config.privacy.rounds):
         # 1. Public: where each candidate stands.
         def ballot(now: int = round_number, candidates: list[Candidate] = population) -> Ballot:
@@ -147,6 +147,12 @@ def lookahead_points(
     return unit_rows(total)
 
 
+def _first(config: Config, run: Run, steps: Steps) -> list[Candidate]:
+    screen = Screen(config.screening)
+    first = steps.initial(screen)
+    return run.save_population(0, first, dict(screen.dropped))
+
+
 def _ballot(config: Config, run: Run, round_number: int, population: list[Candidate], steps: Steps) -> Ballot:
     points = lookahead_points(config, round_number, population, steps)
     run.save_positions(round_number, points)
@@ -158,8 +164,7 @@ def _selected(config: Config, round_number: int, population: list[Candidate], no
     if not selected.survivors:
         _log.warning(
             "Round %d: no candidate got more noisy votes than the threshold of %.1f (%.2f standard deviations of the "
-            "noise); "
-            "the round's population goes on as it is.",
+            "noise); the round's population goes on as it is.",
             round_number,
             selected.threshold * noisy.sigma,
             selected.threshold,
@@ -223,10 +228,9 @@ def seeds_from(config: Config, run: Run) -> list[Seed]:
     if not best:
         raise NoSignal(
             "No candidate of any round got more noisy votes than the threshold, so there are no seeds and nothing "
-            "was written. "
-            "The releases are charged all the same. Next time take a larger epsilon, a smaller population, fewer "
-            "rounds or a lower "
-            "evolution.threshold; `pretext plan` shows noise against expected votes beforehand."
+            "was written. The releases are charged all the same. Next time take a larger epsilon, a smaller "
+            "population, fewer rounds or a lower evolution.threshold; `pretext plan` shows noise against "
+            "expected votes beforehand."
         )
     power = config.evolution.seed_power
     weighted = [replace(seed, weight=seed.weight**power) for seed in best.values()]

@@ -27,6 +27,7 @@ from pretext.population import Candidate, digest, initial_population
 from pretext.private import read_private
 from pretext.report.card import write_card
 from pretext.run import Run
+from pretext.screen import Screen
 from pretext.statement import rounds_released, run_releases, statement
 from pretext.tables import Source, check_columns
 from pretext.timing import Meter, Once
@@ -199,11 +200,11 @@ def _steps(
 ) -> Steps:
     rule = VoteRule(config.evolution.nearest, config.privacy.norm_squared, config.privacy.normalise_votes)
 
-    def initial() -> list[Candidate]:
+    def initial(screen: Screen) -> list[Candidate]:
         # Finding the candidates asks the clients: how long that takes is private.
         found = _found(config, run, ledger, account, parts) if config.initial.candidates else []
         with meter.phase("initial population"):
-            return initial_population(config, parts.engine() if config.initial.prompts else None, found)
+            return initial_population(config, parts.engine() if config.initial.prompts else None, found, screen)
 
     def ask(round_number: int, population: list[Candidate], ballot: Callable[[], Ballot]) -> Noisy:
         label, subject = f"{run.id}/votes/{round_number}", digest(population)

@@ -56,19 +56,25 @@ def digest(population: Sequence[Candidate]) -> str:
     return hashlib.sha256(rows.encode()).hexdigest()
 
 
-def initial_population(config: Config, engine: Engine | None, public: Sequence[str] = ()) -> list[Candidate]:
+def initial_population(
+    config: Config, engine: Engine | None, public: Sequence[str] = (), screen: Screen | None = None
+) -> list[Candidate]:
     """The first candidates: from public texts, from prompts (then `engine` is needed), or both; at most `population`.
 
-    `public` names the sources of public texts, each of which gives an equal part; default: the configured one.
-
     With labels, every label gets an equal share: nothing is known yet of the private proportions.
+
+    Args:
+        config: the run's settings.
+        engine: writes from prompts.
+        public: sources of public texts, each of which gives an equal part; default: the configured one.
+        screen: for who wants to know what was dropped.
 
     Raises:
         UsageError: the public source has too few usable texts.
     """
     size, initial = config.evolution.population, config.initial
     rng = np.random.default_rng([config.evolution.seed, 0, 0])
-    screen = Screen(config.screening)
+    screen = screen or Screen(config.screening)
     public = public or ([initial.texts] if initial.texts is not None else [])
     texts: list[str] = []
     origins: list[Origin] = []

@@ -10,14 +10,36 @@ selected. Whether a text is a *true* variation of its parent is not checked: a g
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
 
 from pretext.config import Config
+from pretext.errors import UsageError
 from pretext.population import Candidate, digest, public_texts
-from pretext.run import Run, Selected
+from pretext.run import Run
+from pretext.statement import counted
+
+ABSENT = "nothing"
+_LONGEST = 200  # characters of a value that are shown
 
 
-def check_provenance(config: Config, run: Run, subjects: Mapping[str, str]) -> list[str]:
-    """What is wrong with the populations of a run folder, a sentence each; empty if nothing is.
+@dataclass(frozen=True)
+class Difference:
+    """Something that is not as it must be: in which file, where in it, what was expected and what was found."""
+
+    what: str
+    where: str
+    expected: Any
+    found: Any
+
+    def __str__(self) -> str:
+        where = f", {self.where}" if self.where else ""
+        return f"{self.what}{where}: expected {_short(self.expected)}, found {_short(self.found)}"
+
+
+def check_provenance(config: Config, run: Run, subjects: Mapping[str, str]) -> list[Difference]:
+    """What is wrong with the populations of a run folder; empty if nothing is.
 
     Args:
         config: the run's.
@@ -26,63 +48,91 @@ def check_provenance(config: Config, run: Run, subjects: Mapping[str, str]) -> l
 
     Raises:
         RunFolderError: a file is damaged.
-        UsageError: the public source cannot be read any more.
     """
-    found = [
-        f"Round {round_number}: {wrong}"
-        for round_number in range(config.privacy.rounds)
-        for wrong in _wrong(run, round_number, subjects.get(f"{run.id}/votes/{round_number}"))
+    released = [
+        difference
+        for number in range(config.privacy.rounds)
+        if (subject := subjects.get(f"{run.id}/votes/{number}")) is not None
+        for difference in check_candidates(run, number, subject)
     ]
-    return [*found, *_strangers(config, run.population(0) or [])]
+    return [*released, *check_origins(config, run)]
 
 
-def _wrong(run: Run, round_number: int, subject: str | None) -> Iterator[str]:
-    population = run.population(round_number)
-    if population is None:
-        if subject is not None:
-            yield "votes were released, but the population is not in the folder."
-        return
-    if subject is not None and digest(population) != subject:
-        yield "the population in the folder is not the one that was voted on."
-    if round_number == 0:
-        yield from _wrong_start(population)
-        return
-    before, selected = run.population(round_number - 1), run.selected(round_number - 1)
-    if before is None or selected is None:
-        yield "the round before it is missing, so its parents cannot be checked."
-        return
-    yield from _wrong_parents(population, before, selected)
+def check_candidates(run: Run, number: int, subject: str) -> Iterator[Difference]:
+    """Whether a round's candidates are those that were voted on: `subject` is what the release is bound to."""
+    population = run.population(number)
+    found = ABSENT if population is None else digest(population)
+    if found != subject:
+        yield Difference(_name(number), "digest of the candidates", subject, found)
 
 
-def _wrong_start(population: Sequence[Candidate]) -> Iterator[str]:
-    for row, candidate in enumerate(population):
+def check_origins(config: Config, run: Run) -> Iterator[Difference]:
+    """Whether the candidates of every round that is there say where they come from, and could."""
+    first = run.population(0) or []
+    for row, candidate in enumerate(first):
         if candidate.origin is None or candidate.origin.kind not in ("public", "prompt"):
-            yield f"candidate {row} names neither a public source nor a prompt."
+            yield Difference(_name(0), f"candidate {row}", "a public source or a prompt", _said(candidate))
+    yield from _strangers(config, first)
+    for number in range(1, config.privacy.rounds):
+        yield from _wrong_parents(run, number)
 
 
-def _strangers(config: Config, population: Sequence[Candidate]) -> Iterator[str]:
+def _strangers(config: Config, population: Sequence[Candidate]) -> Iterator[Difference]:
     """Whether the texts that are said to be public are in the public source, where one is configured."""
-    if config.initial.texts is None:
-        return
     strangers = {candidate.text for candidate in population if candidate.origin and candidate.origin.kind == "public"}
-    for text in public_texts(config, config.initial.texts):
-        strangers.discard(text)
-    if strangers:
-        yield f"Round 0: {len(strangers)} candidates are said to be public, but are not in {config.initial.texts}."
+    if config.initial.texts is None or not strangers:
+        return
+    try:
+        for text in public_texts(config, config.initial.texts):
+            strangers.discard(text)
+            if not strangers:
+                return
+    except UsageError as error:
+        yield Difference(_name(0), "", "a public source to find its texts in", str(error))
+        return
+    expected = f"public candidates that are in {config.initial.texts}"
+    yield Difference(_name(0), "", expected, f"{counted(len(strangers), 'text')} not in there")
 
 
-def _wrong_parents(population: Sequence[Candidate], before: Sequence[Candidate], selected: Selected) -> Iterator[str]:
+def _wrong_parents(run: Run, number: int) -> Iterator[Difference]:
+    population, before, selected = run.population(number), run.population(number - 1), run.selected(number - 1)
+    if population is None:
+        return
+    if before is None or selected is None:
+        yield Difference(_name(number), "", "parents in the round before", f"{ABSENT}, as that round is missing")
+        return
     chosen = set(selected.survivors or selected.parents)
     repeated = any(candidate.origin and candidate.origin.kind == "again" for candidate in population)
     for row, candidate in enumerate(population):
-        origin = candidate.origin
-        if origin is None or origin.kind not in ("kept", "variation", "again"):
-            yield f"candidate {row} names no parent."
-        elif not 0 <= origin.number < len(before):
-            yield f"candidate {row} names a parent that is not there."
-        elif origin.kind != "variation" and candidate != before[origin.number]:
-            yield f"candidate {row} is said to be candidate {origin.number} of the round before, but is another text."
-        elif origin.kind == "variation" and (repeated or candidate.label != before[origin.number].label):
-            yield f"candidate {row} cannot be a variation of candidate {origin.number} of the round before."
-        elif origin.kind != "again" and origin.number not in chosen:
-            yield f"candidate {row} comes from candidate {origin.number} of the round before, which was not selected."
+        if (expected := _lacks(candidate, before, chosen, repeated)) is not None:
+            yield Difference(_name(number), f"candidate {row}", expected, _said(candidate))
+
+
+def _lacks(candidate: Candidate, before: Sequence[Candidate], chosen: AbstractSet[int], repeated: bool) -> str | None:
+    """What a candidate of a later round should be and is not. A round that is repeated holds no variations."""
+    origin = candidate.origin
+    if origin is None or origin.kind not in ("kept", "variation", "again"):
+        return "a parent in the round before"
+    if not 0 <= origin.number < len(before):
+        return "a parent that is there"
+    if origin.kind != "variation" and candidate != before[origin.number]:
+        return "the same text as its parent"
+    if origin.kind == "variation" and repeated:
+        return "no variation, as the round is a repeated one"
+    if candidate.label != before[origin.number].label:
+        return "the label of its parent"
+    return None if origin.kind == "again" or origin.number in chosen else "a parent that was selected"
+
+
+def _said(candidate: Candidate) -> str:
+    """Where a candidate says that it comes from."""
+    return ABSENT if candidate.origin is None else f"{candidate.origin.kind} {candidate.origin.number}"
+
+
+def _name(number: int) -> str:
+    return f"population/{number:03}.json"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 import tomlkit
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from pretext.config import Config, differences, plain, validated
 from pretext.errors import RunFolderError
@@ -76,6 +77,9 @@ class Selected:
     survivors: list[int]
     weights: list[float]
     parents: list[int]
+
+
+_SELECTED = TypeAdapter(Selected)
 
 
 @dataclass(frozen=True)
@@ -140,13 +144,16 @@ class Run:
             ) from None
 
     def population(self, round_number: int) -> list[Candidate] | None:
-        """The candidates of a round."""
-        stored = self.load(f"population/{round_number:03}.json")
-        if stored is None:
+        """The candidates of a round. Raises RunFolderError if the file is damaged."""
+        name = f"population/{round_number:03}.json"
+        if (stored := self.load(name)) is None:
             return None
-        rows = stored["candidates"]
-        origins = [origin and Origin(*origin) for origin in stored.get("origins", [None] * len(rows))]
-        return [Candidate(text, label, origin) for (text, label), origin in zip(rows, origins, strict=True)]
+        try:
+            rows = stored["candidates"]
+            origins = [origin and Origin(*origin) for origin in stored.get("origins", [None] * len(rows))]
+            return [Candidate(text, label, origin) for (text, label), origin in zip(rows, origins, strict=True)]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise self._damaged(name) from None
 
     def save_population(
         self, round_number: int, population: list[Candidate], dropped: dict[str, int] | None = None
@@ -179,9 +186,18 @@ class Run:
         self.write(f"positions/{round_number:03}.npy", file.getvalue())
 
     def selected(self, round_number: int) -> Selected | None:
-        """A round's selection."""
-        stored = self.load(f"selected/{round_number:03}.json")
-        return None if stored is None else Selected(**stored)
+        """A round's selection. Raises RunFolderError if the file is damaged."""
+        name = f"selected/{round_number:03}.json"
+        if (stored := self.load(name)) is None:
+            return None
+        try:
+            found = _SELECTED.validate_python(stored)
+        except ValidationError:
+            raise self._damaged(name) from None
+        rows = range(len(found.noisy))
+        if len(found.weights) == len(found.survivors) and all(row in rows for row in found.survivors + found.parents):
+            return found
+        raise self._damaged(name)
 
     def save_selected(self, round_number: int, selected: Selected) -> Selected:
         """Save a round's selection."""
@@ -222,10 +238,10 @@ class Run:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            reason = type(error).__name__
-            raise RunFolderError(
-                f"{self.folder / name} cannot be read ({reason}); delete that file, then resume."
-            ) from None
+            raise self._damaged(name, type(error).__name__) from None
+
+    def _damaged(self, name: str, reason: str = "it does not hold what it should") -> RunFolderError:
+        return RunFolderError(f"{self.folder / name} cannot be read ({reason}); delete that file, then resume.")
 
 
 def finite(value: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pretext.errors import UsageError
-from pretext.statement import released
+from pretext.statement import counted, released
 from privacy.account import round_down, round_up
 
 WIDTH = 96
@@ -83,7 +83,7 @@ def _left(statement: dict[str, Any]) -> list[str]:
         f"of {' or '.join(noise)} times what one unit can change; of every unit at most "
         f"{statement['bounding']['max_texts_per_client']} texts. All else, every synthetic text too, is computed from "
         "these and from public data.",
-        f"Of data set {data_set['name']!r} in all runs so far ({data_set['releases']} releases): epsilon "
+        f"Of data set {data_set['name']!r} in all runs so far ({counted(data_set['releases'], 'release')}): epsilon "
         f"{round_up(data_set['spent_epsilon'])} of a budget of {budget['epsilon']:.10g}, at delta {budget['delta']:g}, "
         f"relation {data_set['relation']}; room for {round_down(data_set['left_epsilon'])} more.",
     ]

@@ -138,9 +138,14 @@ def in_words(statement: dict[str, Any]) -> str:
 def released(statement: dict[str, Any]) -> str:
     """What was released, in a few words."""
     rounds = statement.get("rounds_released")
-    votes = [] if rounds is None else [f"{rounds} of {statement['rounds_planned']} rounds of votes"]
+    votes = [] if rounds is None else [f"{rounds} of {counted(statement['rounds_planned'], 'round')} of votes"]
     moments = len(statement["releases"]) - (rounds or 0)
     return " and ".join([*votes, *(["moments of the clients' embeddings"] if moments else [])])
+
+
+def counted(number: int, thing: str) -> str:
+    """A count in words: 1 release, 2 releases; only for what takes an s."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def _run(release: Release) -> str:

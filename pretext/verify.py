@@ -1,9 +1,10 @@
 """Whether a run folder, its statement and the ledger still say the same. Nothing private is opened, no model loaded.
 
 Recomputed are: the digests of all files of the manifest and of the manifest itself; the chain of the ledger; every
-number of the statement, from the ledger and the settings, as the ledger stood then; what each round voted on, its noisy
-votes, and the selection that follows from them; the seeds. Not recomputed is what a model made of them: candidates and
-synthetic texts, and the ranking of a FreD folder, are compared with their digests alone.
+number of the statement, from the ledger and the settings, as the ledger stood then; what each round voted on, where it
+comes from, its noisy votes, and the selection that follows from them; the seeds. Not recomputed is what a model made of
+them: candidates and synthetic texts, and the ranking of a FreD folder, are compared with their digests alone. A public
+source that cannot be read any more, or was changed, is a difference: the first candidates are looked for in it.
 """
 
 from __future__ import annotations
@@ -23,29 +24,14 @@ from pretext.fred.job import fred_statement
 from pretext.fred.question import restored
 from pretext.manifest import MANIFEST, described, file_digest
 from pretext.plan import plan
-from pretext.population import digest
+from pretext.provenance import ABSENT, Difference, check_candidates, check_origins
 from pretext.run import Run, finite, seed_line
 from pretext.statement import run_releases, statement
 from privacy import Account, Ledger, LedgerConflict, LedgerCorrupted, Release
 from privacy.bounding import grid_for
 
-_ABSENT = "nothing"
 _FORMAT = (PretextError, KeyError, TypeError, ValueError, IndexError, AttributeError)
 """What reading a file that somebody edited may raise."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Something that is not as it must be: in which file, where in it, what was expected and what was found."""
-
-    what: str
-    where: str
-    expected: Any
-    found: Any
-
-    def __str__(self) -> str:
-        where = f", {self.where}" if self.where else ""
-        return f"{self.what}{where}: expected {_short(self.expected)}, found {_short(self.found)}"
 
 
 @dataclass(frozen=True)
@@ -111,6 +97,8 @@ def _evolution(facts: _Facts) -> list[Check]:
         words = f"round {number}: candidates, noisy votes and the selection are those of its release"
         one = partial(_round, facts.run, facts.config, number, votes.get(number))
         checks.append(_guarded(f"selected/{number:03}.json", words, one))
+    words = "every candidate comes from the public source, a prompt or a parent that was selected"
+    checks.append(_guarded("population", words, partial(check_origins, facts.config, facts.run)))
     seeds = partial(_seeds, facts.run, facts.config)
     return [*checks, _guarded("seeds.jsonl", "the seeds follow from the selections", seeds)]
 
@@ -127,7 +115,7 @@ def _guarded(what: str, words: str, differences: Callable[[], Iterator[Differenc
 def _files(run: Run) -> Iterator[Difference]:
     manifest = run.load(MANIFEST)
     if manifest is None:
-        yield Difference(MANIFEST, "", "the file", f"{_ABSENT}; `pretext resume {run.folder}` finishes and seals a run")
+        yield Difference(MANIFEST, "", "the file", f"{ABSENT}; `pretext resume {run.folder}` finishes and seals a run")
         return
     yield from _apart(MANIFEST, run.id, manifest["run"], "run")
     listed, there = manifest["files"], described(run.folder)
@@ -141,7 +129,7 @@ def _files(run: Run) -> Iterator[Difference]:
 def _seal(facts: _Facts) -> Iterator[Difference]:
     last, path = facts.account.sealed(facts.run.id), facts.run.folder / MANIFEST
     if last is None:
-        yield Difference("ledger", f"seal of run {facts.run.id}", "a seal", _ABSENT)
+        yield Difference("ledger", f"seal of run {facts.run.id}", "a seal", ABSENT)
     elif path.exists() and (found := file_digest(path)) != last.manifest:
         yield Difference(MANIFEST, f"SHA-256 sealed at {last.time}", last.manifest, found)
 
@@ -171,7 +159,7 @@ def _question(facts: _Facts) -> Iterator[Difference]:
     noise = question.mechanism.standard_deviation
     asked = [each for each in facts.releases if each.label in (question.label, f"{facts.run.id}/fred")]
     if not asked:
-        yield Difference("ledger", question.label, "a release", _ABSENT)
+        yield Difference("ledger", question.label, "a release", ABSENT)
     for release in asked:
         yield from _apart("query.json", release.subject, question.subject, "digest of the question")
         yield from _apart("query.json", release.mechanism.standard_deviation, noise, "noise")
@@ -188,13 +176,11 @@ def _noise(config: Config, votes: dict[int, Release]) -> Iterator[Difference]:
 
 
 def _round(run: Run, config: Config, number: int, release: Release | None) -> Iterator[Difference]:
-    population, selected = run.population(number), run.selected(number)
+    selected = run.selected(number)
     if release is None:
-        yield Difference("ledger", f"{run.id}/votes/{number}", "a release", _ABSENT)
+        yield Difference("ledger", f"{run.id}/votes/{number}", "a release", ABSENT)
         return
-    name = f"population/{number:03}.json"
-    found = _ABSENT if population is None else digest(population)
-    yield from _apart(name, release.subject, found, "digest of the candidates")
+    yield from check_candidates(run, number, release.subject)
     expected = selection(config, number, Noisy(release.noisy, release.mechanism.standard_deviation))
     yield from _apart(f"selected/{number:03}.json", asdict(expected), asdict(selected) if selected else {})
 
@@ -211,7 +197,7 @@ def _apart(what: str, expected: Any, found: Any, where: str = "") -> Iterator[Di
     if isinstance(expected, dict) and isinstance(found, dict):
         for key in [*expected, *(key for key in found if key not in expected)]:
             below = f"{where}.{key}" if where else key
-            yield from _apart(what, expected.get(key, _ABSENT), found.get(key, _ABSENT), below)
+            yield from _apart(what, expected.get(key, ABSENT), found.get(key, ABSENT), below)
     elif isinstance(expected, list) and isinstance(found, list):
         if len(expected) != len(found):
             yield Difference(what, f"length of {where}", len(expected), len(found))
@@ -229,8 +215,3 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, float | int):
         return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
     return type(one) is type(other) and bool(one == other)
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."

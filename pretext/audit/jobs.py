@@ -220,6 +220,7 @@ def _small(config: Config, public: Path, fast: bool) -> Config:
                 "seeds_from_round": 0,
                 "selection": "rank",
                 "survivors": 0.5,
+                "seed_power": 1.0,
             },
             "expansion": {"texts": 96},
         }
@@ -265,7 +266,7 @@ def _votes(workshop: Workshop, run: Run) -> Floats:
     """Of each canary: the released votes for the candidates that it would vote for, over all rounds."""
     config, (_, embed), canaries = workshop.config, workshop.models, workshop.canaries
     parts = Parts.of(config, [], workshop.models)
-    steps = Steps(list, _unasked, parts.variation, parts.embedder)
+    steps = Steps(lambda screen: [], _unasked, parts.variation, parts.embedder)
     scores = np.zeros(len(canaries.heads))
     for round_number in range(config.privacy.rounds):
         population, selected = run.population(round_number), run.selected(round_number)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pretext.cli.shared import json_option, set_option
+from pretext.cli.shared import chart_option, json_option, set_option
 
 
 @click.command()
@@ -29,7 +29,7 @@ from pretext.cli.shared import json_option, set_option
     help="Whole runs that are attacked, so many honest ones and so many of a hostile server; 0: none.",
 )
 @click.option("--models", is_flag=True, help="Runs with the configured generator and embedder: slow, so few --runs.")
-@click.option("--chart", type=click.Path(path_type=Path), help="Bar chart, .svg or .png (extra `plot`).")
+@chart_option
 @json_option
 @set_option
 def audit(
@@ -48,16 +48,12 @@ def audit(
     """
     from pretext.audit.procedure import audit as attack
 
-    if chart is not None:
-        from pretext.audit.chart import check_chart
-
-        check_chart(chart)
     config, origins = _target(target, overrides)
     found = attack(config, games=games, runs=runs, models=_models(config) if models else None)
     if chart is not None:
-        from pretext.audit.chart import bar_chart
+        from pretext.charts import bound_chart
 
-        bar_chart(found.findings, chart)
+        bound_chart(found.findings, chart)
     if as_json:
         click.echo(json.dumps(found.as_json() | ({} if origins is None else {"origins": origins}), indent=1))
     else:
@@ -83,18 +79,13 @@ def _target(target: Path | None, overrides: tuple[str, ...]) -> tuple[Any, dict[
 
 
 def _origins(run: Any, config: Any) -> dict[str, Any]:
-    from pretext.errors import UsageError
     from pretext.provenance import check_provenance
+    from pretext.statement import counted
 
     subjects, source = _subjects(run, config)
-    try:
-        wrong = check_provenance(config, run, subjects)
-    except UsageError as error:
-        wrong = [str(error)]
-    said = (
-        f"wrong, {len(wrong)} times (digests from {source})" if wrong else f"as they should be (digests from {source})"
-    )
-    return {"checked": said, "wrong": wrong}
+    wrong = [str(difference) for difference in check_provenance(config, run, subjects)]
+    said = f"wrong, {counted(len(wrong), 'time')}" if wrong else "as they should be"
+    return {"checked": f"{said} (digests from {source})", "wrong": wrong}
 
 
 def _subjects(run: Any, config: Any) -> tuple[dict[str, str], str]:

@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
+from pretext.cli.shared import chart_option, config_argument, confirm_option, given, json_option, set_option, told
+
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path), required=False)
+@config_argument
 @click.option("--private", help="Private file or Hugging Face data set id (data.path).")
 @click.option("--text-column", help="Column with the private text (data.text_column).")
 @click.option("--client-column", help="Column that tells clients apart (data.client_column).")
@@ -25,11 +27,11 @@ import click
 @click.option("--clients-exact", is_flag=True, default=None, help="That is the number, and it is public.")
 @click.option("--out", type=click.Path(path_type=Path), default="fred", show_default=True, help="FreD folder.")
 @click.option("--choose", type=click.IntRange(min=1), default=1, help="Find the so many whose mixture is nearest.")
-@click.option("--chart", type=click.Path(path_type=Path), help="Bar chart, .svg or .png (extra `plot`).")
+@chart_option
 @click.option("--plan", is_flag=True, help="Say what it would tell, from public data alone.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting.")
-@click.option("--confirm-new-name", is_flag=True, help="As for run.")
+@json_option
+@set_option
+@confirm_option
 def fred(
     config: Path | None,
     out: Path,
@@ -57,12 +59,11 @@ def fred(
     try:
         answer = ask(resolved, out, parts, choose=choose, confirmed=confirm_new_name)
     except KeyboardInterrupt:
-        click.echo("Interrupted; what was embedded or released is kept. Give the same command again.", err=True)
-        sys.exit(4)
+        sys.exit(told("Interrupted; what was embedded or released is kept. Give the same command again.", 4))
     if chart is not None:
-        from pretext.charts import bar_chart
+        from pretext.charts import distance_chart
 
-        bar_chart(answer.ranking.lines, chart)
+        distance_chart(answer.ranking.lines, chart)
     click.echo(_as_json(answer) if as_json else _in_words(answer))
 
 
@@ -88,9 +89,8 @@ def _resolved(config: Path | None, out: Path, flags: dict[str, Any]) -> Any:
         },
         "privacy": flags,
     }
-    given = {name: {key: value for key, value in table.items() if value is not None} for name, table in tables.items()}
     before.setdefault("initial", {}).setdefault("candidates", [])
-    return resolve(config, overrides, settings=given, defaults=before)
+    return resolve(config, overrides, settings={name: given(table) for name, table in tables.items()}, defaults=before)
 
 
 def _plan_in_words(config: Any, question: Any) -> str:

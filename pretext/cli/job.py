@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from pretext.cli.shared import config_argument, given, interruptible, json_option, reopened, set_option
+from pretext.cli.shared import (
+    config_argument,
+    confirm_option,
+    given,
+    interruptible,
+    json_option,
+    reopened,
+    set_option,
+)
 
 
 @click.command()
@@ -82,11 +90,7 @@ def plan(config: Path | None, measure: bool, as_json: bool, **flags: Any) -> Non
 @config_argument
 @_source_options
 @click.option("--out", type=click.Path(path_type=Path), default="run", show_default=True, help="Run folder.")
-@click.option(
-    "--confirm-new-name",
-    is_flag=True,
-    help="Charge a known file under a new data set name: other people's data lie there now.",
-)
+@confirm_option
 def run(config: Path | None, out: Path, confirm_new_name: bool, **flags: Any) -> None:
     """Run the main job: private texts in, synthetic texts out."""
     _work(_resolved(config, flags), out, confirm_new_name)
@@ -95,7 +99,7 @@ def run(config: Path | None, out: Path, confirm_new_name: bool, **flags: Any) ->
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @set_option
-@click.option("--confirm-new-name", is_flag=True, help="As for run.")
+@confirm_option
 def resume(folder: Path, overrides: tuple[str, ...], confirm_new_name: bool) -> None:
     """Continue an interrupted run; what was released is replayed, never drawn again. Only speed settings may change."""
     _, config = reopened(folder, overrides)

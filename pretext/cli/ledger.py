@@ -44,8 +44,7 @@ def show(name: str, as_json: bool) -> None:
         cost = release.cost(account.relation)
         click.echo(
             f"  {release.id:>4}  {release.time}  {release.label}  {release.mechanism.name}, {release.dimension} "
-            "values, "
-            f"noise {release.mechanism.standard_deviation:.4g}, mu {cost.mu_squared**0.5:.5f}, {release.code}"
+            f"values, noise {release.mechanism.standard_deviation:.4g}, mu {cost.mu_squared**0.5:.5f}, {release.code}"
         )
     for seal in account.seals:
         click.echo(f"  sealed {seal.time}  run {seal.run}, manifest {seal.manifest}")
@@ -67,14 +66,13 @@ def budget(name: str, epsilon: float, delta: float | None) -> None:
 
 
 def _account_in_words(account: Any) -> str:
+    from pretext.statement import counted
     from privacy.account import round_down, round_up
 
     return (
         f"{account.name}: budget epsilon {account.budget.epsilon:.10g}, delta {account.budget.delta:g}, unit "
-        f"{account.unit.name}, "
-        f"relation {account.relation.value}; spent {round_up(account.spent_epsilon)} in {len(account.releases)} "
-        "releases; "
-        f"left for one more run: {round_down(account.left_epsilon)}"
+        f"{account.unit.name}, relation {account.relation.value}; spent {round_up(account.spent_epsilon)} in "
+        f"{counted(len(account.releases), 'release')}; left for one more run: {round_down(account.left_epsilon)}"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pretext.cli.shared import json_option
+from pretext.cli.shared import chart_option, given, json_option
 
 _folder = click.argument("folder", type=click.Path(path_type=Path))
 
@@ -45,7 +45,7 @@ def statement(folder: Path, as_json: bool, out: Path | None) -> None:
 @privacy.command()
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option("--data-set", "name", help="All that was ever released from a data set, in place of one run.")
-@click.option("--chart", type=click.Path(path_type=Path), help="Draw it: .svg or .png (extra `plot`).")
+@chart_option
 @json_option
 def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bool) -> None:
     """Show epsilon against delta for what was spent, under both relations."""
@@ -53,6 +53,7 @@ def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bo
     from pretext.accounting import curve as make_curve
     from pretext.errors import UsageError
     from pretext.pipeline import open_ledger
+    from pretext.statement import counted
 
     if (folder is None) == (name is None):
         raise UsageError("Give either a run folder or --data-set NAME.")
@@ -63,7 +64,7 @@ def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bo
         config, releases = _releases(folder)
         delta, unit = config.privacy.delta, config.unit
     points = make_curve(releases, sorted({*DELTAS, delta}, reverse=True))
-    title = f"{folder or name} ({len(releases)} releases, unit {unit.name})"
+    title = f"{folder or name} ({counted(len(releases), 'release')}, unit {unit.name})"
     if chart is not None:
         from pretext.charts import curve_chart
 
@@ -162,6 +163,7 @@ def compare(folder: Path | None, as_json: bool, **setting: Any) -> None:
     from pretext.errors import UsageError
     from pretext.plan import plan, round_cost
     from pretext.run import finite
+    from pretext.statement import counted
     from privacy.account import round_up
 
     if folder is None:
@@ -183,9 +185,8 @@ def compare(folder: Path | None, as_json: bool, **setting: Any) -> None:
         }
         click.echo(json.dumps(finite(told), indent=1))
         return
-    click.echo(
-        f"{len(costs)} releases, delta {terms.delta:g}, unit {config.unit.name}, relation {terms.relation.value}"
-    )
+    head = counted(len(costs), "release")
+    click.echo(f"{head}, delta {terms.delta:g}, unit {config.unit.name}, relation {terms.relation.value}")
     click.echo(f"{'accountant':<17}{'epsilon':>9}")
     for bound in bounds:
         click.echo(f"{bound.name:<17}{round_up(bound.epsilon):>9}  {bound.words}")
@@ -199,6 +200,7 @@ def verify(folder: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
     from pretext.pipeline import open_ledger
+    from pretext.statement import counted
     from pretext.verify import verify as make_checks
 
     book = open_ledger()
@@ -212,7 +214,7 @@ def verify(folder: Path, as_json: bool) -> None:
         click.echo("\n".join(f"ok  {check.words}" for check in checks))
         click.echo(f"Verified {folder} against {book.path}. What models wrote was compared with its digests.")
     if differences:
-        click.echo(f"{folder} is not verified: {len(differences)} differences.", err=True)
+        click.echo(f"{folder} is not verified: {counted(len(differences), 'difference')}.", err=True)
         sys.exit(1)
 
 
@@ -231,13 +233,13 @@ def _hypothetical(setting: dict[str, Any]) -> Any:
     from pretext.config import resolve
     from pretext.errors import UsageError
 
-    given = {key: value for key, value in setting.items() if value is not None}
-    if ("epsilon" in given) == ("noise_multiplier" in given):
+    terms = given(setting)
+    if ("epsilon" in terms) == ("noise_multiplier" in terms):
         raise UsageError("Give either --epsilon, a target, or --noise-multiplier, for example --epsilon 1.")
     return resolve(
         settings={
             "data": {"client_column": "client"},
-            "privacy": given,
+            "privacy": terms,
             "initial": {"prompts": ["any"]},
         }
     )

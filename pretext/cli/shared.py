@@ -18,6 +18,26 @@ set_option = click.option(
     help="Override a setting, for example privacy.epsilon=1.29.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+confirm_option = click.option(
+    "--confirm-new-name",
+    is_flag=True,
+    help="Charge a known file under a new data set name: other people's data lie there now.",
+)
+chart_option = click.option(
+    "--chart",
+    type=click.Path(path_type=Path),
+    callback=lambda _, __, path: _drawable(path),
+    help="Draw it: .svg or .png (extra `plot`).",
+)
+
+
+def _drawable(path: Path | None) -> Path | None:
+    """Before the work, not after it."""
+    if path is not None:
+        from pretext.charts import check_chart
+
+        check_chart(path)
+    return path
 
 
 def interruptible(again: str, work: Callable[[], None]) -> None:

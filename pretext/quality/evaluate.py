@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pretext.config import Config, Data
+from pretext.diversity import distinct, repeated
 from pretext.embedding import Embedder
 from pretext.errors import RunFolderError
 from pretext.progress import progress
@@ -198,7 +199,7 @@ def _against(one: _Measured, reference: _Measured) -> dict[str, float]:
 
 def _diversity(texts: Sequence[str]) -> dict[str, float]:
     return {
-        **{f"distinct_{n}": metrics.distinct(texts, n) for n in (1, 2, 3)},
+        **{f"distinct_{n}": distinct(texts, n) for n in (1, 2, 3)},
         "self_bleu": metrics.self_bleu(texts),
-        "duplicate_rate": metrics.duplicate_rate(texts),
+        "duplicate_rate": repeated(texts),
     }

@@ -1,4 +1,4 @@
-"""Metrics of synthetic texts against a reference: distances of embeddings, diversity, and the gap closed.
+"""Metrics of synthetic texts against a reference: distances of embeddings, likeness of texts, and the gap closed.
 
 Embeddings are unit rows, shape (n, d). Most metrics depend on how many texts there are, so sets that are compared
 should be of one size. A metric that is not defined for what it is given is NaN. A metric whose reference is private
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pretext.diversity import words_of
 from pretext.errors import UsageError
 from pretext.fred.frechet import frechet
 from pretext.fred.public_sets import grouped
@@ -113,12 +113,6 @@ def classifier_transfer(
     return float(np.mean(model.predict(reference) == np.asarray(reference_labels)))
 
 
-def distinct(texts: Sequence[str], n: int) -> float:
-    """Distinct-n (Li et al. 2016): different word n-grams among all of them, words being split at white space."""
-    grams = [gram for text in texts for gram in _grams(text, n)]
-    return len(set(grams)) / len(grams) if grams else math.nan
-
-
 def self_bleu(texts: Sequence[str], sample: int = 200, seed: int = 0) -> float:
     """Mean BLEU-4 of a text against all others (Zhu et al. 2018), on a random sample; 1 for equal texts.
 
@@ -129,24 +123,9 @@ def self_bleu(texts: Sequence[str], sample: int = 200, seed: int = 0) -> float:
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
     rng = np.random.default_rng(seed)
-    words = [_words(texts[row]) for row in rng.permutation(len(texts))[:sample]]
+    words = [list(words_of(texts[row])) for row in rng.permutation(len(texts))[:sample]]
     smooth = SmoothingFunction().method1
     scores = [
         sentence_bleu(words[:row] + words[row + 1 :], own, smoothing_function=smooth) for row, own in enumerate(words)
     ]
     return float(np.mean(scores))
-
-
-def duplicate_rate(texts: Sequence[str]) -> float:
-    """Share of texts that another one before says too, but for case and white space."""
-    counts = Counter(" ".join(_words(text)) for text in texts)
-    return 1 - len(counts) / len(texts) if texts else math.nan
-
-
-def _words(text: str) -> list[str]:
-    return text.casefold().split()
-
-
-def _grams(text: str, n: int) -> list[tuple[str, ...]]:
-    words = _words(text)
-    return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]

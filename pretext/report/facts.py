@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.config import Config
+from pretext.diversity import Diversity, diversity
 from pretext.errors import RunFolderError
-from pretext.report.diversity import Diversity, diversity
 from pretext.report.rows import shown_rows
 from pretext.run import Run, Selected
 from pretext.shards import Row, Shards

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,7 @@ def _minutes(seconds: float) -> str:
 
 
 def _share(value: Any) -> str:
-    return f"{100 * value:.0f} %"
+    return "-" if math.isnan(value) else f"{100 * value:.0f} %"
 
 
 def _part_of(spent: float | None, budget: float) -> float:

@@ -162,9 +162,9 @@ def written(
         return Result(expand_only(config, run.folder, parts).folder).texts
     with ledger_in(folder):
         evolve_run(config, run.folder, parts)
-    if method == "aug-pe":
-        return rewritten(config, run, parts)
-    expand_run(config, run, parts, config.expansion.texts)
+        if method == "aug-pe":
+            return rewritten(config, run, parts)
+        expand_run(config, run, parts, config.expansion.texts)
     return Result(run.folder).texts
 
 

@@ -167,7 +167,7 @@ def test_compare(command: Command, run: Run) -> None:
 def test_verify(command: Command, run: Run) -> None:
     code, out, err = command("verify", run.folder)
     assert (code, err) == (0, "")
-    assert out.count("ok  ") == 9
+    assert out.count("ok  ") == 10
     assert f"Verified {run.folder} against" in out
     assert json.loads(command("verify", run.folder, "--json")[1])["verified"] is True
     with (run.folder / "synthetic.jsonl").open("a") as file:
@@ -176,7 +176,7 @@ def test_verify(command: Command, run: Run) -> None:
     assert code == 1
     assert out.startswith("synthetic.jsonl, bytes: expected ")
     assert len(out.splitlines()) == 1
-    assert "is not verified: 1 differences" in err
+    assert "is not verified: 1 difference." in err
     code, out, _ = command("verify", run.folder, "--json")
     told = json.loads(out)
     assert (code, told["verified"]) == (1, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_lookahead_is_the_renormalised_mean_of_the_variations(make_config: Calla
     population = [Candidate("kernel driver"), Candidate("garden soup")]
     answers = iter([["kernel boot", None], ["kernel disk", None]])
     embed = HashEmbedder()
-    steps = Steps(lambda: [], lambda *_: None, lambda: lambda *_: next(answers), lambda: embed)  # type: ignore[arg-type,return-value]
+    steps = Steps(lambda screen: [], lambda *_: None, lambda: lambda *_: next(answers), lambda: embed)  # type: ignore[arg-type,return-value]
     points = lookahead_points(config, 0, population, steps)
     mean = embed(["kernel boot", "kernel disk"]).sum(axis=0)
     np.testing.assert_allclose(points[0], mean / np.linalg.norm(mean), rtol=1e-5)
@@ -79,7 +80,7 @@ def test_lookahead_is_the_renormalised_mean_of_the_variations(make_config: Calla
 
 def test_lookahead_zero_is_the_text_itself(make_config: Callable[..., Config]) -> None:
     embed = HashEmbedder()
-    steps = Steps(lambda: [], lambda *_: None, lambda: None, lambda: embed)  # type: ignore[arg-type,return-value]
+    steps = Steps(lambda screen: [], lambda *_: None, lambda: None, lambda: embed)  # type: ignore[arg-type,return-value]
     points = lookahead_points(make_config(), 0, [Candidate("kernel driver")], steps)
     np.testing.assert_allclose(points, embed(["kernel driver"]))
 
@@ -120,7 +121,7 @@ def test_a_generator_that_only_fails_keeps_the_survivors(make_config: Callable[.
 
     population = [Candidate(f"text number {row}") for row in range(24)]
     steps = Steps(
-        lambda: population,
+        lambda screen: population,
         lambda *_: Noisy(noisy, 1.0),
         lambda: lambda parents, pool, rng: [None] * len(parents),
         HashEmbedder,
@@ -130,14 +131,22 @@ def test_a_generator_that_only_fails_keeps_the_survivors(make_config: Callable[.
     assert {seed.text for seed in seeds} <= {candidate.text for candidate in population}
 
 
+def test_what_is_dropped_on_the_way_to_the_first_population_is_kept(
+    make_config: Callable[..., Config], tmp_path: Path, public_file: Path
+) -> None:
+    rows = [json.loads(line) for line in public_file.read_text().splitlines()]
+    write_rows(public_file, [*rows, *rows[:5]])
+    config = make_config()
+    run = synthesize(config, tmp_path / "run", make_parts(config))
+    assert run.load("population/000.json")["dropped"] == {"duplicate": 5}
+
+
 def test_labels_run_through_to_the_seeds(
     make_config: Callable[..., Config], tmp_path: Path, private_file: Path
 ) -> None:
     write_rows(private_file, rows_of(label=True))
     config = make_config("data.label_column=label", "data.labels=['computers', 'home']", "evolution.threshold=0")
     run = synthesize(config, tmp_path / "run", make_parts(config))
-    import json
-
     rows = [json.loads(line) for line in (run.folder / "synthetic.jsonl").read_text().splitlines()]
     assert len(rows) == 30
     assert {row["label"] for row in rows} == {"computers", "home"}

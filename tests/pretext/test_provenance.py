@@ -27,6 +27,10 @@ def finished(config: Config, folder: Path) -> tuple[Run, dict[str, str]]:
     return run, {release.label: release.subject for release in ledger.account(ledger.names()[0]).releases}
 
 
+def told(config: Config, run: Run, subjects: dict[str, str]) -> list[str]:
+    return [str(difference) for difference in check_provenance(config, run, subjects)]
+
+
 def edit(run: Run, round_number: int, change: Callable[[dict[str, Any]], None]) -> None:
     path = run.folder / "population" / f"{round_number:03}.json"
     stored = json.loads(path.read_text())
@@ -67,19 +71,29 @@ def test_a_crafted_first_candidate_is_found(make_config: Make, tmp_path: Path) -
     run, subjects = finished(config, tmp_path / "run")
     edit(run, 0, lambda stored: stored["candidates"].__setitem__(3, ["what the server knows of somebody", 0]))
     wrong = check_provenance(config, run, subjects)
-    assert any("not the one that was voted on" in sentence for sentence in wrong)
-    assert any("1 candidates are said to be public" in sentence for sentence in wrong)
+    assert [each.where for each in wrong] == ["digest of the candidates", ""]
+    assert wrong[0].expected == subjects[f"{run.id}/votes/0"] != wrong[0].found
+    assert wrong[1].found == "1 text not in there"
+
+
+def test_a_public_source_that_is_gone_is_told(make_config: Make, tmp_path: Path, public_file: Path) -> None:
+    config = make_config()
+    run, subjects = finished(config, tmp_path / "run")
+    public_file.unlink()
+    (wrong,) = check_provenance(config, run, subjects)
+    assert wrong.what == "population/000.json"
+    assert str(public_file) in wrong.found
 
 
 @pytest.mark.parametrize(
     ("origin", "words"),
     [
-        (None, "names no parent"),
-        (["public", 0], "names no parent"),
-        (["kept", 99], "a parent that is not there"),
-        (["kept", -1], "a parent that is not there"),
-        (["again", 0], "is another text"),
-        (["variation", "unselected"], "which was not selected"),
+        (None, "expected a parent in the round before, found nothing"),
+        (["public", 0], "expected a parent in the round before, found public 0"),
+        (["kept", 99], "expected a parent that is there, found kept 99"),
+        (["kept", -1], "expected a parent that is there, found kept -1"),
+        (["again", 0], "expected the same text as its parent, found again 0"),
+        (["variation", "unselected"], "expected a parent that was selected, found variation"),
     ],
 )
 def test_a_candidate_without_a_right_parent_is_found(
@@ -93,14 +107,14 @@ def test_a_candidate_without_a_right_parent_is_found(
         origin = ["variation", next(row for row in range(24) if row not in selected.survivors)]
     # The digest is over the texts: it stays right, the origin alone is wrong.
     edit(run, 1, lambda stored: stored["origins"].__setitem__(-1, origin))
-    assert any(words in sentence for sentence in check_provenance(config, run, subjects))
+    assert any(f"population/001.json, candidate 23: {words}" in line for line in told(config, run, subjects))
 
 
 def test_a_variation_does_not_change_its_label(make_config: Make, tmp_path: Path) -> None:
     config = make_config()
     run, _ = finished(config, tmp_path / "run")
     edit(run, 1, lambda stored: stored["candidates"].__setitem__(-1, ["other words", 1]))
-    assert any("cannot be a variation" in sentence for sentence in check_provenance(config, run, {}))
+    assert any("expected the label of its parent, found variation" in line for line in told(config, run, {}))
 
 
 def test_missing_rounds_and_old_folders(make_config: Make, tmp_path: Path) -> None:
@@ -108,11 +122,16 @@ def test_missing_rounds_and_old_folders(make_config: Make, tmp_path: Path) -> No
     run, subjects = finished(config, tmp_path / "run")
     edit(run, 0, lambda stored: stored.pop("origins"))
     assert run.population(0) == [Candidate(text, 0) for text in (c.text for c in run.population(0) or [])]
-    assert any("neither a public source nor a prompt" in sentence for sentence in check_provenance(config, run, {}))
+    assert "population/000.json, candidate 0: expected a public source or a prompt, found nothing" in told(
+        config, run, {}
+    )
     (run.folder / "selected" / "000.json").unlink()
-    assert any("round before it is missing" in sentence for sentence in check_provenance(config, run, subjects))
+    assert any("found nothing, as that round is missing" in line for line in told(config, run, subjects))
     (run.folder / "population" / "001.json").unlink()
-    assert any("not in the folder" in sentence for sentence in check_provenance(config, run, subjects))
+    assert any(
+        line.startswith("population/001.json, digest") and line.endswith("found nothing")
+        for line in told(config, run, subjects)
+    )
 
 
 def test_where_a_candidate_comes_from_does_not_make_it_another(make_config: Make) -> None:

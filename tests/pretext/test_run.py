@@ -7,13 +7,14 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pretext.config import Config
 from pretext.errors import RunFolderError
 from pretext.population import Candidate
-from pretext.run import Run
+from pretext.run import Run, Selected
 
 
 def test_what_is_saved_is_loaded(make_config: Callable[..., Config], tmp_path: Path) -> None:
@@ -96,6 +97,38 @@ def test_a_damaged_round_is_told(make_config: Callable[..., Config], tmp_path: P
     (run.folder / "population" / "000.json").write_text('{"candidates": [')
     with pytest.raises(RunFolderError, match=r"population/000\.json cannot be read"):
         run.population(0)
+
+
+SELECTED: dict[str, Any] = {
+    "noisy": [1.0, 9, 8.5],
+    "sigma": 2.0,
+    "threshold": 1.5,
+    "survivors": [1, 2],
+    "weights": [6.0, 5.5],
+    "parents": [1, 1, 2],
+}
+MISSHAPEN: dict[str, tuple[str, Any]] = {
+    "candidates that are none": ("population", {"candidates": [["a b c"]]}),
+    "a population without candidates": ("population", {}),
+    "fewer origins than candidates": ("population", {"candidates": [["a b c", 0]], "origins": []}),
+    "another value": ("selected", 3),
+    "a selection without votes": ("selected", {key: value for key, value in SELECTED.items() if key != "noisy"}),
+    "a vote that is a word": ("selected", SELECTED | {"noisy": [1.0, "many", 8.5]}),
+    "fewer weights than survivors": ("selected", SELECTED | {"weights": [6.0]}),
+    "a survivor that is no candidate": ("selected", SELECTED | {"survivors": [1, 3]}),
+    "a parent that is no candidate": ("selected", SELECTED | {"parents": [-1, 1, 2]}),
+}
+
+
+@pytest.mark.parametrize("case", MISSHAPEN)
+def test_a_round_of_a_wrong_shape_is_told(case: str, make_config: Callable[..., Config], tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", make_config())
+    run.save("selected/000.json", SELECTED)
+    assert run.selected(0) == Selected(**SELECTED)
+    kind, content = MISSHAPEN[case]
+    run.save(f"{kind}/000.json", content)
+    with pytest.raises(RunFolderError, match=rf"{kind}/000\.json cannot be read"):
+        getattr(run, kind)(0)
 
 
 def test_seeds_are_readable_by_people(make_config: Callable[..., Config], tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_an_untouched_run_verifies(run: Run) -> None:
         "round 1",
         "round 2",
     ]
-    assert len(checks) == 9
+    assert len(checks) == 10
 
 
 @pytest.mark.parametrize("selection", ["multinomial", "rank"])
@@ -268,6 +268,11 @@ FOLDER: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: edit_json(path, lambda stored: stored["candidates"][0].__setitem__(0, "an edited candidate")),
         "population/001.json, digest of the candidates: expected",
     ),
+    "an origin": (
+        "population/001.json",
+        lambda path: edit_json(path, lambda stored: stored["origins"].__setitem__(0, ["kept", 99])),
+        "population/001.json, candidate 0: expected a parent that is there, found kept 99",
+    ),
     "a noisy vote": (
         "selected/001.json",
         lambda path: edit_json(path, lambda stored: stored["noisy"].__setitem__(3, 1234.5)),
@@ -296,7 +301,7 @@ FOLDER: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a selection of another format": (
         "selected/000.json",
         lambda path: path.write_text("{}"),
-        "selected/000.json: expected a readable file, found one that is damaged (TypeError)",
+        "/selected/000.json cannot be read (it does not hold what it should); delete that file",
     ),
     "a selection that is no JSON": (
         "selected/000.json",

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pretext.audit.chart import bar_chart
 from pretext.audit.finding import Finding
+from pretext.charts import bound_chart
 from pretext.cli import main
 from pretext.config import Config
 from pretext.errors import UsageError
@@ -78,8 +78,9 @@ def test_a_run_folder_and_its_origins(
     path.write_text(json.dumps(stored))
     code, out, _ = command(run.folder, "--games", "256", "--runs", "0")
     assert code == 1
-    assert "digests from privacy.json, no ledger knows the run" in out
-    assert "Round 1: the population in the folder is not the one that was voted on." in out
+    assert "wrong, 2 times (digests from privacy.json, no ledger knows the run" in out
+    assert "population/001.json, digest of the candidates: expected" in out
+    assert "population/001.json, candidate 0: expected the same text as its parent, found kept" in out
 
 
 def test_a_configuration_file(tmp_path: Path, command: Command) -> None:
@@ -132,14 +133,14 @@ def test_the_verdicts() -> None:
 @pytest.mark.parametrize("ending", ["svg", "png"])
 def test_the_chart(ending: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    bar_chart([finding(3.9), finding(8.1), finding(float("inf"))], tmp_path / f"chart.{ending}")
+    bound_chart([finding(3.9), finding(8.1), finding(float("inf"))], tmp_path / f"chart.{ending}")
     assert (tmp_path / f"chart.{ending}").stat().st_size > 1000
     (tmp_path / "folder.svg").mkdir()
     with pytest.raises(UsageError, match="cannot be written"):
-        bar_chart([finding(3.9)], tmp_path / "folder.svg")
+        bound_chart([finding(3.9)], tmp_path / "folder.svg")
 
 
 def test_a_chart_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r"pretext\[plot\]"):
-        bar_chart([finding(1.0)], tmp_path / "chart.svg")
+        bound_chart([finding(1.0)], tmp_path / "chart.svg")

@@ -323,10 +323,16 @@ def test_a_chart(ending: str, command: Command, flags: list[str], tmp_path: Path
     assert start.startswith(b"<?xml" if ending == "svg" else b"\x89PNG")
 
 
-def test_a_chart_of_another_kind(command: Command, flags: list[str], tmp_path: Path) -> None:
-    code, _, err = command(*flags, "--chart", tmp_path / "chart.pdf")
+@pytest.mark.parametrize(
+    ("chart", "words"), [("chart.pdf", ".svg or .png"), ("no/such/chart.svg", "there is no folder")]
+)
+def test_a_chart_that_cannot_be_drawn_is_refused_before_anything_is_released(
+    chart: str, words: str, command: Command, flags: list[str], tmp_path: Path, home: Path
+) -> None:
+    code, _, err = command(*flags, "--chart", tmp_path / chart)
     assert code == 2
-    assert ".svg or .png" in err
+    assert words in err
+    assert not (home / "ledger.sqlite").exists()
 
 
 def test_from_python(candidates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

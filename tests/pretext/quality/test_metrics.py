@@ -17,8 +17,6 @@ from pretext.quality.metrics import (
     check_packages,
     classifier_transfer,
     cluster_coverage,
-    distinct,
-    duplicate_rate,
     frechet_distance,
     gap_closed,
     mauve,
@@ -117,14 +115,6 @@ def test_a_classifier_carries_over_if_the_labels_mean_the_same() -> None:
     assert math.isnan(classifier_transfer(NEAR, ["near"] * 200, real, real_labels))
 
 
-def test_distinct_by_hand() -> None:
-    texts = ["the cat saw the Cat", "the dog"]
-    assert distinct(texts, 1) == 4 / 7  # the, cat, saw, dog of seven words
-    assert distinct(texts, 2) == 4 / 5  # "the cat" twice
-    assert distinct(texts, 3) == 1
-    assert math.isnan(distinct(["one"], 2))
-
-
 def test_self_bleu_of_equal_and_of_disjoint_texts() -> None:
     assert self_bleu(["one two three four five"] * 4) == pytest.approx(1)
     assert self_bleu([" ".join(f"{word}{text}" for word in "abcdef") for text in range(5)]) < 0.05
@@ -135,12 +125,6 @@ def test_self_bleu_by_hand() -> None:
     """Each five-word text shares its first four words with the other: precisions 4/5, 3/4, 2/3, 1/2."""
     expected = (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
     assert self_bleu(["a b c d e", "a b c d f"]) == pytest.approx(expected)
-
-
-def test_duplicates_but_for_case_and_white_space() -> None:
-    assert duplicate_rate(["One two", "one  TWO", "three", "one two"]) == 0.5
-    assert duplicate_rate(["one", "two"]) == 0
-    assert math.isnan(duplicate_rate([]))
 
 
 @pytest.mark.parametrize("package", ["mauve", "nltk", "sklearn"])

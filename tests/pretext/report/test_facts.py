@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretext.report.diversity import diversity
 from pretext.report.facts import Facts, Round, _sample
 from pretext.report.words import certainty, chance, factor_up, percent_up, size_category
 from pretext.run import Run
@@ -17,16 +16,6 @@ from pretext.run import Run
 
 def _round(votes: np.ndarray, sigma: float = 10.0, threshold: float = 20.0) -> Round:
     return Round(0, np.sort(votes)[::-1], sigma, threshold, [], [], {}, None)
-
-
-def test_diversity_by_hand() -> None:
-    found = diversity(["a b a b", "A  b a b", "c d"])
-    assert found is not None
-    assert found.distinct == (4 / 10, 3 / 7, 2 / 4)
-    assert found.repeated == pytest.approx(1 / 3)
-    assert found.lengths[1] == 4
-    assert diversity(["one two three four five six", "one two three four five seven"]).same_start == 0.5  # type: ignore[union-attr]
-    assert diversity(["", "  "]) is None
 
 
 def test_noise_alone_is_never_called_a_signal_and_a_signal_is() -> None:
