@@ -21,7 +21,7 @@ from pretext.run import Run
 from pretext.statement import counted
 
 ABSENT = "nothing"
-_LONGEST = 200  # characters of a value that are shown
+_LONGEST = 600  # a sentence of an error, with a path in it, is shown whole
 
 
 @dataclass(frozen=True)

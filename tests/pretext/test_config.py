@@ -176,8 +176,10 @@ def test_labels_are_listed_and_differ() -> None:
 
 
 def test_some_seeds_must_come_from_a_round() -> None:
-    assert "seeds_from_round is 5" in refused("evolution.seeds_from_round=5")
-    assert small("evolution.seeds_from_round=4").evolution.seeds_from_round == 4
+    assert "seeds_from_round is 8" in refused("evolution.seeds_from_round=8")
+    assert small("evolution.seeds_from_round=7").seed_rounds == range(7, 8)
+    assert small().seed_rounds == range(3, 8)
+    assert small("privacy.rounds=1").seed_rounds == range(1)
 
 
 @pytest.mark.parametrize("value", ["-1", "-0.001", "nan", "inf", "high"])

@@ -29,9 +29,12 @@ def test_the_files_of_the_result_are_listed(run: Run) -> None:
     listed = json.loads((run.folder / MANIFEST).read_text())
     assert listed == {"run": run.id, "files": described(run.folder)}
     assert list(listed["files"]) == [
+        "README.md",
         "config.toml",
         "population/000.json",
         "population/001.json",
+        "positions/000.npy",
+        "positions/001.npy",
         "privacy.json",
         "run.json",
         "seeds.jsonl",
