@@ -6,7 +6,6 @@ Everything here is public. A flag beats the file, the file beats the preset, the
 from __future__ import annotations
 
 import difflib
-import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -165,13 +164,11 @@ class Evolution(Section):
         "heaviest candidates take equal turns",
     )
     survivors: float = Field(0.25, gt=0, le=1, description="rank: share of the population that survives at most")
-    threshold: float | Literal["gape"] = Field(
+    threshold: float = Field(
         1.5,
-        description="noisy votes below this many noise standard deviations count as none; 'gape' derives it from "
-        "threshold_beta",
-    )
-    threshold_beta: float = Field(
-        0.1, gt=0, lt=1, description="gape: chance that noise alone passes the threshold anywhere in the run"
+        ge=0,
+        allow_inf_nan=False,
+        description="noisy votes below this many noise standard deviations count as none",
     )
     kept_parents: float = Field(
         0.25, ge=0, lt=1, description="share of the next population that is the best survivors, unchanged"
@@ -381,9 +378,6 @@ class Config(Section):
             )
         if self.data.labels and self.evolution.population < len(self.data.labels):
             raise ValueError("evolution.population must be at least the number of data.labels")
-        threshold = self.evolution.threshold
-        if isinstance(threshold, float) and not (math.isfinite(threshold) and threshold >= 0):
-            raise ValueError("evolution.threshold must be a finite number of at least 0, or 'gape'")
         return self
 
 

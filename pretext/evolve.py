@@ -73,22 +73,22 @@ def evolve(config: Config, run: Run, steps: Steps) -> list[Seed]:
 
 
 def select(
-    noisy: NDArray[np.float64], sigma: float, evolution: Evolution, threshold: float, rng: np.random.Generator
+    noisy: NDArray[np.float64], sigma: float, evolution: Evolution, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
     """Survivors, their weights, and `population` parents for the next round.
 
-    weight = max(noisy - threshold * sigma, 0), never NaN. multinomial: parents drawn with replacement in proportion to
-    weight (the paper). rank: only the heaviest `survivors` share of the candidates survive, and take equal turns.
+    weight = max(noisy - evolution.threshold * sigma, 0), never NaN. multinomial: parents drawn with replacement in
+    proportion to weight (the paper). rank: only the heaviest `survivors` share of the candidates survive, and take equal
+    turns.
 
     Args:
         noisy: shape (n,), released votes.
         sigma: standard deviation of their noise.
-        threshold: in noise standard deviations.
 
     Returns:
         survivors (row numbers, heaviest first), their weights, parents (row numbers); all empty without any survivor.
     """
-    weights = np.maximum(noisy - threshold * sigma, 0.0)
+    weights = np.maximum(noisy - evolution.threshold * sigma, 0.0)
     order = np.argsort(-weights, kind="stable")
     survivors = order[: int(np.count_nonzero(weights))]
     if evolution.selection == "rank":
@@ -106,22 +106,17 @@ def select(
 def selection(config: Config, round_number: int, noisy: Noisy) -> Selected:
     """What follows from a round's release; a function of the arguments alone. Without survivors all are parents."""
     rng = np.random.default_rng([config.evolution.seed, round_number, 2])
-    threshold = threshold_of(config)
-    survivors, weights, parents = select(noisy.votes, noisy.sigma, config.evolution, threshold, rng)
+    survivors, weights, parents = select(noisy.votes, noisy.sigma, config.evolution, rng)
     if survivors.size == 0:
         parents = np.arange(len(noisy.votes))
     return Selected(
-        noisy.votes.tolist(), noisy.sigma, threshold, survivors.tolist(), weights.tolist(), parents.tolist()
+        noisy.votes.tolist(),
+        noisy.sigma,
+        config.evolution.threshold,
+        survivors.tolist(),
+        weights.tolist(),
+        parents.tolist(),
     )
-
-
-def threshold_of(config: Config) -> float:
-    """The threshold in noise standard deviations; 'gape' bounds the chance that noise alone passes it in any round."""
-    threshold = config.evolution.threshold
-    if threshold != "gape":
-        return float(threshold)
-    draws = 6 * config.privacy.rounds * config.evolution.population
-    return math.sqrt(2 * math.log(draws / config.evolution.threshold_beta))
 
 
 def lookahead_points(

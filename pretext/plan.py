@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 from pretext.config import Config
-from pretext.evolve import threshold_of
 from pretext.fred.question import share_cost
 from privacy import Cost, DiscreteGaussian, Relation, calibrate, compose, epsilon, rdp_epsilon
 from privacy.bounding import grid_for, sensitivity_squared
@@ -121,7 +120,7 @@ def _warnings(config: Config, draft: Plan) -> list[str]:
             "allow giving a client away."
         )
     assert draft.votes_per_candidate is not None
-    if draft.votes_per_candidate < threshold_of(config) * draft.sigma:
+    if draft.votes_per_candidate < evolution.threshold * draft.sigma:
         better = max(2, math.floor(privacy.clients * draft.epsilon / math.sqrt(privacy.rounds)))
         found.append(
             f"The signal may drown: a candidate gets {draft.votes_per_candidate:.1f} votes on average at most, the "

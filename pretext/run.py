@@ -49,8 +49,8 @@ _MOST_POSITIONS = 10_000
 
 @dataclass(frozen=True)
 class Seed:
-    """A survivor that seeds the expansion; `votes` are its noisy votes in `round`, `weight` those above the
-    threshold."""
+    """A survivor that seeds the expansion; `votes` are its noisy votes in `round`; it is shown in proportion to
+    `weight`."""
 
     text: str
     label: int

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from pretext.clients import Ballot, Clients, VoteRule
 from pretext.config import Config, resolve
-from pretext.evolve import select, threshold_of
+from pretext.evolve import select
 from pretext.fred.frechet import frechet
 from pretext.plan import plan
 from pretext.voting import nearest
@@ -58,7 +58,6 @@ SETTINGS: dict[str, list[str]] = {
     "threshold 0": ["evolution.threshold=0"],
     "threshold 1": ["evolution.threshold=1"],
     "threshold 2": ["evolution.threshold=2"],
-    "threshold of GAPE": ["evolution.threshold=gape"],
     "rank": ["evolution.selection=rank"],
     "no parent kept": ["evolution.kept_parents=0"],
     "seeds of all rounds": ["evolution.seeds_from_round=0"],
@@ -149,13 +148,13 @@ def evolved(around: World, config: Config, seed: int) -> NDArray[np.int64]:
     evolution, rounds = config.evolution, config.privacy.rounds
     clients = sampled(around.asked, config.privacy.max_texts_per_client, rng)
     rule = VoteRule(evolution.nearest, config.privacy.norm_squared, config.privacy.normalise_votes)
-    sigma, threshold = plan(config).sigma, threshold_of(config)
+    sigma = plan(config).sigma
     population = rng.choice(around.start, evolution.population, replace=False)
     seeds: dict[int, float] = {}
     for number in range(rounds):
         bounded = clients.vote(Ballot(around.pool[population], np.zeros(len(population), np.int64)), rule)
         noisy = bounded.value * bounded.grid + sigma * rng.standard_normal(len(population))
-        survivors, weights, parents = select(noisy, sigma, evolution, threshold, rng)
+        survivors, weights, parents = select(noisy, sigma, evolution, rng)
         if number in config.seed_rounds:
             for row, weight in zip(population[survivors].tolist(), weights.tolist(), strict=True):
                 seeds[row] = max(seeds.get(row, 0.0), weight)

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from pretext.config import Config, Evolution
 from pretext.errors import NoSignal
-from pretext.evolve import Steps, evolve, lookahead_points, select, threshold_of
+from pretext.evolve import Steps, evolve, lookahead_points, seeds_from, select
 from pretext.pipeline import synthesize
 from pretext.population import Candidate
 from pretext.run import Run
@@ -28,8 +28,8 @@ histograms = hnp.arrays(np.float64, st.integers(2, 40), elements=st.floats(-1e6,
 def test_selection_is_never_nan_and_parents_are_survivors(
     noisy: np.ndarray, sigma: float, threshold: float, method: str
 ) -> None:
-    evolution = Evolution.model_validate({"selection": method, "population": 17})
-    survivors, weights, parents = select(noisy, sigma, evolution, threshold, np.random.default_rng(0))
+    evolution = Evolution.model_validate({"selection": method, "population": 17, "threshold": threshold})
+    survivors, weights, parents = select(noisy, sigma, evolution, np.random.default_rng(0))
     assert np.isfinite(weights).all()
     assert (weights > 0).all()
     assert set(parents) <= set(survivors)
@@ -40,8 +40,8 @@ def test_selection_is_never_nan_and_parents_are_survivors(
 
 def test_multinomial_draws_in_proportion_to_the_excess() -> None:
     noisy = np.array([10.0, 2.0, 4.0, -5.0])
-    evolution = Evolution(selection="multinomial", population=30_000)
-    survivors, weights, parents = select(noisy, 1.0, evolution, 2.0, np.random.default_rng(0))
+    evolution = Evolution(selection="multinomial", population=30_000, threshold=2.0)
+    survivors, weights, parents = select(noisy, 1.0, evolution, np.random.default_rng(0))
     assert survivors.tolist() == [0, 2]
     assert weights.tolist() == [8.0, 2.0]
     # False alarm below 1e-6: the share's standard deviation is 0.0023.
@@ -49,19 +49,10 @@ def test_multinomial_draws_in_proportion_to_the_excess() -> None:
 
 
 def test_rank_keeps_the_heaviest_share_and_takes_turns() -> None:
-    evolution = Evolution(selection="rank", survivors=0.5, population=4)
-    survivors, _, parents = select(np.array([1.0, 9.0, 5.0, 7.0]), 0.1, evolution, 0.0, np.random.default_rng(0))
+    evolution = Evolution(selection="rank", survivors=0.5, population=4, threshold=0.0)
+    survivors, _, parents = select(np.array([1.0, 9.0, 5.0, 7.0]), 0.1, evolution, np.random.default_rng(0))
     assert survivors.tolist() == [1, 3]
     assert parents.tolist() == [1, 3, 1, 3]
-
-
-def test_gape_threshold_bounds_the_noise_of_the_whole_run(make_config: Callable[..., Config]) -> None:
-    config = make_config("evolution.threshold=gape", "evolution.threshold_beta=0.05")
-    threshold = threshold_of(config)
-    assert threshold == pytest.approx(np.sqrt(2 * np.log(6 * 3 * 24 / 0.05)))
-    # 200 runs of pure noise: with a chance of at most 0.05 each, 40 or more alarms have a chance below 1e-6.
-    noise = np.random.default_rng(0).standard_normal((200, 3 * 24))
-    assert (noise.max(axis=1) > threshold).sum() < 40
 
 
 def test_lookahead_is_the_renormalised_mean_of_the_variations(make_config: Callable[..., Config]) -> None:
@@ -150,3 +141,19 @@ def test_labels_run_through_to_the_seeds(
     rows = [json.loads(line) for line in (run.folder / "synthetic.jsonl").read_text().splitlines()]
     assert len(rows) == 30
     assert {row["label"] for row in rows} == {"computers", "home"}
+
+
+def test_seeds_come_from_the_seed_rounds_and_are_shown_by_a_power_of_their_votes(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config("evolution.seed_power=0.5", "evolution.seeds_from_round=1")
+    run = synthesize(config, tmp_path / "run", make_parts(config))
+    heaviest: dict[str, float] = {}
+    for number in (1, 2):
+        selected, population = run.selected(number), run.population(number)
+        assert selected is not None and population is not None
+        for row, weight in zip(selected.survivors, selected.weights, strict=True):
+            heaviest[population[row].text] = max(weight, heaviest.get(population[row].text, 0.0))
+    seeds = seeds_from(config, run)
+    assert {seed.text: seed.weight**2 for seed in seeds} == pytest.approx(heaviest)
+    assert [seed.weight for seed in seeds] == sorted((seed.weight for seed in seeds), reverse=True)

@@ -72,7 +72,7 @@ def test_an_untouched_run_verifies(run: Run) -> None:
 
 @pytest.mark.parametrize("selection", ["multinomial", "rank"])
 def test_other_selections_verify(selection: str, make_config: Make, tmp_path: Path) -> None:
-    config = make_config(f"evolution.selection={selection}", "evolution.seed=5", "evolution.threshold=gape")
+    config = make_config(f"evolution.selection={selection}", "evolution.seed=5", "evolution.threshold=2")
     assert found(synthesize(config, tmp_path / "run", make_parts(config))) == []
 
 
