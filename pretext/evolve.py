@@ -78,8 +78,8 @@ def select(
     """Survivors, their weights, and `population` parents for the next round.
 
     weight = max(noisy - evolution.threshold * sigma, 0), never NaN. multinomial: parents drawn with replacement in
-    proportion to weight (the paper). rank: only the heaviest `survivors` share of the candidates survive, and take equal
-    turns.
+    proportion to weight (the paper). rank: only the heaviest `survivors` share of the candidates survive, and take
+    equal turns.
 
     Args:
         noisy: shape (n,), released votes.
