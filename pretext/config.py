@@ -129,7 +129,12 @@ class Initial(Section):
     min_words: int = Field(5, ge=1, description="shorter public texts are not taken")
     max_words: int = Field(100, ge=1, description="longer public texts are cut to this many words")
     prompts: tuple[str, ...] = Field(
-        (), description="public sentences that describe the domain; the generator writes texts from them"
+        (),
+        description="public sentences that describe the domain; the generator writes texts from them, and a single one "
+        "stands in all later prompts too, where there are no labels",
+    )
+    examples: tuple[str, ...] = Field(
+        (), description="examples of the domain that were invented, shown to the generator together with the prompts"
     )
     prompted_share: float = Field(
         0.5, ge=0, le=1, description="share of the population written from prompts when texts are given too"
@@ -351,6 +356,12 @@ class Config(Section):
     card: Card = Card()
     speed: Speed = Speed()
 
+    def about(self, label: int) -> str | None:
+        """What a prompt says of the texts that it asks for: the label, or the one description of the domain."""
+        if self.data.labels:
+            return self.data.labels[label]
+        return self.initial.prompts[0] if len(self.initial.prompts) == 1 else None
+
     @property
     def seed_rounds(self) -> range:
         """The rounds whose survivors are seeds."""
@@ -369,6 +380,8 @@ class Config(Section):
             raise ValueError(
                 "initial: give texts (a public file) or prompts (public sentences that describe the domain), or both"
             )
+        if initial.examples and not initial.prompts:
+            raise ValueError("initial: examples are shown with prompts; give a sentence that describes the domain")
         if initial.texts is not None and initial.candidates:
             raise ValueError("initial: give either texts or candidates, among which the texts are then chosen")
         if (self.evolution.seeds_from_round or 0) >= self.privacy.rounds:

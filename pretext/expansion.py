@@ -69,7 +69,7 @@ class Examples:
     """Draws few-shot prompts; a seed is drawn in proportion to its weight, and no seed twice for one prompt."""
 
     def __init__(self, config: Config, seeds: Sequence[Seed]) -> None:
-        self._count, self._names = config.expansion.examples, config.data.labels
+        self._config, self._count = config, config.expansion.examples
         self._chat = config.models.prompt_format == "chat"
         self._labels = np.unique([seed.label for seed in seeds])
         same = [[seed for seed in seeds if seed.label == label] for label in self._labels]
@@ -86,9 +86,12 @@ class Examples:
             places = without_replacement(edges, min(self._count, len(texts)), len(rows), rng)
             for row, picked in zip(rows.tolist(), places.tolist(), strict=True):
                 chosen[row] = [texts[place] for place in picked]
-        names = [self._names[self._labels[group]] if self._names else None for group in drawn.tolist()]
-        asked = [few_shot(examples, name, self._chat) for examples, name in zip(chosen, names, strict=True)]
-        return asked, [{} if name is None else {"label": name} for name in names]
+        labels, names = self._labels[drawn].tolist(), self._config.data.labels
+        asked = [
+            few_shot(examples, self._config.about(label), self._chat)
+            for examples, label in zip(chosen, labels, strict=True)
+        ]
+        return asked, [{"label": names[label]} if names else {} for label in labels]
 
 
 def without_replacement(

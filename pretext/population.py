@@ -15,7 +15,7 @@ from pretext.config import Config
 from pretext.engines import Engine, Sampling
 from pretext.errors import UsageError
 from pretext.progress import progress
-from pretext.prompts import Prompt, answer, described, stops
+from pretext.prompts import Prompt, answer, described, few_shot, stops
 from pretext.screen import Screen
 from pretext.tables import Source, read_columns
 
@@ -144,7 +144,10 @@ def _from_prompts(config: Config, engine: Engine, wanted: int, screen: Screen, r
 
 
 def _prompts(config: Config, count: int) -> list[Prompt]:
-    """So many prompts, the descriptions taking turns."""
-    chat = config.models.prompt_format == "chat"
-    prompts = [described(description, chat) for description in config.initial.prompts]
+    """So many prompts, the descriptions taking turns, each with the invented examples if there are any."""
+    chat, examples = config.models.prompt_format == "chat", config.initial.examples
+    prompts = [
+        few_shot(examples, description, chat) if examples else described(description, chat)
+        for description in config.initial.prompts
+    ]
     return [prompts[i % len(prompts)] for i in range(count)]

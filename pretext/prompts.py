@@ -52,22 +52,26 @@ class Prompt:
     chat: bool = False
 
 
-def few_shot(examples: Sequence[str], label: str | None, chat: bool) -> Prompt:
-    """Asks for one more text like the examples (PrE-Text, appendix); `label` is public."""
-    about = f" ({label})" if label is not None else ""
+def few_shot(examples: Sequence[str], about: str | None, chat: bool) -> Prompt:
+    """Asks for one more text like the examples (PrE-Text, appendix); `about` says what they are, and is public."""
+    about = _in_brackets(about)
     samples = "\n\n".join(f"{HEADER} {number}\n{text}" for number, text in enumerate(examples, start=1))
     if chat:
         return Prompt(f"Below are {INSTRUCTION}{about}. {_REQUEST} {_ANSWER_ONLY}\n\n{samples}", chat=True)
     return Prompt(f"List of {2 * len(examples)} {INSTRUCTION}{about}:\n\n{samples}\n\n{HEADER} {len(examples) + 1}\n")
 
 
-def rewrite(text: str, label: str | None, chat: bool) -> Prompt:
-    """Asks for the text in other words (Aug-PE's variation)."""
-    about = f" ({label})" if label is not None else ""
+def rewrite(text: str, about: str | None, chat: bool) -> Prompt:
+    """Asks for the text in other words (Aug-PE's variation); `about` as in `few_shot`."""
+    about = _in_brackets(about)
     if chat:
         request = f"Write the sample{about} below {_REWRITE}. {_ANSWER_ONLY}"
         return Prompt(f"{request}\n\n{HEADER} 1\n{text}", chat=True)
     return Prompt(f"{HEADER} 1{about}\n{text}\n\n{_REWRITTEN}\n")
+
+
+def _in_brackets(about: str | None) -> str:
+    return "" if about is None else f" ({about.rstrip(' .')})"
 
 
 def described(description: str, chat: bool) -> Prompt:

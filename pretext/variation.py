@@ -46,9 +46,9 @@ class Prompted:
 
     def _prompt(self, parent: Candidate, pool: Sequence[str], rng: np.random.Generator) -> Prompt:
         chat = self._config.models.prompt_format == "chat"
-        label = self._config.data.labels[parent.label] if self._config.data.labels else None
+        about = self._config.about(parent.label)
         if self._config.variation.kind == "rewrite":
-            return rewrite(parent.text, label, chat)
+            return rewrite(parent.text, about, chat)
         drawn = (
             rng.choice(len(pool), min(self._config.variation.examples, len(pool)), replace=False).tolist()
             if pool
@@ -56,7 +56,7 @@ class Prompted:
         )
         examples = [pool[i] for i in drawn if pool[i] != parent.text][: self._config.variation.examples - 1]
         # The parent stands last: what is nearest to the answer shapes it most.
-        return few_shot([*examples, parent.text], label, chat)
+        return few_shot([*examples, parent.text], about, chat)
 
 
 def open_variation(config: Config, engine: Callable[[], Engine]) -> Variation:

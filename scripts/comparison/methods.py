@@ -116,7 +116,7 @@ def _own(method: str, scale: Scale, domain: Domain, public: str) -> dict[str, An
                 "variation": {"kind": "rewrite"},
             }
         case _:
-            return {"initial": {"texts": public, "prompts": [domain.sentence]}}
+            return {"initial": {"texts": public, "prompts": [domain.sentence], "examples": domain.examples}}
 
 
 def setting_of(method: str, scale: Scale) -> str:

@@ -191,6 +191,15 @@ def test_the_threshold_may_be_nothing() -> None:
     assert small("evolution.threshold=0").evolution.threshold == 0
 
 
+def test_what_prompts_say_of_the_texts() -> None:
+    one = small("initial.prompts=['Notes of a nurse.']")
+    assert (one.about(0), small("initial.prompts=['a', 'b']").about(0)) == ("Notes of a nurse.", None)
+    labelled = small("initial.prompts=['a']", "data.labels=['x', 'y']", "data.label_column=kind")
+    assert [labelled.about(0), labelled.about(1)] == ["x", "y"]
+    refusal = refused("initial.examples=['invented']", "initial.prompts=[]", "initial.texts=public.jsonl")
+    assert "examples are shown with prompts" in refusal
+
+
 def test_the_initial_population_has_a_source() -> None:
     with pytest.raises(UsageError, match=r"give texts .* or prompts"):
         resolve(settings={"privacy": {"epsilon": 1.0}})

@@ -238,6 +238,13 @@ def test_labels_get_their_share_and_examples_of_their_own(make_config: Callable[
         assert samples == ["of x one"] if row["label"] == "x" else sorted(samples) == ["of z one", "of z two"]
 
 
+def test_a_single_description_stands_in_every_prompt_and_in_no_row(make_config: Callable[..., Config]) -> None:
+    config = make_config("initial.prompts=['Notes of a nurse.']")
+    prompts, rows = Examples(config, [Seed("a text", 0, 1, 1, 3.0)]).draw(5, np.random.default_rng(0))
+    assert all(" (Notes of a nurse):" in prompt.text for prompt in prompts)
+    assert rows == [{}] * 5
+
+
 def _successive(weights: list[float], count: int) -> dict[tuple[int, ...], float]:
     """The chance of every ordered draw, one weight after another out of those that are left."""
     chances = {}

@@ -93,6 +93,19 @@ def test_prompts_share_the_population(prompted: Make) -> None:
     assert population == initial_population(prompted(), ScriptedEngine(numbered))  # and the cut is all there is to it
 
 
+def test_invented_examples_stand_in_every_first_prompt(prompted: Make) -> None:
+    seen: list[str] = []
+
+    def reply(prompt: Prompt, rng: np.random.Generator) -> str:
+        seen.append(prompt.text)
+        return numbered(prompt, rng)
+
+    initial_population(prompted("initial.examples=['Mow the lawn.', 'Water it.']"), ScriptedEngine(reply))
+    samples = f"{HEADER} 1\nMow the lawn.\n\n{HEADER} 2\nWater it.\n\n{HEADER} 3\n"
+    assert all(text.endswith(samples) for text in seen)
+    assert Counter(text.split("(")[1].split(")")[0] for text in seen) == {"Garden notes": 12, "Computer notes": 12}
+
+
 def test_prompts_are_asked_again_for_what_the_screening_drops(prompted: Make) -> None:
     def reply(prompt: Prompt, rng: np.random.Generator) -> str:
         return numbered(prompt, rng) if rng.random() < 0.5 else "bad"

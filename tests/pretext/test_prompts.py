@@ -42,6 +42,7 @@ def test_the_published_few_shot_prompt() -> None:
 def test_a_label_is_told() -> None:
     assert few_shot(["a"], "jobs", chat=False).text.startswith("List of 2 diverse original text samples (jobs):\n")
     assert " (jobs)." in few_shot(["a"], "jobs", chat=True).text
+    assert " (Notes of a nurse):" in few_shot(["a"], "Notes of a nurse.", chat=False).text
     assert " (jobs)" in rewrite("a", "jobs", chat=True).text and " (jobs)" in rewrite("a", "jobs", chat=False).text
 
 

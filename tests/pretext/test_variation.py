@@ -57,6 +57,15 @@ def test_in_context_shows_the_parent_last(make_config: Make, chat: bool, example
         assert f" ({['ex', 'why'][parent.label]})" in prompt.text and prompt.chat is chat
 
 
+@pytest.mark.parametrize("kind", ["in-context", "rewrite"])
+def test_a_single_description_stands_in_every_prompt(make_config: Make, kind: str) -> None:
+    for prompts, said in ((["Notes of a nurse."], True), (["Notes.", "Other notes."], False)):
+        engine = Listening()
+        config = make_config(f"variation.kind={kind}", f"initial.prompts={prompts}")
+        open_variation(config, lambda engine=engine: engine)(POOL[:3], POOL, np.random.default_rng(0))
+        assert [" (Notes of a nurse)" in prompt.text for prompt in engine.prompts] == [said] * 3
+
+
 def test_a_parent_alone_is_its_own_example(make_config: Make) -> None:
     engine = Listening()
     Prompted(make_config(), engine)([Candidate("lonely text")], [], np.random.default_rng(0))
