@@ -146,6 +146,8 @@ def test_scores_that_are_all_equal_prove_nothing() -> None:
     same = np.zeros(100)
     assert mu_from_errors(errors_of(same, same), 0.5) == 0.0
     assert epsilon_in_one_run(same, np.tile([True, False], 50), 50, DELTA, 0.95) == 0.0
+    coins = np.arange(100) < 50
+    assert epsilon_in_one_run(-coins.astype(float), coins, 50, DELTA, 0.95) == 0.0  # every guess is wrong
 
 
 def test_a_perfect_attack_proves_as_much_as_its_trials_allow() -> None:
