@@ -113,11 +113,11 @@ def _check_target(out: Path, folder: Path) -> None:
 
 def _write(out: Path, told: Mapping[str, Any]) -> None:
     from pretext.errors import UsageError
+    from pretext.shards import written
 
-    part = out.with_name(f".{out.name}.tmp")
     try:
-        part.write_text(json.dumps(told, indent=1), encoding="utf-8")
-        part.replace(out)
+        with written(out) as file:
+            file.write(json.dumps(told, indent=1).encode())
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}.") from None
 

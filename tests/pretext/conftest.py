@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from pretext.audit.invented import HashEmbedder
+from pretext.cli import main
 from pretext.clients import Clients
 from pretext.config import Config, resolve
 from pretext.engines import Engine
@@ -22,6 +24,7 @@ from pretext.prompts import HEADER, Prompt
 from pretext.timing import Once
 from pretext.variation import open_variation
 
+Command = Callable[..., tuple[int, str, str]]
 WORDS = [
     "kernel",
     "driver",
@@ -118,3 +121,28 @@ def make_parts(config: Config, engine: Engine | None = None) -> Parts:
             )
         ),
     )
+
+
+def call_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Call the entry point as the console script does; its exit code. Handlers of signals are put back."""
+    previous = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("sys.argv", ["pretext", *map(str, arguments)])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Calls the entry point: exit code, standard output and standard error of this call."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = call_main(monkeypatch, *arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

@@ -8,36 +8,20 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import pretext.pipeline
-from pretext.cli import main
 from pretext.pipeline import Parts
-from tests.pretext.conftest import make_parts, rows_of, write_rows
-
-Command = Callable[..., tuple[int, str, str]]
+from tests.pretext.conftest import Command, make_parts, rows_of, write_rows
 
 
 @pytest.fixture
-def pretext_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Calls the entry point as the console script does, with the scripted engine behind it."""
+def pretext_command(monkeypatch: pytest.MonkeyPatch, called: Command) -> Command:
+    """Calls the entry point, with the scripted engine behind it."""
     monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, given=None: make_parts(config)))
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        previous = signal.getsignal(signal.SIGTERM)
-        monkeypatch.setattr(sys, "argv", ["pretext", *map(str, arguments)])
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main()
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
+    return called
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pretext.cli import main
 from pretext.config import Config
 from pretext.pipeline import open_ledger, synthesize
 from pretext.plan import plan
@@ -17,24 +17,13 @@ from pretext.report.page import write_report
 from pretext.run import Run
 from privacy import Budget
 from privacy.account import round_up
-from tests.pretext.conftest import make_parts
-
-Command = Callable[..., tuple[int, str, str]]
+from tests.pretext.conftest import Command, make_parts
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Calls the entry point; `command("verify", "run")` is `pretext privacy verify run`."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["pretext", "privacy", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
+def command(called: Command) -> Command:
+    """`command("verify", "run")` is `pretext privacy verify run`."""
+    return partial(called, "privacy")
 
 
 @pytest.fixture

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import pretext
-from pretext.cli import main
 from pretext.config import Config
 from pretext.errors import RunFolderError, UsageError
 from pretext.memorisation import check
 from pretext.pipeline import Parts, synthesize
 from pretext.run import Run
-from tests.pretext.conftest import HashEmbedder, make_parts, reply, rows_of, write_rows
+from tests.pretext.conftest import HashEmbedder, call_main, make_parts, reply, rows_of, write_rows
 from tests.pretext.test_leak import _everything, _found
 
 Make = Callable[..., Config]
@@ -162,11 +159,4 @@ def test_private_texts_from_memory_are_handed_over(
 
 def _command(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, given=None: make_parts(config)))
-    monkeypatch.setattr(sys, "argv", ["pretext", *map(str, arguments)])
-    previous = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-    return int(ended.value.code or 0)
+    return call_main(monkeypatch, *arguments)

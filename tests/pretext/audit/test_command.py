@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pretext.audit.finding import Finding
 from pretext.charts import bound_chart
-from pretext.cli import main
 from pretext.config import Config
 from pretext.errors import UsageError
 from pretext.pipeline import synthesize
 from tests.pretext.audit import mutants
-from tests.pretext.conftest import make_parts
+from tests.pretext.conftest import Command, make_parts
 
-Command = Callable[..., tuple[int, str, str]]
 SMALL = ("--games", "256", "--runs", "0", "--set", "privacy.rounds=1", "--set", "evolution.seeds_from_round=0")
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Calls the entry point as the console script does."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        previous = signal.getsignal(signal.SIGTERM)
-        monkeypatch.setattr(sys, "argv", ["pretext", "audit", *map(str, arguments)])
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main()
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
+def command(called: Command) -> Command:
+    """`command("--json")` is `pretext audit --json`."""
+    return partial(called, "audit")
 
 
 def test_without_a_configuration(command: Command, home: Path) -> None:

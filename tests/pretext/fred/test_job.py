@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,17 @@ import pytest
 
 import pretext
 import pretext.clients
-from pretext.cli import main
 from pretext.errors import UsageError
 from pretext.fred.procedure import Line, recommendation
 from pretext.pipeline import Parts, open_ledger
-from tests.pretext.conftest import WORDS, HashEmbedder, make_parts, rows_of, write_rows
-
-Command = Callable[..., tuple[int, str, str]]
+from tests.pretext.conftest import WORDS, Command, HashEmbedder, make_parts, rows_of, write_rows
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def command(monkeypatch: pytest.MonkeyPatch, called: Command) -> Command:
     """Calls the entry point with the hashing embedder behind it; a given configuration wins over the conftest's."""
     monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, given=None: make_parts(config)))
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["pretext", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
+    return called
 
 
 def sentences(words: list[str], count: int, seed: int) -> list[dict[str, str]]:

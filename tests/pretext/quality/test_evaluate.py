@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ from pretext.quality.student import CausalStudent
 from pretext.quality.tiny import save
 from pretext.run import Run
 from pretext.timing import Once
-from tests.pretext.conftest import HashEmbedder, make_parts, rows_of, write_rows
+from tests.pretext.conftest import HashEmbedder, call_main, make_parts, rows_of, write_rows
 
 QUESTION = {"repetitions": 2, "tokens": 300, "texts": 40}
 
@@ -279,17 +278,12 @@ def test_an_exception_quotes_nothing(
 def test_an_interruption_ends_with_exit_code_4(
     run_folder: Path, test_file: Path, evaluated: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from pretext.cli import main
-
     def interrupted(*arguments: object, **named: object) -> object:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(CausalStudent, "train", interrupted)
-    command = ["pretext", "evaluate", run_folder, "--test", test_file, "--student", tmp_path / "student"]
-    monkeypatch.setattr(sys, "argv", list(map(str, command)))
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 4
+    command = ["evaluate", run_folder, "--test", test_file, "--student", tmp_path / "student"]
+    assert call_main(monkeypatch, *command) == 4
     assert not (tmp_path / "evaluation.json").exists()
 
 
