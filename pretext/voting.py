@@ -1,21 +1,23 @@
-"""Nearest candidates by inner product of unit vectors, with faiss.
+"""Nearest candidates by inner product of unit vectors.
 
 What a text is nearest to depends on that text and the candidates alone, to the last bit: otherwise a client's presence
 could turn the votes of others, and the sensitivity would be more than that client's bound (Casacuberta et al. 2022
 describe this kind of defect). A library's product of matrices does not give that: it rounds differently in other places
-of a matrix. So all coordinates are put on a grid on which there is nothing to round, see `on_grid`. Nor does it say
+of a matrix. So all coordinates are put on a grid on which there is nothing to round, see `on_grid`. Nor does faiss say
 which of several equally near candidates it takes: that may depend on how many queries come at once. So such a choice is
-made here, see `_settled`.
+made here: the first one is taken.
 
-Exact below 100,000 candidates. From there on an index of cells (IVF) finds nearly all nearest candidates in a fraction
-of the time: see `APPROXIMATE_FROM`. That does not touch the guarantee: a client's vote may be any function of its own
-texts and of what is public, and the index is built from the public candidates alone.
+Exact below 100,000 candidates, and on a GPU (faiss). From there on an index of cells (faiss IVF) finds nearly all
+nearest candidates in a fraction of the time: see `APPROXIMATE_FROM`. That does not touch the guarantee: a client's vote
+may be any function of its own texts and of what is public, and the index is built from the public candidates alone.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +34,12 @@ _CELLS_PER_ROOT = 4
 _VISITED = 1 / 32
 _TRAINING_ROUNDS = 3  # more cost more than they find
 _CHUNK_ROWS = 1024
-"""Queries at once: their products with 2,048 candidates still fit a processor's cache, which makes this a tenth faster
-than one search for all."""
+"""Queries at once: their products with 2,048 candidates still fit a processor's cache."""
 _CHUNK_ROWS_GPU = 65_536
 _MOST_SCORES = 2**25
-"""Scores held at once where many queries are equally near to several points: 128 MiB."""
+"""Scores held at once: 128 MiB."""
+
+_Search: TypeAlias = Callable[[NDArray[np.float32], int], NDArray[np.int64]]
 
 
 def nearest(
@@ -68,12 +71,12 @@ def nearest(
     m = len(queries) if rows is None else len(rows)
     found = np.empty((m, min(q, len(points))), np.int64)
     points = on_grid(points)
-    index, chunk = _index(points)
+    search, chunk = _search(points)
     for start in range(0, m if found.shape[1] else 0, chunk):
         stop = start + chunk
         some = queries[start:stop] if rows is None else queries[rows[start:stop]]
         finite = np.isfinite(some).all(axis=1, keepdims=True)
-        found[start:stop] = _searched(index, points, on_grid(np.where(finite, some, 0)), found.shape[1])
+        found[start:stop] = search(on_grid(np.where(finite, some, 0)), found.shape[1])
     return found
 
 
@@ -92,18 +95,44 @@ def on_grid(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return moved
 
 
-def _searched(index: Any, points: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
-    """The `q` nearest points of each query; everything is on the grid."""
-    if not hasattr(index, "nprobe"):
-        return _settled(index, points, queries, q)
-    cells = _settled(index.quantizer, index.quantizer.reconstruct_n(0, index.nlist), queries, index.nprobe)
+def _search(points: NDArray[np.float32]) -> tuple[_Search, int]:
+    """How to search points on the grid for queries on the grid, and how many of these to hand over at once."""
+    import torch  # noqa: F401  # on some systems faiss crashes when it is loaded before torch
+
+    # isort: split
+    import faiss
+
+    n, d = points.shape
+    # Builds of faiss for the processor know nothing of GPUs.
+    if hasattr(faiss, "get_num_gpus") and faiss.get_num_gpus() > 0:
+        index: Any = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(d))
+        index.add(points)
+        return partial(_settled, index, points), _CHUNK_ROWS_GPU
+    if n >= APPROXIMATE_FROM:
+        index = _cells(points)
+        return partial(_in_cells, index, index.quantizer.reconstruct_n(0, index.nlist)), _CHUNK_ROWS
+    return partial(_exact, points), _rows_at_once(points)
+
+
+def _exact(points: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
+    """The `q` nearest points of each query, of equally near ones the first.
+
+    All products and the first of the largest ones: as fast as a flat index of faiss, which would not say which one it
+    takes (`scripts/bench_voting.py`).
+    """
+    return _first_of_best(queries @ points.T, q)
+
+
+def _in_cells(index: Any, centres: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
+    """As `_exact`, among the points in the cells that are nearest to the query."""
+    cells = _settled(index.quantizer, centres, queries, index.nprobe)
     found = np.asarray(index.search_preassigned(queries, q, cells, np.zeros(cells.shape, np.float32))[1])
     _complete(found)
     return found
 
 
 def _settled(index: Any, points: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
-    """What an exact index finds, and the first of equally near points wherever the last place is not clear.
+    """What a flat index finds, and the first of equally near points wherever the last place is not clear.
 
     faiss fills that place in one way for few queries and in another for many: one client more would turn the votes of
     all others that are equally near to two candidates.
@@ -112,12 +141,15 @@ def _settled(index: Any, points: NDArray[np.float32], queries: NDArray[np.float3
     order = np.lexsort((found, -scores))  # the first of equally near points first
     scores, found = np.take_along_axis(scores, order, axis=1), np.take_along_axis(found, order, axis=1)
     open_ = np.flatnonzero(scores[:, q - 1] == scores[:, q]) if q < len(points) else np.empty(0, np.int64)
-    found = found[:, :q]
-    rows = min(_CHUNK_ROWS, max(1, _MOST_SCORES // len(points)))
+    found, rows = found[:, :q], _rows_at_once(points)
     for start in range(0, open_.size, rows):
         some = open_[start : start + rows]
-        found[some] = _first_of_best(queries[some] @ points.T, q)
+        found[some] = _exact(points, queries[some], q)
     return found
+
+
+def _rows_at_once(points: NDArray[np.float32]) -> int:
+    return min(_CHUNK_ROWS, max(1, _MOST_SCORES // len(points)))
 
 
 def _first_of_best(scores: NDArray[np.float32], q: int) -> NDArray[np.int64]:
@@ -129,35 +161,21 @@ def _first_of_best(scores: NDArray[np.float32], q: int) -> NDArray[np.int64]:
     return found
 
 
-def _index(points: NDArray[np.float32]) -> tuple[Any, int]:
-    """An index of points on the grid, on the GPU if faiss sees one, and how many queries to hand it at once."""
-    import torch  # noqa: F401  # on some systems faiss crashes when it is loaded before torch
-
-    # isort: split
+def _cells(points: NDArray[np.float32]) -> Any:
+    """An index of cells; their centres are on the grid too."""
     import faiss
 
     n, d = points.shape
-    index: Any = faiss.IndexFlatIP(d)
-    # Builds of faiss for the processor know nothing of GPUs.
-    on_gpu = hasattr(faiss, "get_num_gpus") and faiss.get_num_gpus() > 0
-    if on_gpu:
-        index = faiss.index_cpu_to_all_gpus(index)
-    elif n >= APPROXIMATE_FROM:
-        cells = round(_CELLS_PER_ROOT * math.sqrt(n))
-        index = faiss.IndexIVFFlat(index, d, cells, faiss.METRIC_INNER_PRODUCT)
-        index.nprobe = math.ceil(_VISITED * cells)
-        index.cp.niter = _TRAINING_ROUNDS
-        _train(index, points)
-    index.add(points)
-    return index, _CHUNK_ROWS_GPU if on_gpu else _CHUNK_ROWS
-
-
-def _train(index: Any, points: NDArray[np.float32]) -> None:
-    """Find the cells; their centres are put on the grid too."""
+    cells = round(_CELLS_PER_ROOT * math.sqrt(n))
+    index: Any = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, cells, faiss.METRIC_INNER_PRODUCT)
+    index.nprobe = math.ceil(_VISITED * cells)
+    index.cp.niter = _TRAINING_ROUNDS
     index.train(points)
-    centres = index.quantizer.reconstruct_n(0, index.nlist)
+    centres = index.quantizer.reconstruct_n(0, cells)
     index.quantizer.reset()
     index.quantizer.add(on_grid(centres / np.maximum(1, np.linalg.norm(centres, axis=1, keepdims=True))))
+    index.add(points)
+    return index
 
 
 def _complete(found: NDArray[np.int64]) -> None:
