@@ -76,6 +76,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--texts-per-client", type=int, default=8, help="at most, by hash")
     parser.add_argument("--student", default="tiny", help="as in pretext.quality.student.open_student")
     parser.add_argument("--generator", default="embedded", help="language model, as models.generator")
+    parser.add_argument("--engine", default="transformers", help="as speed.engine; vllm is faster where it is")
     parser.add_argument("--masked", help="masked language model for the paper's own setting; default: in context")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no cell is begun after so many seconds")
     return parser
@@ -94,7 +95,7 @@ def reproduce(given: argparse.Namespace, student: CausalStudent, opened: Parts |
     started = time.monotonic()
     scale = Scale(
         *(given.population, given.rounds, given.texts, given.tokens, given.texts_per_client, given.delta),
-        *(given.generator, given.masked),
+        *(given.generator, given.engine, given.masked),
     )
     out = given.out or given.csv.with_suffix("")
     for path in given.sets:
@@ -132,6 +133,7 @@ def shared(scale: Scale) -> Config:
             "privacy": {"epsilon": 1.0, "max_texts_per_client": scale.texts_per_client},
             "initial": {"prompts": ["-"]},
             "models": {"generator": scale.generator},
+            "speed": {"engine": scale.engine},
         }
     )
 

@@ -11,10 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from comparison.cells import FULL, ZERO, Cell, Row
+from comparison.cells import FULL, START, Cell, Row
 from comparison.costs import NOTHING, ClientCost
 from comparison.domains import domain_of
-from comparison.methods import EVOLVED, FREE, Scale, config_of, cost_of, setting_of, written
+from comparison.methods import (
+    EVOLVED,
+    FREE,
+    PAPER,
+    PRIVATE_SEEDS,
+    Scale,
+    config_of,
+    cost_of,
+    setting_of,
+    written,
+)
 from comparison.on_device import METHODS, ON_DEVICE, Device, trained_on_devices
 from comparison.sets import PrivateSet
 from pretext.config import Config, plain
@@ -26,12 +36,12 @@ from pretext.quality.student import CausalStudent, Score
 from privacy import Budget
 
 _MOST_VALIDATED = 300
-ALL = (*FREE, FULL, *EVOLVED, *ON_DEVICE)
+ALL = (START, FULL, *FREE, PRIVATE_SEEDS, *EVOLVED, *ON_DEVICE)
 
 
 def epsilon_of(method: str, epsilon: float) -> float:
     """The epsilon that a method has whatever is asked for: none, any, or the one that was asked for."""
-    return 0.0 if method in ZERO else math.inf if method == FULL else epsilon
+    return 0.0 if method in (START, *FREE) else math.inf if method in (FULL, PRIVATE_SEEDS) else epsilon
 
 
 @dataclass(frozen=True)
@@ -67,13 +77,14 @@ class Bench:
     def setting(self, method: str) -> str:
         """What tells a cell from others of the same name."""
         clients = f"{len(self.private.training):,} clients, k {self.scale.texts_per_client}"
-        if method == FULL:
+        if method in (START, FULL):
             return clients
         if method in ON_DEVICE:
             return f"{clients}, delta {self.scale.delta:g}; {METHODS[method].setting}"
-        public = f"public {Path(self.public).name.split('.')[0]}"
         written = setting_of(method, self.scale)
-        return f"{public}; {written}" if method in FREE else f"{clients}, {public}; {written}"
+        if method == PAPER:
+            return f"{clients}, public {Path(self.public).name.split('.')[0]}; {written}"
+        return written if method in FREE else f"{clients}; {written}"
 
     def run(self, cell: Cell) -> Row:
         """Do a cell; a method without any survivor, or any usable text, gets a row without figures."""
@@ -104,6 +115,8 @@ class Bench:
             budget = Budget(cell.epsilon, self.scale.delta)
             taught = trained_on_devices(self._device(cell.method), budget, cell.repetition)
             return Outcome(taught.score(self.private.test))
+        if cell.method == START:
+            return Outcome(self.student.score(self.private.test))
         if cell.method == FULL:
             return self._scored([text for client in self.private.training for text in client], cell.repetition)
         texts = self._texts(cell)
@@ -126,11 +139,15 @@ class Bench:
         # A folder of its own for every setting: what another one wrote must not be gone on with.
         mark = hashlib.sha256(f"{self.setting(cell.method)}{plain(config)}".encode()).hexdigest()[:8]
         folder = self.folder / cell.set / f"{cell.method}-{cell.epsilon:g}-{cell.repetition}-{mark}"
-        initial = [] if cell.method == "prompt-only" else self._first(config)
+        initial = self._first(cell.method, config)
         return written(cell.method, config, folder, self.parts, domain, initial)
 
-    def _first(self, config: Config) -> list[Candidate]:
+    def _first(self, method: str, config: Config) -> list[Candidate]:
         """The first population, made once for all cells that begin alike."""
+        if method == "prompt-only":
+            return []
+        if method == PRIVATE_SEEDS:
+            return [Candidate(text) for client in self.private.training for text in client]
         sections = (config.initial, config.evolution.population, config.evolution.seed, config.screening)
         key = repr((*sections, config.variation, config.models))
         if key not in self._initial:
@@ -145,4 +162,4 @@ class Bench:
     def _cost(self, method: str) -> tuple[int, ClientCost]:
         if method in ON_DEVICE:
             return METHODS[method].rounds, self._device(method).cost
-        return (0, NOTHING) if method == FULL else cost_of(method, self.scale)
+        return (0, NOTHING) if method in (START, FULL) else cost_of(method, self.scale)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pretext.errors import UsageError
 
-ZERO = ("prompt-only", "expand-only")
-"""The methods that spend nothing; the better of them is what a gap is counted from."""
+START = "untouched"
+"""The student before it learned anything; where a gap begins."""
 FULL = "non-private"
 """The method without privacy; where a gap ends."""
 
@@ -39,7 +39,8 @@ class Row:
         seed: of everything that is not noise.
         top1, top3, top5: share of held-out private tokens that are among the student's first 1, 3, 5.
         cross_entropy: nats per token; bits_per_byte likewise, per byte.
-        gap_closed: (top1 - the better top1 at epsilon 0) / (top1 without privacy - the same); NaN until both are there.
+        gap_closed: (top1 - top1 of the untouched student) / (top1 without privacy - the same); NaN until both are
+            there.
         frechet: distance between embeddings of the texts and of held-out private texts; NaN for methods without texts.
         texts: synthetic texts, or private ones for the method without privacy.
         seconds: wall clock of the whole cell, on the machine that ran it.
@@ -118,9 +119,7 @@ def _gap(row: Row, rows: Sequence[Row]) -> float:
     from pretext.quality.metrics import gap_closed
 
     alike = [other for other in rows if (other.set, other.student) == (row.set, row.student)]
-    full = [other.top1 for other in alike if other.method == FULL]
-    zeros = [[other.top1 for other in alike if other.method == method] for method in ZERO]
-    means = [sum(zero) / len(zero) for zero in zeros if zero]
-    if not full or not means:
+    start, full = ([other.top1 for other in alike if other.method == end] for end in (START, FULL))
+    if not start or not full:
         return float("nan")
-    return gap_closed(row.top1, max(means), sum(full) / len(full))
+    return gap_closed(row.top1, sum(start) / len(start), sum(full) / len(full))

@@ -2,7 +2,9 @@
 
     prompt-only     epsilon 0: a public sentence and three invented examples, expanded
     expand-only     epsilon 0: the initial population of `pretext`, expanded; nobody is asked
-    pretext         the default preset
+    private-seeds   epsilon infinity: the private texts themselves in the place of survivors, expanded. No choice of
+                    seeds can be better than this; what is missing to `non-private` is the generator's
+    pretext         the default preset, its initial population written from the sentence and the invented examples
     pretext-icml24  the PrE-Text paper's setting (preset icml2024, Hou et al. 2024): sensitivity k, its threshold, 11
                     rounds, multinomial selection. Without a masked model new candidates are written in context instead
                     of by mask-filling, and none is looked ahead; the cell's setting says so
@@ -39,7 +41,11 @@ from pretext.timing import Once
 from pretext.variation import open_variation
 
 FREE: Final = ("prompt-only", "expand-only")
-EVOLVED: Final = ("pretext", "pretext-icml24", "aug-pe")
+PRIVATE_SEEDS: Final = "private-seeds"
+EXPANDED: Final = (*FREE, PRIVATE_SEEDS)
+"""The methods without a vote."""
+PAPER: Final = "pretext-icml24"
+EVOLVED: Final = ("pretext", PAPER, "aug-pe")
 _FRUITLESS = 20
 
 
@@ -55,6 +61,7 @@ class Scale:
         texts_per_client: k.
         delta: of every guarantee.
         generator: as `models.generator`.
+        engine: as `speed.engine`.
         masked: folder of a masked language model for the paper's own setting, or None.
     """
 
@@ -65,6 +72,7 @@ class Scale:
     texts_per_client: int
     delta: float
     generator: str = "embedded"
+    engine: str = "transformers"
     masked: str | None = None
 
 
@@ -74,7 +82,7 @@ def config_of(method: str, epsilon: float, seed: int, scale: Scale, domain: Doma
     shared: dict[str, Any] = {
         "data": {"client_column": "client_id"},
         "privacy": {
-            "epsilon": 1.0 if method in FREE else epsilon,  # a configuration has one, even where nobody is asked
+            "epsilon": 1.0 if method in EXPANDED else epsilon,  # a configuration has one, even where nobody is asked
             "delta": scale.delta,
             "relation": "add/remove",
             "rounds": scale.rounds,
@@ -85,7 +93,7 @@ def config_of(method: str, epsilon: float, seed: int, scale: Scale, domain: Doma
         "variation": {"max_tokens": scale.tokens},
         "expansion": {"texts": scale.texts, "max_tokens": scale.tokens},
         "models": {"generator": scale.generator, "embedder": "embedded"},
-        "speed": {"engine": "transformers"},
+        "speed": {"engine": scale.engine},
     }
     return resolve(defaults=shared, settings=_own(method, scale, domain, public))
 
@@ -116,17 +124,17 @@ def _own(method: str, scale: Scale, domain: Domain, public: str) -> dict[str, An
                 "variation": {"kind": "rewrite"},
             }
         case _:
-            return {"initial": {"texts": public, "prompts": [domain.sentence], "examples": domain.examples}}
+            return {"initial": {"prompts": [domain.sentence], "examples": domain.examples}}
 
 
 def setting_of(method: str, scale: Scale) -> str:
     """What a reader of the table must know of a cell beside its name."""
     sizes = f"{scale.texts} texts of {scale.tokens} tokens at most by {scale.generator}"
-    if method in FREE:
+    if method in EXPANDED:
         return sizes
-    rounds = 11 if method == "pretext-icml24" else scale.rounds
+    rounds = 11 if method == PAPER else scale.rounds
     asked = f"{sizes}; population {scale.population}, {rounds} rounds, delta {scale.delta:g}"
-    if method != "pretext-icml24":
+    if method != PAPER:
         return asked
     way = "mask-fill by another model than RoBERTa-large, lookahead 4" if scale.masked else "in context, no lookahead"
     return f"{asked}; {way}"
@@ -134,9 +142,9 @@ def setting_of(method: str, scale: Scale) -> str:
 
 def cost_of(method: str, scale: Scale) -> tuple[int, ClientCost]:
     """Rounds, and what a client does in one."""
-    if method in FREE:
+    if method in EXPANDED:
         return 0, NOTHING
-    rounds = 11 if method == "pretext-icml24" else scale.rounds
+    rounds = 11 if method == PAPER else scale.rounds
     return rounds, voting(scale.population, rounds, scale.texts_per_client)
 
 
@@ -147,7 +155,7 @@ def written(
 
     Args:
         parts: shared by all cells of the set; the variation is opened anew, as it depends on the configuration.
-        initial: the first population, shared by the cells that begin alike.
+        initial: the first population, shared by the cells that begin alike; for `private-seeds` the private texts.
 
     Raises:
         NoSignal: no candidate rose above the method's threshold.
@@ -158,7 +166,7 @@ def written(
     run = Run.create(folder / "run", config)
     if run.population(0) is None:
         run.save_population(0, initial)
-    if method == "expand-only":
+    if method in EXPANDED:
         return Result(expand_only(config, run.folder, parts).folder).texts
     with ledger_in(folder):
         evolve_run(config, run.folder, parts)

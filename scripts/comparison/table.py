@@ -32,7 +32,7 @@ def table(rows: Sequence[Row]) -> str:
 
 _EXPLAINED: Final = (
     "Mean over repetitions, +- half of the 95 % interval (Student's t) where there are several. Gap closed: (top-1 - "
-    "the better top-1 at epsilon 0) / (top-1 without privacy - the same). Privacy unit client, relation add/remove."
+    "top-1 of the untouched student) / (top-1 without privacy - the same). Privacy unit client, relation add/remove."
 )
 
 

@@ -1,4 +1,4 @@
-"""Rows survive the file, gaps are counted from the better free method, and the table says what is missing."""
+"""Rows survive the file, gaps are counted from the untouched student, and the table says what is missing."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def test_rows_survive_the_file(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "table.csv"
     assert read_rows(path) == []
     add_row(path, made("non-private", math.inf, 0.5))
-    add_row(path, made("prompt-only", 0.0, 0.1))
+    add_row(path, made("untouched", 0.0, 0.1))
     rows = add_row(path, ROW)
     assert repr(read_rows(path)) == repr(rows)  # NaN differs from itself, not its repr
     assert rows[2].gap_closed == pytest.approx(0.25)
     assert list(tmp_path.glob("**/.*")) == []
 
 
-def test_a_gap_is_counted_from_the_better_free_method() -> None:
-    rows = [made("prompt-only", 0, 0.1), made("expand-only", 0, 0.14), made("non-private", math.inf, 0.34), ROW]
-    assert with_gaps(rows)[3].gap_closed == pytest.approx(0.06 / 0.2)
+def test_a_gap_is_counted_from_the_untouched_student() -> None:
+    rows = [made("untouched", 0, 0.14), made("prompt-only", 0, 0.16), made("non-private", math.inf, 0.34), ROW]
+    assert [row.gap_closed for row in with_gaps(rows)] == pytest.approx([0, 0.1, 1, 0.3])
 
 
 def test_a_gaps_ends_are_means_over_repetitions() -> None:
-    ends = [made("prompt-only", 0, top1, i) for i, top1 in enumerate((0.0, 0.2))]
+    ends = [made("untouched", 0, top1, i) for i, top1 in enumerate((0.0, 0.2))]
     rows = [*ends, made("non-private", math.inf, 0.4), made("non-private", math.inf, 0.2, 1), ROW]
     assert with_gaps(rows)[4].gap_closed == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("change", [{"set": "b"}, {"student": "embedded"}])
 def test_ends_of_another_set_or_student_do_not_count(change: dict[str, str]) -> None:
-    rows = [replace(made("prompt-only", 0, 0.1), **change), made("non-private", math.inf, 0.3), ROW]
+    rows = [replace(made("untouched", 0, 0.1), **change), made("non-private", math.inf, 0.3), ROW]
     assert math.isnan(with_gaps(rows)[2].gap_closed)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from comparison.domains import DOMAINS
-from comparison.methods import EVOLVED, FREE, Scale, config_of, cost_of, setting_of
+from comparison.methods import EVOLVED, EXPANDED, Scale, config_of, cost_of, setting_of
 
 from pretext.config import Config, differences, resolve
 from pretext.plan import plan
@@ -61,8 +61,8 @@ def test_the_default_is_the_default_preset() -> None:
     assert not any(name.startswith("evolution.") for name in changed if name != "evolution.population")
 
 
-@pytest.mark.parametrize("method", FREE)
-def test_free_methods_ask_nobody(method: str) -> None:
+@pytest.mark.parametrize("method", EXPANDED)
+def test_methods_without_a_vote_ask_nobody(method: str) -> None:
     rounds, cost = cost_of(method, SCALE)
     assert (rounds, cost.flops, cost.bytes_up, cost.bytes_down) == (0, 0.0, 0, 0)
     assert "rounds" not in setting_of(method, SCALE)
