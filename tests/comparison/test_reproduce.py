@@ -43,7 +43,8 @@ def test_every_method_gives_a_row(run: Reproduce, tmp_path: Path, capsys: pytest
     assert [row.method for row in rows] == list(ALL)
     assert [row.epsilon for row in rows] == [0.0, math.inf, 0.0, 0.0, math.inf, *[20.0] * 5]
     for row in rows:
-        assert 0 < row.top1 <= row.top3 <= row.top5 <= 1
+        assert 0 <= row.top1 <= row.top3 <= row.top5 <= 1
+        assert row.top1 > 0 or row.method == "untouched"  # its weights are random
         assert row.cross_entropy > 0
         assert math.isnan(row.frechet) == row.method.startswith(("dp-", "untouched"))
     by_method = {row.method: row for row in rows}
