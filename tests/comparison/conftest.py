@@ -37,6 +37,9 @@ def public_file(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def student() -> CausalStudent:
+    import torch
+
+    torch.manual_seed(0)
     texts = [row["text"] for row in rows_of(clients=20)]
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "max_position_embeddings": 64}
     return untrained(texts, vocabulary=320, training=Training(tokens=2_000, rate=1e-2), **shape)
