@@ -120,7 +120,12 @@ def _exact(points: NDArray[np.float32], queries: NDArray[np.float32], q: int) ->
     All products and the first of the largest ones: as fast as a flat index of faiss, which would not say which one it
     takes (`scripts/bench_voting.py`).
     """
-    return _first_of_best(queries @ points.T, q)
+    scores = queries @ points.T
+    found = np.empty((len(queries), q), np.int64)
+    for place in range(q):
+        found[:, place] = scores.argmax(axis=1)
+        scores[np.arange(len(scores)), found[:, place]] = -np.inf
+    return found
 
 
 def _in_cells(index: Any, centres: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
@@ -150,15 +155,6 @@ def _settled(index: Any, points: NDArray[np.float32], queries: NDArray[np.float3
 
 def _rows_at_once(points: NDArray[np.float32]) -> int:
     return min(_CHUNK_ROWS, max(1, _MOST_SCORES // len(points)))
-
-
-def _first_of_best(scores: NDArray[np.float32], q: int) -> NDArray[np.int64]:
-    """The columns of the `q` largest scores of each row, of equal ones the first, best first. Overwrites the scores."""
-    found = np.empty((len(scores), q), np.int64)
-    for place in range(q):
-        found[:, place] = scores.argmax(axis=1)
-        scores[np.arange(len(scores)), found[:, place]] = -np.inf
-    return found
 
 
 def _cells(points: NDArray[np.float32]) -> Any:
