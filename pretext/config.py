@@ -134,7 +134,9 @@ class Initial(Section):
         "stands in all later prompts too, where there are no labels",
     )
     examples: tuple[str, ...] = Field(
-        (), description="examples of the domain that were invented, shown to the generator together with the prompts"
+        (),
+        description="invented examples of the domain; the first prompts show them and, where there are no labels, all "
+        "later few-shot prompts do, before the survivors",
     )
     prompted_share: float = Field(
         0.5, ge=0, le=1, description="share of the population written from prompts when texts are given too"
@@ -199,7 +201,7 @@ class Variation(Section):
     kind: Literal["in-context", "rewrite", "mask-fill"] = Field(
         "in-context", description="in-context, rewrite or mask-fill"
     )
-    examples: int = Field(3, ge=1, le=20, description="in-context: survivors shown as examples")
+    examples: int = Field(3, ge=1, le=20, description="in-context: survivors shown as examples, the parent among them")
     temperature: float = Field(0.8, ge=0, le=5, description="sampling temperature")
     top_p: float = Field(0.95, gt=0, le=1, description="nucleus sampling")
     max_tokens: int = Field(48, ge=1, le=4096, description="longest variation, in tokens")
@@ -361,6 +363,14 @@ class Config(Section):
         if self.data.labels:
             return self.data.labels[label]
         return self.initial.prompts[0] if len(self.initial.prompts) == 1 else None
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        """The invented examples with which every few-shot prompt begins; none with labels, as they have none.
+
+        They keep a weak generator to the domain's style through all rounds, and are a prefix that all prompts share.
+        """
+        return () if self.data.labels else self.initial.examples
 
     @property
     def seed_rounds(self) -> range:

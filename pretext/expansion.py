@@ -88,7 +88,7 @@ class Examples:
                 chosen[row] = [texts[place] for place in picked]
         labels, names = self._labels[drawn].tolist(), self._config.data.labels
         asked = [
-            few_shot(examples, self._config.about(label), self._chat)
+            few_shot([*self._config.anchors, *examples], self._config.about(label), self._chat)
             for examples, label in zip(chosen, labels, strict=True)
         ]
         return asked, [{"label": names[label]} if names else {} for label in labels]
@@ -125,7 +125,7 @@ def _write(
 ) -> State:
     """Chunk after chunk until there are `texts`."""
     examples = Examples(config, seeds)
-    known = chain((seed.text for seed in seeds), (row["text"] for row in shards.counted(state.kept)))
+    known = chain(config.anchors, (seed.text for seed in seeds), (row["text"] for row in shards.counted(state.kept)))
     screen = Screen(config.screening, known)
     screen.dropped = Counter(state.dropped)
     fruitless = 0

@@ -56,7 +56,7 @@ class Prompted:
         )
         examples = [pool[i] for i in drawn if pool[i] != parent.text][: self._config.variation.examples - 1]
         # The parent stands last: what is nearest to the answer shapes it most.
-        return few_shot([*examples, parent.text], about, chat)
+        return few_shot([*self._config.anchors, *examples, parent.text], about, chat)
 
 
 def open_variation(config: Config, engine: Callable[[], Engine]) -> Variation:

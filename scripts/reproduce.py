@@ -94,8 +94,15 @@ def reproduce(given: argparse.Namespace, student: CausalStudent, opened: Parts |
     check_delta(given.delta)
     started = time.monotonic()
     scale = Scale(
-        *(given.population, given.rounds, given.texts, given.tokens, given.texts_per_client, given.delta),
-        *(given.generator, given.engine, given.masked),
+        population=given.population,
+        rounds=given.rounds,
+        texts=given.texts,
+        tokens=given.tokens,
+        texts_per_client=given.texts_per_client,
+        delta=given.delta,
+        generator=given.generator,
+        engine=given.engine,
+        masked=given.masked,
     )
     out = given.out or given.csv.with_suffix("")
     for path in given.sets:

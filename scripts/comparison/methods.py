@@ -1,10 +1,11 @@
 """The methods that write texts, by name: what each is, as settings of pretext, and where its texts come from.
 
-    prompt-only     epsilon 0: a public sentence and three invented examples, expanded
+    prompt-only     epsilon 0: a public sentence and three invented examples, alone in every prompt
     expand-only     epsilon 0: the initial population of `pretext`, expanded; nobody is asked
     private-seeds   epsilon infinity: the private texts themselves in the place of survivors, expanded. No choice of
-                    seeds can be better than this; what is missing to `non-private` is the generator's
-    pretext         the default preset, its initial population written from the sentence and the invented examples
+                    seeds can be expected to beat this; what is missing to `non-private` is the generator's
+    pretext         the default preset, told the sentence and the invented examples, as the three above: they stand in
+                    every prompt, and the initial population is written from them alone
     pretext-icml24  the PrE-Text paper's setting (preset icml2024, Hou et al. 2024): sensitivity k, its threshold, 11
                     rounds, multinomial selection. Without a masked model new candidates are written in context instead
                     of by mask-filling, and none is looked ahead; the cell's setting says so

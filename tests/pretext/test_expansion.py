@@ -245,6 +245,15 @@ def test_a_single_description_stands_in_every_prompt_and_in_no_row(make_config: 
     assert rows == [{}] * 5
 
 
+def test_invented_examples_come_before_the_seeds_where_there_are_no_labels(make_config: Callable[..., Config]) -> None:
+    told = ("initial.prompts=['Notes of a nurse.']", "initial.examples=['Slept well.', 'Refused lunch.']")
+    labelled = ("data.label_column=label", "data.labels=['x']")
+    for settings, expected in ((told, ["Slept well.", "Refused lunch.", "a text"]), ((*told, *labelled), ["a text"])):
+        prompts, _ = Examples(make_config(*settings), [Seed("a text", 0, 1, 1, 3.0)]).draw(2, np.random.default_rng(0))
+        for prompt in prompts:
+            assert [part.split("\n")[1] for part in prompt.text.split(HEADER)[1:-1]] == expected
+
+
 def _successive(weights: list[float], count: int) -> dict[tuple[int, ...], float]:
     """The chance of every ordered draw, one weight after another out of those that are left."""
     chances = {}

@@ -78,6 +78,13 @@ def test_rewrite_shows_the_parent_alone(make_config: Make) -> None:
     assert [sum(candidate.text in prompt.text for candidate in POOL) for prompt in engine.prompts] == [1]
 
 
+def test_invented_examples_come_first_and_the_parent_last(make_config: Make) -> None:
+    engine = Listening()
+    told = ("initial.prompts=['Notes.']", "initial.examples=['Slept well.']", "variation.examples=1")
+    Prompted(make_config(*told), engine)([POOL[0]], POOL, np.random.default_rng(0))
+    assert [part.split("\n")[1] for part in engine.prompts[0].text.split(HEADER)[1:-1]] == ["Slept well.", POOL[0].text]
+
+
 def test_failed_completions_are_none(make_config: Make) -> None:
     parents = [Candidate(text) for text in ("good one", "bad one", "good two")]
     config = make_config("variation.examples=1", "speed.chunk=2")
