@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pretext.config import Config
 from pretext.errors import ModelError, UsageError
-from pretext.models import loading, preferred_dtype, resolve_masked
+from pretext.models import inner_sizes, loading, preferred_dtype, resolve_masked
 from pretext.population import Candidate
 from pretext.progress import progress
 from pretext.wordpieces import spliced
@@ -261,8 +261,7 @@ def _load(name: str, device: str | None, dtype: str | None) -> tuple[Any, Any]:
         settings = AutoConfig.from_pretrained(source)
         if type(settings) not in MODEL_FOR_MASKED_LM_MAPPING:
             raise _unfit(name, "is no masked language model")
-        width = getattr(settings, "hidden_size", 512)
-        chosen = dtype or preferred_dtype(device, width, getattr(settings, "intermediate_size", 4 * width))
+        chosen = dtype or preferred_dtype(device, *inner_sizes(settings))
         tokenizer = AutoTokenizer.from_pretrained(source)
         if tokenizer.mask_token_id is None:
             raise _unfit(name, "has no mask token")

@@ -97,6 +97,13 @@ def preferred_dtype(device: str | None, width: int = 512, inner: int = 2048) -> 
     return "bfloat16" if _CLEARLY * fast < exact else "float32"
 
 
+def inner_sizes(config: Any) -> tuple[int, int]:
+    """`width` and `inner` of `preferred_dtype`, from a model's configuration."""
+    sizes = config.get_text_config()
+    width = getattr(sizes, "hidden_size", 512)
+    return width, getattr(sizes, "intermediate_size", None) or 4 * width
+
+
 def _product_seconds(dtype: Any, width: int, inner: int) -> float:
     """Seconds for (512 tokens, width) times (width, inner); the least of some, which other processes disturb least."""
     import torch

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from pretext.engines import Sampling, Usage, cut_at_stop, fitting, unheard
-from pretext.engines.vllm import cache_bytes
+from pretext.engines.vllm import cache_bytes, default_dtype
 from pretext.errors import EngineError, ModelError, PretextError, UsageError
 from pretext.models import loading, resolve_generator
 from pretext.prompts import Prompt, end_ids, token_ids
@@ -46,7 +46,7 @@ class RayEngine:
         model: as in `pretext.models.resolve_generator`.
         workers: copies of the model, each on `tensor_parallel` GPUs; without a GPU they share the cores.
         adapter: LoRA adapters are not taken.
-        dtype: name of a torch dtype; default: the model's own.
+        dtype: name of a torch dtype; default: see `pretext.engines.vllm.default_dtype`.
         quantization: vLLM's name of how the weights are quantised; default: as the model's configuration says.
         memory_share: share of the device's memory that a worker may take; without a GPU all workers together.
         max_length: longest prompt plus answer in tokens; default: the model's context.
@@ -87,11 +87,12 @@ class RayEngine:
         self._context: int = max_length or config.get_text_config().max_position_embeddings
         self._ends = end_ids(self._tokenizer, None)
         self._cuda = _connect(workers)
+        dtype, share = dtype or default_dtype(config, quantization, self._cuda), memory_share / workers
         engine = {
             "dtype": dtype or "auto",
             "quantization": quantization,
             "gpu_memory_utilization": memory_share,
-            "kv_cache_memory_bytes": None if self._cuda else cache_bytes(model, Path(source), memory_share / workers),
+            "kv_cache_memory_bytes": None if self._cuda else cache_bytes(model, Path(source), config, dtype, share),
             "max_model_len": max_length,
             "tensor_parallel_size": tensor_parallel,
             "enable_prefix_caching": True,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pretext.engines import Sampling, Usage, cut_at_stop, fitting, unheard
 from pretext.errors import ModelError, UsageError
-from pretext.models import check_device, check_generator, loading, preferred_dtype, resolve_generator
+from pretext.models import check_device, check_generator, inner_sizes, loading, preferred_dtype, resolve_generator
 from pretext.prompts import Prompt, end_ids, token_ids
 
 if TYPE_CHECKING:
@@ -206,10 +206,7 @@ def _load(name: str, device: torch.device, dtype: torch.dtype | None) -> tuple[A
     source = resolve_generator(name)
     config: Any = AutoConfig.from_pretrained(source)
     check_generator(name, config.to_dict())
-    sizes = config.get_text_config()
-    width = getattr(sizes, "hidden_size", 512)
-    inner = getattr(sizes, "intermediate_size", None) or 4 * width
-    chosen = dtype or _dtype(preferred_dtype(str(device), width, inner))
+    chosen = dtype or _dtype(preferred_dtype(str(device), *inner_sizes(config)))
     tokenizer = AutoTokenizer.from_pretrained(source)
     _check_memory(name, _size(source, config, chosen), device)
     model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=chosen, device_map={"": device})

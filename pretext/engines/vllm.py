@@ -18,7 +18,7 @@ from typing import Any
 from pretext.engines import Sampling, Usage, cut_at_stop, fitting, unheard
 from pretext.engines.child import Child, ChildEnded
 from pretext.errors import EngineError, ModelError, UsageError
-from pretext.models import loading, resolve_generator
+from pretext.models import inner_sizes, loading, preferred_dtype, resolve_generator
 from pretext.prompts import Prompt, end_ids, token_ids
 
 _SMALLEST_CACHE = 2**26  # bytes
@@ -88,7 +88,7 @@ class VLLMEngine:
     Args:
         model: as in `pretext.models.resolve_generator`.
         adapter: folder or Hugging Face name of a LoRA adapter of the model.
-        dtype: name of a torch dtype; default: the model's own.
+        dtype: name of a torch dtype; default: see `default_dtype`.
         quantization: vLLM's name of how the weights are quantised; default: as the model's configuration says.
         memory_share: share of the device's memory that vLLM may take, weights included.
         max_length: longest prompt plus answer in tokens; default: the model's context.
@@ -126,6 +126,7 @@ class VLLMEngine:
         _check_length(model, config, max_length)
         cuda = torch.cuda.is_available()
         self.environment = _environment(cuda)
+        dtype = dtype or default_dtype(config, quantization, cuda)
         self.model = Model(
             str(source),
             end_ids(self.tokenizer, None),
@@ -133,7 +134,7 @@ class VLLMEngine:
             dtype,
             quantization,
             memory_share,
-            None if cuda else cache_bytes(model, Path(source), memory_share),
+            None if cuda else cache_bytes(model, Path(source), config, dtype, memory_share),
             max_length,
             tensor_parallel,
         )
@@ -240,11 +241,23 @@ def _check_length(name: str, config: Any, max_length: int | None) -> None:
         )
 
 
-def cache_bytes(name: str, folder: Path, memory_share: float) -> int | None:
+def default_dtype(config: Any, quantization: str | None, cuda: bool) -> str | None:
+    """float32 on a processor that is slow at bfloat16, which without instructions for it takes four times as long;
+    elsewhere, and for quantised weights, None: the model's own."""
+    if cuda or quantization is not None or getattr(config, "quantization_config", None) is not None:
+        return None
+    return "float32" if preferred_dtype("cpu", *inner_sizes(config)) == "float32" else None
+
+
+def cache_bytes(name: str, folder: Path, config: Any, dtype: str | None, memory_share: float) -> int | None:
     """The bytes that vLLM's share of the main memory leaves beside the weights; None where these are not at hand."""
+    import torch
+
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if not weights:
         return None
+    if dtype is not None and config.dtype is not None and getattr(config, "quantization_config", None) is None:
+        weights = weights * getattr(torch, dtype).itemsize // config.dtype.itemsize
     allowed = int(memory_share * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     if weights + _SMALLEST_CACHE > allowed:
         raise ModelError(

@@ -16,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import AutoConfig
 
+import pretext.engines.vllm
 from pretext.config import Models, Speed
 from pretext.engines import Sampling, open_engine
 from pretext.engines.transformers import TransformersEngine
-from pretext.engines.vllm import VLLMEngine
+from pretext.engines.vllm import VLLMEngine, cache_bytes, default_dtype
 from pretext.errors import EngineError, ModelError, UsageError
 from pretext.prompts import Prompt, few_shot
 from privacy import DiscreteGaussian, bounded_sum
@@ -231,6 +233,22 @@ def test_quantised_weights_a_short_context_and_a_tokenizer_without_pad_token(che
         quantised.complete([Prompt("word " * 100)], GREEDY)
     quantised.close()
     assert sum(one[:3] == other[:3] for one, other in zip(said, plain, strict=True)) >= 2
+
+
+def test_a_processor_that_is_slow_at_bfloat16_computes_in_float32(checkpoint, monkeypatch):
+    config = AutoConfig.from_pretrained(checkpoint)
+    for preferred, expected in (("float32", "float32"), ("bfloat16", None)):
+        monkeypatch.setattr(pretext.engines.vllm, "preferred_dtype", lambda device, *sizes, own=preferred: own)
+        assert default_dtype(config, None, cuda=False) == expected
+        assert default_dtype(config, None, cuda=True) is None
+        assert default_dtype(config, "awq", cuda=False) is None
+
+
+def test_wider_weights_leave_less_for_the_cache(checkpoint):
+    config = AutoConfig.from_pretrained(checkpoint)
+    weights = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
+    stored, double = (cache_bytes("tiny", checkpoint, config, dtype, 0.5) for dtype in (None, "float64"))
+    assert stored - double == weights * (8 // config.dtype.itemsize - 1)
 
 
 # What it refuses
