@@ -216,8 +216,8 @@ class Expansion(Section):
     """Few-shot generation from the seeds. Costs no privacy."""
 
     texts: int = Field(1000, ge=1, description="synthetic texts to write")
-    examples: int = Field(8, ge=1, le=20, description="seeds shown as examples")
-    temperature: float = Field(0.8, ge=0, le=5, description="sampling temperature")
+    examples: int = Field(5, ge=1, le=20, description="seeds shown as examples")
+    temperature: float = Field(1.0, ge=0, le=5, description="sampling temperature")
     top_p: float = Field(0.95, gt=0, le=1, description="nucleus sampling")
     max_tokens: int = Field(64, ge=1, le=4096, description="longest synthetic text, in tokens")
     format: Literal["jsonl", "parquet"] = Field("jsonl", description="files of the synthetic texts: jsonl or parquet")

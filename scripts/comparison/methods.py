@@ -122,7 +122,7 @@ def _own(method: str, scale: Scale, domain: Domain, public: str) -> dict[str, An
                     "kept_parents": 0.25,
                     "seeds_from_round": scale.rounds - 1,
                 },
-                "variation": {"kind": "rewrite"},
+                "variation": {"kind": "rewrite", "temperature": 1.0},  # they are its final texts; those of all have 1
             }
         case _:
             return {"initial": {"prompts": [domain.sentence], "examples": domain.examples}}
