@@ -3,7 +3,7 @@
     python scripts/reproduce.py --sets a.jsonl.gz b.jsonl.gz --public wikipedia.jsonl.gz --csv results.csv --out FOLDER
         [--methods prompt-only non-private pretext ...] [--epsilons 1 8] [--repetitions 3] [--seconds LIMIT]
         [--population 128] [--rounds 4] [--texts 600] [--tokens 32] [--clients 3000] [--texts-per-client 8]
-        [--student tiny] [--print-only]
+        [--student tiny] [--set expansion.temperature=0.8] [--print-only]
 
 A private set has the columns client_id and text; its clients are split by a hash of their id into those who train,
 who validate and who test. Every cell (set, method, epsilon, repetition) appends a row to the CSV file and is not done
@@ -78,6 +78,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--generator", default="embedded", help="language model, as models.generator")
     parser.add_argument("--engine", default="transformers", help="as speed.engine; vllm is faster where it is")
     parser.add_argument("--masked", help="masked language model for the paper's own setting; default: in context")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="a trial: another value of a setting in every cell, best in a CSV file of its own",
+    )
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no cell is begun after so many seconds")
     return parser
 
@@ -103,6 +110,7 @@ def reproduce(given: argparse.Namespace, student: CausalStudent, opened: Parts |
         generator=given.generator,
         engine=given.engine,
         masked=given.masked,
+        changed=tuple(given.set),
     )
     out = given.out or given.csv.with_suffix("")
     for path in given.sets:
@@ -141,7 +149,8 @@ def shared(scale: Scale) -> Config:
             "initial": {"prompts": ["-"]},
             "models": {"generator": scale.generator},
             "speed": {"engine": scale.engine},
-        }
+        },
+        overrides=scale.changed,
     )
 
 

@@ -64,6 +64,7 @@ class Scale:
         generator: as `models.generator`.
         engine: as `speed.engine`.
         masked: folder of a masked language model for the paper's own setting, or None.
+        changed: settings as `pretext --set` takes them, above every method's own; for trials.
     """
 
     population: int
@@ -75,6 +76,7 @@ class Scale:
     generator: str = "embedded"
     engine: str = "transformers"
     masked: str | None = None
+    changed: tuple[str, ...] = ()
 
 
 def config_of(method: str, epsilon: float, seed: int, scale: Scale, domain: Domain, public: str, name: str) -> Config:
@@ -96,7 +98,7 @@ def config_of(method: str, epsilon: float, seed: int, scale: Scale, domain: Doma
         "models": {"generator": scale.generator, "embedder": "embedded"},
         "speed": {"engine": scale.engine},
     }
-    return resolve(defaults=shared, settings=_own(method, scale, domain, public))
+    return resolve(defaults=shared, settings=_own(method, scale, domain, public), overrides=scale.changed)
 
 
 def _own(method: str, scale: Scale, domain: Domain, public: str) -> dict[str, Any]:
@@ -131,6 +133,7 @@ def _own(method: str, scale: Scale, domain: Domain, public: str) -> dict[str, An
 def setting_of(method: str, scale: Scale) -> str:
     """What a reader of the table must know of a cell beside its name."""
     sizes = f"{scale.texts} texts of {scale.tokens} tokens at most by {scale.generator}"
+    sizes = "; ".join((sizes, *scale.changed))
     if method in EXPANDED:
         return sizes
     rounds = 11 if method == PAPER else scale.rounds

@@ -83,6 +83,15 @@ def test_other_sizes_are_other_cells(run: Reproduce) -> None:
     assert [row.texts for row in rows] == [24, 20]
 
 
+def test_another_value_is_another_cell_and_a_wrong_one_is_refused_at_the_door(run: Reproduce) -> None:
+    run("--methods", "prompt-only")
+    rows = run("--methods", "prompt-only", "--set", "expansion.texts=20", "--set", "expansion.temperature=0.5")
+    assert [row.texts for row in rows] == [24, 20]
+    assert rows[1].setting.endswith("; expansion.texts=20; expansion.temperature=0.5")
+    with pytest.raises(UsageError, match="temperature"):
+        run("--methods", "untouched", "--set", "expansion.temperature=-1")
+
+
 class Stops(ScriptedEngine):
     """Is interrupted at its n-th batch of prompts."""
 
