@@ -12,7 +12,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder of the demonstration")
     demo = parser.parse_args().folder.resolve()
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch) / "home"
         home.mkdir()
@@ -34,11 +34,11 @@ def main() -> None:
         phases = run_again(demo / "run", Path(scratch) / "run", seconds)
     whole = time.perf_counter() - STARTED
     print_table("phase (public work)", {name: phase["seconds"] for name, phase in phases.items()}, whole)
-    seconds["everything else"] = whole - seconds.total()
+    seconds["everything else"] = whole - sum(seconds.values())
     print_table("who worked", seconds, whole)
 
 
-def run_again(folder: Path, out: Path, seconds: Counter[str]) -> dict[str, Any]:
+def run_again(folder: Path, out: Path, seconds: defaultdict[str, float]) -> dict[str, Any]:
     """The timings of a second run of the same configuration; what its models take is added to `seconds`."""
     from pretext.pipeline import Parts, synthesize
     from pretext.run import Run

@@ -75,7 +75,7 @@ def random_clients(count: int, texts: int) -> Clients:
 def ours(config: Config, clients: Clients, folder: Path) -> Round:
     """A round as `pretext.evolve` and `pretext.pipeline` do it."""
     vary, embed = MaskFill(config), SentenceEmbedder.from_config(config)
-    steps: Any = Steps(initial=None, ask=None, vary=lambda: vary, embed=lambda: embed)  # type: ignore[arg-type]
+    steps: Any = Steps(initial=None, ask=None, vary=lambda: vary, embed=lambda: embed)
     mechanism, relation = plan(config).mechanism, config.privacy.relation
     ledger = Ledger(folder / "ledger.sqlite")
     ledger.register("bench", "memory:bench", config.unit, relation, Budget(1000, 1e-6), confirmed=False)
@@ -92,7 +92,7 @@ def ours(config: Config, clients: Clients, folder: Path) -> Round:
             return ledger.release("bench", label, label, votes, mechanism, relation).noisy
 
         spent["votes and release"], noisy = timed(released)
-        parents = select(noisy, mechanism.standard_deviation, config.evolution, 0.0, rng)[2]
+        parents = select(noisy, mechanism.standard_deviation, config.evolution, rng)[2]
         chosen = [population[row] for row in parents]
         spent["next population"], _ = timed(lambda: vary(chosen, chosen, rng))
         return spent

@@ -20,6 +20,7 @@ import sysconfig
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
@@ -63,9 +64,8 @@ def docstrings(path: Path) -> Iterator[str]:
 def descriptions() -> Iterator[str]:
     """Sentences of the installed packages' long descriptions, without code, tables and links."""
     for package in importlib.metadata.distributions():
-        text = re.sub(
-            r"```.*?```|<[^>]*>|\[([^\]]*)\]\([^)]*\)", r"\1", str(package.metadata.get_payload() or ""), flags=re.S
-        )
+        metadata: Any = package.metadata  # an e-mail message, which its type does not say
+        text = re.sub(r"```.*?```|<[^>]*>|\[([^\]]*)\]\([^)]*\)", r"\1", str(metadata.get_payload() or ""), flags=re.S)
         for paragraph in text.split("\n\n"):
             for sentence in re.split(r"(?<=[.!?])\s+", " ".join(paragraph.split())):
                 if 6 <= len(sentence.split()) <= 40 and re.fullmatch(r"[A-Z][\w\s,.;:'()\"/!?-]*[.!?]", sentence):

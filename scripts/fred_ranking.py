@@ -82,7 +82,7 @@ def embedded(path: Path, cache: Path) -> Texts:
             records = [json.loads(line) for line in lines]
         np.random.default_rng(0).shuffle(records)
         count: dict[str, int] = {}
-        kept = []
+        kept: list[list[str]] = []
         for record in records:
             count[record["client_id"]] = count.get(record["client_id"], 0) + 1
             if count[record["client_id"]] <= 8 and len(kept) < 20_000:

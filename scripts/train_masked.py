@@ -131,7 +131,7 @@ def build(layers: int, mask: int, frequencies: torch.Tensor) -> BertForMaskedLM:
 
 def write(model: BertForMaskedLM, tokenizer: Any, folder: Path) -> None:
     """Put the embedding of [MASK] among the words, and save the model in bfloat16 with its tokenizer."""
-    embeddings = model.bert.embeddings
+    embeddings: Any = model.bert.embeddings
     embeddings.word_embeddings.weight.data[tokenizer.mask_token_id] = embeddings.mask.data
     del embeddings.mask
     model.bfloat16().save_pretrained(folder)
