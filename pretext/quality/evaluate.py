@@ -153,10 +153,11 @@ def _summary(values: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def interval(values: Sequence[float], confidence: float = _CONFIDENCE) -> list[float] | None:
-    """Student's t interval of the mean; None for a single value."""
+    """Student's t interval of the mean; None for a single value, and where one is undefined, as is the gap closed
+    between equal ends."""
     from scipy.stats import t
 
-    if len(values) < 2:
+    if len(values) < 2 or not all(map(math.isfinite, values)):
         return None
     mean = statistics.fmean(values)
     half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))

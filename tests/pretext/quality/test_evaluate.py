@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import secrets
 import traceback
 from collections.abc import Callable
@@ -121,6 +122,7 @@ def test_an_interval_is_student_s() -> None:
     """Mean 2, standard deviation 1, t(0.95, 2) = 2.919986."""
     assert interval([1.0, 2.0, 3.0]) == pytest.approx([2 - 2.919986 / 3**0.5, 2 + 2.919986 / 3**0.5], rel=1e-6)
     assert interval([1.0]) is None
+    assert interval([math.nan, 0.5]) is None
 
 
 def test_clients_that_the_run_saw_are_refused(run_folder: Path, student: CausalStudent, private_file: Path) -> None:
