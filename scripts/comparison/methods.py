@@ -132,8 +132,8 @@ def _own(method: str, scale: Scale, domain: Domain, public: str) -> dict[str, An
 
 def setting_of(method: str, scale: Scale) -> str:
     """What a reader of the table must know of a cell beside its name."""
-    sizes = f"{scale.texts} texts of {scale.tokens} tokens at most by {scale.generator}"
-    sizes = "; ".join((sizes, *scale.changed))
+    texts = f"{scale.texts} texts of {scale.tokens} tokens at most by {scale.generator}"
+    sizes = "; ".join((texts, *scale.changed))
     if method in EXPANDED:
         return sizes
     rounds = 11 if method == PAPER else scale.rounds

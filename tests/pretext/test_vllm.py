@@ -233,9 +233,9 @@ def test_quantised_weights_a_short_context_and_a_tokenizer_without_pad_token(che
         quantised.complete([Prompt("word " * 100)], GREEDY)
     quantised.close()
     assert all(said)
-    # Without AVX-512, the 8-bit products of vLLM 0.32's processor build are wrong in float32 and bfloat16 alike.
-    if "avx512" in Path("/proc/cpuinfo").read_text():
-        assert sum(one[:3] == other[:3] for one, other in zip(said, plain, strict=True)) >= 2
+    if "avx512" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("the 8-bit products of vLLM 0.32 are wrong without AVX-512, in float32 and bfloat16 alike")
+    assert sum(one[:3] == other[:3] for one, other in zip(said, plain, strict=True)) >= 2
 
 
 def test_a_processor_that_is_slow_at_bfloat16_computes_in_float32(checkpoint, monkeypatch):
