@@ -128,7 +128,7 @@ def test_an_interval_is_student_s() -> None:
 def test_clients_that_the_run_saw_are_refused(run_folder: Path, student: CausalStudent, private_file: Path) -> None:
     with pytest.raises(UsageError, match="have clients in common") as caught:
         _evaluate(run_folder, student, private_file)
-    assert "60" not in str(caught.value)
+    assert "60" not in str(caught.value).replace(str(private_file), "")  # a temporary folder has a number, too
     told = _evaluate(run_folder, student, private_file, overlap_known=True, repetitions=1)
     assert told["scores"]["synthetic"]
 

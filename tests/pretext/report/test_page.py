@@ -58,7 +58,7 @@ def test_epsilons_are_rounded_up_and_what_is_left_is_rounded_down(finished: Call
     stated["guarantee"]["epsilon"] = stated["data_set"]["spent_epsilon"] = 1.23451
     stated["data_set"]["left_epsilon"] = 2.34569
     run.save("privacy.json", stated)
-    page = _page(run.folder)
+    page = _words(_page(run.folder))  # without the coordinates of the charts, which have any digits
     assert "1.2346" in page
     assert "1.2345" not in page
     assert "2.3456" in page
