@@ -104,6 +104,11 @@ def inner_sizes(config: Any) -> tuple[int, int]:
     return width, getattr(sizes, "intermediate_size", None) or 4 * width
 
 
+def is_quantised(config: Any) -> bool:
+    """Whether a model's configuration says that its weights are stored in fewer bits than they stand for."""
+    return getattr(config, "quantization_config", None) is not None
+
+
 def _product_seconds(dtype: Any, width: int, inner: int) -> float:
     """Seconds for (512 tokens, width) times (width, inner); the least of some, which other processes disturb least."""
     import torch

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from pretext.engines import Sampling, Usage, cut_at_stop, fitting, unheard
-from pretext.engines.vllm import cache_bytes, default_dtype
+from pretext.engines.vllm import cache_bytes, check_products, default_dtype
 from pretext.errors import EngineError, ModelError, PretextError, UsageError
 from pretext.models import loading, resolve_generator
 from pretext.prompts import Prompt, end_ids, token_ids
@@ -87,6 +87,7 @@ class RayEngine:
         self._context: int = max_length or config.get_text_config().max_position_embeddings
         self._ends = end_ids(self._tokenizer, None)
         self._cuda = _connect(workers)
+        check_products(model, config, self._cuda)
         dtype, share = dtype or default_dtype(config, quantization, self._cuda), memory_share / workers
         engine = {
             "dtype": dtype or "auto",

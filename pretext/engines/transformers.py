@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from pretext.engines import Sampling, Usage, cut_at_stop, fitting, unheard
 from pretext.errors import ModelError, UsageError
-from pretext.models import check_device, check_generator, inner_sizes, loading, preferred_dtype, resolve_generator
+from pretext.models import (
+    check_device,
+    check_generator,
+    inner_sizes,
+    is_quantised,
+    loading,
+    preferred_dtype,
+    resolve_generator,
+)
 from pretext.prompts import Prompt, end_ids, token_ids
 
 if TYPE_CHECKING:
@@ -218,7 +226,7 @@ def _size(source: Path | str, config: Any, dtype: torch.dtype) -> int:
     import torch
     from transformers import AutoModelForCausalLM
 
-    if getattr(config, "quantization_config", None) is not None:
+    if is_quantised(config):
         return sum(file.stat().st_size for file in Path(source).glob("*.safetensors"))
     build: Any = AutoModelForCausalLM.from_config
     with torch.device("meta"):
@@ -251,8 +259,7 @@ def _adapted(model: Any, adapter: str) -> Any:
     with loading(adapter), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft uses what transformers will rename
         adapted: Any = PeftModel.from_pretrained(model, adapter)
-        quantised = getattr(model.config, "quantization_config", None) is not None
-        return adapted.eval() if quantised else adapted.merge_and_unload().eval()
+        return adapted.eval() if is_quantised(model.config) else adapted.merge_and_unload().eval()
 
 
 def _device(name: str | None) -> torch.device:

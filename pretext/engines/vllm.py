@@ -18,7 +18,7 @@ from typing import Any
 from pretext.engines import Sampling, Usage, cut_at_stop, fitting, unheard
 from pretext.engines.child import Child, ChildEnded
 from pretext.errors import EngineError, ModelError, UsageError
-from pretext.models import inner_sizes, loading, preferred_dtype, resolve_generator
+from pretext.models import inner_sizes, is_quantised, loading, preferred_dtype, resolve_generator
 from pretext.prompts import Prompt, end_ids, token_ids
 
 _SMALLEST_CACHE = 2**26  # bytes
@@ -125,6 +125,7 @@ class VLLMEngine:
             self.tokenizer = AutoTokenizer.from_pretrained(source)
         _check_length(model, config, max_length)
         cuda = torch.cuda.is_available()
+        check_products(model, config, cuda)
         self.environment = _environment(cuda)
         dtype = dtype or default_dtype(config, quantization, cuda)
         self.model = Model(
@@ -244,9 +245,25 @@ def _check_length(name: str, config: Any, max_length: int | None) -> None:
 def default_dtype(config: Any, quantization: str | None, cuda: bool) -> str | None:
     """float32 on a processor that is slow at bfloat16, which without instructions for it takes four times as long;
     elsewhere, and for quantised weights, None: the model's own."""
-    if cuda or quantization is not None or getattr(config, "quantization_config", None) is not None:
+    if cuda or quantization is not None or is_quantised(config):
         return None
     return "float32" if preferred_dtype("cpu", *inner_sizes(config)) == "float32" else None
+
+
+def check_products(name: str, config: Any, cuda: bool) -> None:
+    """Raises ModelError for a model that vLLM 0.32 computes wrongly, without a word: one whose weights and activations
+    have 8 bits, on a processor without AVX-512."""
+    import torch
+
+    if cuda or not is_quantised(config) or "AVX512" in torch.backends.cpu.get_cpu_capability():
+        return
+    groups = config.quantization_config.get("config_groups", {}).values()
+    activations = [group.get("input_activations") or {} for group in groups]
+    if any((told.get("type"), told.get("num_bits")) == ("int", 8) for told in activations):
+        raise ModelError(
+            f"The model {name!r} computes in 8 bits, which vLLM does wrongly on a processor without AVX-512; use the "
+            "engine transformers, or weights that are not quantised."
+        )
 
 
 def cache_bytes(name: str, folder: Path, config: Any, dtype: str | None, memory_share: float) -> int | None:
@@ -256,7 +273,7 @@ def cache_bytes(name: str, folder: Path, config: Any, dtype: str | None, memory_
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if not weights:
         return None
-    if dtype is not None and config.dtype is not None and getattr(config, "quantization_config", None) is None:
+    if dtype is not None and config.dtype is not None and not is_quantised(config):
         weights = weights * getattr(torch, dtype).itemsize // config.dtype.itemsize
     allowed = int(memory_share * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     if weights + _SMALLEST_CACHE > allowed:
