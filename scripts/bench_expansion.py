@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from pretext.config import Config, resolve
-from pretext.engines import Sampling, Usage
+from pretext.engines import Sampling, Usage, unheard
 from pretext.expansion import Examples, expand
 from pretext.prompts import Prompt, few_shot
 from pretext.run import Run, Seed
@@ -60,7 +60,7 @@ class Babbler:
     usage = Usage()
 
     def complete(
-        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None]
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
     ) -> list[str | None]:
         """See `pretext.engines.Engine`."""
         rng = np.random.default_rng(sampling.seed)
@@ -133,9 +133,10 @@ def _against(given: argparse.Namespace) -> None:
     for name, measured in seconds.items():
         print(f"{name:<24} {given.chunk / statistics.median(measured):>10,.0f} a second")
     print(f"\nmemory of {len(texts):,} known texts")
-    for name, fill in {"filter": lambda: _filter(texts), "set of digests": lambda: _set(texts)}.items():
+    holders: dict[str, Callable[[list[str]], object]] = {"filter": _filter, "set of digests": _set}
+    for name, fill in holders.items():
         tracemalloc.start()
-        kept = fill()
+        kept = fill(texts)
         print(f"{name:<24} {tracemalloc.get_traced_memory()[0] / 2**20:>10.1f} MiB")
         tracemalloc.stop()
         del kept

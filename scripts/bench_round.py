@@ -75,7 +75,7 @@ def random_clients(count: int, texts: int) -> Clients:
 def ours(config: Config, clients: Clients, folder: Path) -> Round:
     """A round as `pretext.evolve` and `pretext.pipeline` do it."""
     vary, embed = MaskFill(config), SentenceEmbedder.from_config(config)
-    steps: Any = Steps(initial=None, ask=None, vary=lambda: vary, embed=lambda: embed)
+    steps = Steps(initial=unused, ask=unused, vary=lambda: vary, embed=lambda: embed)
     mechanism, relation = plan(config).mechanism, config.privacy.relation
     ledger = Ledger(folder / "ledger.sqlite")
     ledger.register("bench", "memory:bench", config.unit, relation, Budget(1000, 1e-6), confirmed=False)
@@ -112,7 +112,7 @@ def papers(config: Config, clients: Clients) -> Round:
 
     def lookahead(texts: list[str], run: int) -> NDArray[np.float32]:
         varied = (paper(texts, 100 * run + i, passes, tokenizer, model) for i in range(config.evolution.lookahead))
-        return unit_rows(sum(embedder.encode(texts, show_progress_bar=False) for texts in varied))
+        return unit_rows(np.sum([embedder.encode(texts, show_progress_bar=False) for texts in varied], axis=0))
 
     def voted(points: NDArray[np.float32]) -> NDArray[np.float64]:
         index = faiss.IndexFlatL2(points.shape[1])
@@ -132,6 +132,11 @@ def papers(config: Config, clients: Clients) -> Round:
         return spent
 
     return work
+
+
+def unused(*arguments: object) -> Any:
+    """A step that a round by itself does not take."""
+    raise NotImplementedError
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -151,14 +151,14 @@ def one_setting(
     made = design(known, noise.standard_deviation, clients, counted=False)
     asked = bounded_moments(made.query, private.rows, private.client)
     seen = [each.seen_by(made.query) for each in known]
-    exact, _ = released_moments(made.query, asked.value * asked.grid, 1e-12, clients)
+    exact, _ = released_moments(made.query, asked.value * np.float64(asked.grid), 1e-12, clients)
     reduced = np.array([float(frechet(exact, each.moments)) for each in seen])
     plain = PlainWay(private, known, clients, noise)
     counts = Histogram(private, candidates, multiplier)
     answers: dict[str, list[NDArray[np.float64]]] = {"FreD": [], "mean": [], "plain": [], "histogram": []}
     covered = []
     for _ in range(repetitions):
-        released = noise.draw(asked) * noise.grid
+        released = noise.draw(asked) * np.float64(noise.grid)
         moments, law = released_moments(made.query, released, noise.standard_deviation, clients)
         found = estimate(moments, law, seen)
         low, high = found.interval(0.9).T
@@ -202,7 +202,7 @@ class PlainWay:
 
     def distances(self) -> NDArray[np.float64]:
         """From a fresh release."""
-        released = self.noise.draw(self.asked) * self.noise.grid
+        released = self.noise.draw(self.asked) * np.float64(self.noise.grid)
         moments, _ = released_moments(self.query, released, self.noise.standard_deviation, self.clients)
         return np.array([float(frechet(moments, law)) for law in self.seen])
 
@@ -228,11 +228,11 @@ class Histogram:
 
     def cells(self, rows: Rows) -> NDArray[np.int64]:
         """The nearest centre of each row."""
-        return np.argmax(rows @ self.centres.T - 0.5 * np.square(self.centres).sum(axis=1), axis=1)
+        return np.asarray(np.argmax(rows @ self.centres.T - 0.5 * np.square(self.centres).sum(axis=1), axis=1))
 
     def distances(self) -> NDArray[np.float64]:
         """From a fresh release; negative counts are none."""
-        released = np.maximum(self.noise.draw(self.asked) * self.noise.grid, 0.0)
+        released = np.maximum(self.noise.draw(self.asked) * np.float64(self.noise.grid), 0.0)
         share = released / max(released.sum(), 1e-9)
         return np.array([1 - np.sqrt(share * each).sum() for each in self.shares])
 

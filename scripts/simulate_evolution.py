@@ -162,10 +162,10 @@ def evolved(around: World, config: Config, seed: int) -> NDArray[np.int64]:
         chosen = population[parents if parents.size else np.arange(len(population))]
         population = np.unique([*kept, *varied(around, chosen[: evolution.population - len(kept)], rng)])
     if not seeds:
-        return rng.choice(around.start, EXPANDED)
+        return np.asarray(rng.choice(around.start, EXPANDED))
     weight = np.array(list(seeds.values())) ** evolution.seed_power
     drawn = rng.choice(list(seeds), EXPANDED, p=weight / weight.sum())
-    return around.near[drawn, rng.integers(0, 8, EXPANDED)]
+    return np.asarray(around.near[drawn, rng.integers(0, 8, EXPANDED)])
 
 
 def sampled(texts: Texts, most: int, rng: np.random.Generator) -> Clients:

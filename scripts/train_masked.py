@@ -170,7 +170,8 @@ def logits(model: BertForMaskedLM, ids: torch.Tensor, attention: torch.Tensor, p
     """Float32 logits at the hidden positions, shape (hidden, vocabulary)."""
     with torch.autocast("cpu", torch.bfloat16):
         states = model.bert(input_ids=ids, attention_mask=attention).last_hidden_state
-        return model.cls(states[place]).float()
+        scores: torch.Tensor = model.cls(states[place])
+        return scores.float()
 
 
 def batches(train: Sequences, rows: int, rng: np.random.Generator) -> Iterator[Sequences]:

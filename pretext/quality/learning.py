@@ -132,7 +132,7 @@ def _steps(learner: Any, rows: Rows, plan: Training, rng: np.random.Generator, a
                 group["lr"] = plan.rate * max(0.0, min(middle / plan.warm_up, (1 - middle) / (1 - plan.warm_up)))
             with _fast(learner):
                 logits, targets = predictions(learner.train(), batch)
-            torch.nn.functional.cross_entropy(logits, targets).backward()  # type: ignore[no-untyped-call]
+            torch.nn.functional.cross_entropy(logits, targets).backward()
             torch.nn.utils.clip_grad_norm_(weights, _CLIP)
             optimizer.step()
             optimizer.zero_grad()
