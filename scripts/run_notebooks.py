@@ -3,17 +3,21 @@
     scripts/notebooks [--write] [NAME ...]
 
 With --write the outputs are kept in the files, which is how they are committed; an output that names a folder of this
-machine is refused. Every notebook has a ledger of its own, empty at first, and works in a temporary folder.
+machine is refused. Every notebook has a ledger of its own, empty at first, and works in a temporary folder. Two at a
+time, with half of the cores each: much of a notebook runs on one core.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import re
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -24,6 +28,7 @@ from pretext.models import cache_folder
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 LONGEST_CELL = 600  # seconds
+AT_ONCE = 2
 
 
 def main() -> None:
@@ -32,17 +37,24 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="keep the outputs in the files")
     parser.add_argument("names", nargs="*", help="notebooks by name; default: all")
     arguments = parser.parse_args()
-    models = cache_folder()
-    models.mkdir(parents=True, exist_ok=True)
-    for name in arguments.names or sorted(path.stem for path in FOLDER.glob("*.ipynb")):
-        start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as home:
-            (Path(home) / "models").symlink_to(models)  # converting the packaged generator takes half a minute
-            os.environ |= {"PRETEXT_HOME": home, "TMPDIR": home, "HF_HUB_OFFLINE": "1"}
-            # tqdm says so where the widgets of a browser are missing.
-            os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
-            execute(FOLDER / f"{name}.ipynb", arguments.write)
-        print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    names = arguments.names or sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        for name, seconds in zip(names, pool.map(partial(run, write=arguments.write), names), strict=True):
+            print(f"{name}: {seconds:.0f} s", file=sys.stderr)
+
+
+def run(name: str, write: bool) -> float:
+    """Execute one, in an environment of its own; the seconds that it took."""
+    start, models = time.perf_counter(), cache_folder()
+    with tempfile.TemporaryDirectory() as home:
+        (Path(home) / "models").symlink_to(models)  # converting the packaged generator takes half a minute
+        os.environ |= {"PRETEXT_HOME": home, "TMPDIR": home, "HF_HUB_OFFLINE": "1"}
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
+        # tqdm says so where the widgets of a browser are missing.
+        os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
+        execute(FOLDER / f"{name}.ipynb", write)
+    return time.perf_counter() - start
 
 
 def execute(path: Path, write: bool) -> None:
