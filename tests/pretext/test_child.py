@@ -154,7 +154,7 @@ def test_the_main_of_the_caller_is_run_once(tmp_path, way):
     command = {"standard input": ["-"], "file": [str(script)], "command": ["-c", SCRIPT]}[way]
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     done = subprocess.run(
-        [sys.executable, *command], input=SCRIPT, capture_output=True, text=True, timeout=60, env=environment
+        [sys.executable, *command], input=SCRIPT, capture_output=True, text=True, timeout=300, env=environment
     )
     assert (done.returncode, done.stderr) == (0, "")
     first, pids = done.stdout.splitlines()

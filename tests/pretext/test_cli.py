@@ -357,7 +357,7 @@ def test_a_real_sigterm_is_resumable(tmp_path: Path, private_file: Path, public_
     while not (out / "run.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 4, err
     assert "pretext resume" in err
 

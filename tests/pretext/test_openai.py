@@ -266,7 +266,7 @@ def test_a_run_goes_on_where_the_server_left_it(make_config, monkeypatch, tmp_pa
     config = make_config("privacy.rounds=2", "expansion.texts=30")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with ModelServer(ScriptedEngine(reply)) as server:
-        engine = _client(server, timeout=1.0 if misbehaviour == "silence" else 60.0, concurrency=4)
+        engine = _client(server, timeout=4.0 if misbehaviour == "silence" else 60.0, concurrency=4)
         behave, folder = server.reply, tmp_path / "run"
 
         def fail_later(*request):

@@ -191,7 +191,7 @@ def test_many_that_open_an_old_ledger_at_once(old: Path) -> None:
     barrier = threading.Barrier(4)
 
     def opened(number: int) -> None:
-        barrier.wait(30)
+        barrier.wait(300)
         ask(Ledger(old), f"more/votes/{number}")
 
     with ThreadPoolExecutor(4) as pool:

@@ -87,7 +87,7 @@ def test_many_that_make_the_same_ledger_at_once(tmp_path: Path) -> None:
         barrier = threading.Barrier(4)
 
         def make(name: str, path: Path = path, barrier: threading.Barrier = barrier) -> None:
-            barrier.wait(30)
+            barrier.wait(300)
             Ledger(path).register(name, f"/data/{name}.csv", Unit(), Relation.ADD_REMOVE, BUDGET)
 
         with ThreadPoolExecutor(4) as pool:
@@ -106,7 +106,7 @@ def test_a_process_that_holds_the_lock_is_waited_for(tmp_path: Path) -> None:
     holder = context.Process(target=hold, args=(path, held, done))
     holder.start()
     try:
-        assert held.wait(60)
+        assert held.wait(300)
         with pytest.raises(LedgerLocked, match="locked by another process"):
             ask(ledger, "votes/0")
     finally:
@@ -120,4 +120,4 @@ def hold(path: Path, held: multiprocessing.synchronize.Event, done: multiprocess
     """Keep the ledger locked until told to let go."""
     with Ledger(path)._transaction():
         held.set()
-        done.wait(60)
+        done.wait(300)
