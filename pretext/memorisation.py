@@ -34,7 +34,7 @@ from pretext.engines import Engine
 from pretext.errors import RunFolderError, UsageError
 from pretext.expansion import Examples, chunk
 from pretext.overlap import highest_cosines, longest_runs
-from pretext.population import public_texts
+from pretext.population import public_sources, public_texts
 from pretext.private import read_private
 from pretext.progress import progress
 from pretext.run import Run, Seed
@@ -167,9 +167,8 @@ def _longest(texts: Sequence[str], corpus: Sequence[str], embed: Embedder | None
 
 
 def _public(config: Config) -> Iterator[str]:
-    """The first texts of the public source, or of all candidate sources."""
-    sources = config.initial.candidates or ([config.initial.texts] if config.initial.texts is not None else [])
-    for location in sources:
+    """The first texts of each public source."""
+    for location in public_sources(config):
         yield from islice(public_texts(config, location), _MOST_PUBLIC)
 
 

@@ -115,6 +115,12 @@ def _from_public(config: Config, location: str, wanted: int, screen: Screen, rng
     return kept
 
 
+def public_sources(config: Config) -> list[str]:
+    """Where public candidates may come from: the configured source, or the sets of which FreD chooses."""
+    initial = config.initial
+    return [initial.texts] if initial.texts is not None else list(initial.candidates)
+
+
 def public_texts(config: Config, location: str) -> Iterator[str]:
     """The public texts that are long enough, cut to the longest that is allowed; at most `most_rows` rows are read."""
     initial = config.initial

@@ -3,8 +3,9 @@
 A server that makes a candidate of what it knows about a client asks a sharper question. Epsilon holds for every
 population, so that question is paid for like any other; but it is not the one that the run is said to ask. Here is
 checked what can be: that each saved population is the one that its release is bound to (the ledger keeps the digest),
-that each first candidate names a source (and is in the public one), and each later one a parent that the round before
-selected. Whether a text is a *true* variation of its parent is not checked: a generator may write anything.
+that each first candidate names a source that is configured (and is in a public one if it says so), and each later one
+a parent that the round before selected. Whether a text is a *true* variation of its parent is not checked: a generator
+may write anything.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from pretext.config import Config
 from pretext.errors import UsageError
-from pretext.population import Candidate, digest, public_texts
+from pretext.population import Candidate, digest, public_sources, public_texts
 from pretext.run import Run
 from pretext.statement import counted
 
@@ -68,29 +70,31 @@ def check_candidates(run: Run, number: int, subject: str) -> Iterator[Difference
 
 def check_origins(config: Config, run: Run) -> Iterator[Difference]:
     """Whether the candidates of every round that is there say where they come from, and could."""
-    first = run.population(0) or []
+    first, sources = run.population(0) or [], public_sources(config)
+    kinds = {"public": "a public source"} if sources else {}
+    kinds |= {"prompt": "a prompt"} if config.initial.prompts else {}
     for row, candidate in enumerate(first):
-        if candidate.origin is None or candidate.origin.kind not in ("public", "prompt"):
-            yield Difference(_name(0), f"candidate {row}", "a public source or a prompt", _said(candidate))
-    yield from _strangers(config, first)
+        if candidate.origin is None or candidate.origin.kind not in kinds:
+            yield Difference(_name(0), f"candidate {row}", " or ".join(kinds.values()), _said(candidate))
+    yield from _strangers(config, first, sources)
     for number in range(1, config.privacy.rounds):
         yield from _wrong_parents(run, number)
 
 
-def _strangers(config: Config, population: Sequence[Candidate]) -> Iterator[Difference]:
-    """Whether the texts that are said to be public are in the public source, where one is configured."""
+def _strangers(config: Config, population: Sequence[Candidate], sources: Sequence[str]) -> Iterator[Difference]:
+    """Whether the texts that are said to be public are in one of the public sources."""
     strangers = {candidate.text for candidate in population if candidate.origin and candidate.origin.kind == "public"}
-    if config.initial.texts is None or not strangers:
+    if not sources or not strangers:
         return
     try:
-        for text in public_texts(config, config.initial.texts):
+        for text in chain.from_iterable(public_texts(config, source) for source in sources):
             strangers.discard(text)
             if not strangers:
                 return
     except UsageError as error:
         yield Difference(_name(0), "", "a public source to find its texts in", str(error))
         return
-    expected = f"public candidates that are in {config.initial.texts}"
+    expected = f"public candidates that are in {' or '.join(sources)}"
     yield Difference(_name(0), "", expected, f"{counted(len(strangers), 'text')} not in there")
 
 

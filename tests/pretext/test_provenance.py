@@ -76,6 +76,14 @@ def test_a_crafted_first_candidate_is_found(make_config: Make, tmp_path: Path) -
     assert wrong[1].found == "1 text not in there"
 
 
+def test_a_text_of_a_prompt_that_nobody_gave_is_found(make_config: Make, tmp_path: Path) -> None:
+    config = make_config()
+    run, subjects = finished(config, tmp_path / "run")
+    edit(run, 0, lambda stored: stored["origins"].__setitem__(3, ["prompt", 0]))
+    (wrong,) = check_provenance(config, run, subjects)
+    assert str(wrong) == "population/000.json, candidate 3: expected a public source, found prompt 0"
+
+
 def test_a_public_source_that_is_gone_is_told(make_config: Make, tmp_path: Path, public_file: Path) -> None:
     config = make_config()
     run, subjects = finished(config, tmp_path / "run")
@@ -122,9 +130,7 @@ def test_missing_rounds_and_old_folders(make_config: Make, tmp_path: Path) -> No
     run, subjects = finished(config, tmp_path / "run")
     edit(run, 0, lambda stored: stored.pop("origins"))
     assert run.population(0) == [Candidate(text, 0) for text in (c.text for c in run.population(0) or [])]
-    assert "population/000.json, candidate 0: expected a public source or a prompt, found nothing" in told(
-        config, run, {}
-    )
+    assert "population/000.json, candidate 0: expected a public source, found nothing" in told(config, run, {})
     (run.folder / "selected" / "000.json").unlink()
     assert any("found nothing, as that round is missing" in line for line in told(config, run, subjects))
     (run.folder / "population" / "001.json").unlink()

@@ -14,6 +14,7 @@ from pretext.errors import UsageError
 from pretext.fred.job import fred
 from pretext.pipeline import open_ledger, synthesize
 from pretext.plan import plan
+from pretext.provenance import check_origins
 from privacy import Budget, BudgetExceeded, epsilon
 from tests.pretext.conftest import WORDS, make_parts, rows_of, write_rows
 
@@ -67,6 +68,16 @@ def test_two_candidates_in_equal_parts(make_found: Make, tmp_path: Path) -> None
     assert population is not None
     near = sum(set(candidate.text.split()) <= set(WORDS) for candidate in population)
     assert near == 12
+
+
+def test_a_first_candidate_that_is_in_no_candidate_set_is_found(make_found: Make, tmp_path: Path) -> None:
+    config = make_found("privacy.rounds=2")
+    run = synthesize(config, tmp_path / "run", make_parts(config))
+    assert list(check_origins(config, run)) == []
+    stored = run.load("population/000.json")
+    stored["candidates"][3][0] = "what the server knows of somebody"
+    run.save("population/000.json", stored)
+    assert "1 text not in there" in [each.found for each in check_origins(config, run)]
 
 
 def test_a_kill_after_the_release_replays_it(make_found: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
