@@ -124,6 +124,9 @@ class SentenceEmbedder:
         device = self._model.device
         return {name: value.to(device) if hasattr(value, "to") else value for name, value in features.items()}
 
+    def _tokens(self, texts: list[str]) -> NDArray[np.int64]:
+        return np.asarray(self._features(texts)["attention_mask"].sum(1).cpu().numpy(), np.int64)
+
     def _encode(self, texts: list[str]) -> NDArray[np.float32]:
         """Rows of a block of texts, not yet of length 1."""
         import torch
@@ -160,9 +163,13 @@ class SentenceEmbedder:
         return {name: part(name, value) for name, value in features.items()}
 
     def _independent(self) -> bool:
-        """Whether a text's row is the same, bit by bit, in other company and in another place, at every length."""
+        """Whether a text's row is the same, bit by bit, in other company and in another place, at every length with
+        which several texts share a batch."""
         words = " ".join(SAMPLE).split()
-        lengths = range(1, self._longest + 1, _STEP // 2)
+        tokens_each = max(1.0, float((self._tokens(words) - self._tokens([""])).mean()))
+        longest = min(self._longest, self._batch_tokens // 2)
+        words *= 2 + longest // len(words)
+        lengths = {max(1, round(tokens / tokens_each)) for tokens in range(1, longest + 1, _STEP // 2)}
         for texts in ([" ".join(words[start : start + length]) for start in (0, 7, 20, 3)] for length in lengths):
             together, turned = self._encode(texts), self._encode(texts[::-1])[::-1]
             alone = self._encode(texts[1:2])

@@ -215,6 +215,21 @@ def test_a_row_depends_on_its_own_text_alone(runtime: str, dtype: str) -> None:
                 np.testing.assert_array_equal(row, rows[text])
 
 
+@pytest.mark.parametrize(("batch_tokens", "longest"), [(1024, 256), (256, 128), (64, 32)])
+def test_every_shape_that_several_texts_share_is_checked(
+    batch_tokens: int, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def encode(self: SentenceEmbedder, texts: list[str]) -> np.ndarray:
+        asked.extend(self._tokens(texts))
+        return np.zeros((len(texts), 384), np.float32)
+
+    monkeypatch.setattr(SentenceEmbedder, "_encode", encode)
+    SentenceEmbedder("embedded", 256, batch_tokens, "cpu", "float32", "torch")
+    assert set(range(8, longest + 1, 8)) <= {-(-tokens // 8) * 8 for tokens in asked}
+
+
 def test_where_company_matters_every_text_goes_through_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
