@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from pretext.config import Config, differences, plain, validated
-from pretext.errors import RunFolderError
+from pretext.errors import RunFolderError, UsageError
 from pretext.population import Candidate, Origin
 
 _MOST_POSITIONS = 10_000
@@ -242,6 +242,15 @@ class Run:
 
     def _damaged(self, name: str, reason: str = "it does not hold what it should") -> RunFolderError:
         return RunFolderError(f"{self.folder / name} cannot be read ({reason}); delete that file, then resume.")
+
+
+def check_outside(out: Path, folder: Path) -> None:
+    """Raises UsageError if a file with figures that are not covered by the guarantee would lie in a run folder."""
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{out} lies in the run folder, which holds nothing that is not covered by the guarantee; these numbers "
+            "are not: give a path elsewhere with --out."
+        )
 
 
 def finite(value: Any) -> Any:

@@ -101,12 +101,9 @@ def _student(name: str, lora: int | None, device: str | None) -> Any:
 def _check_target(out: Path, folder: Path) -> None:
     """Raises UsageError for a place inside the run folder, or one that cannot be written."""
     from pretext.errors import UsageError
+    from pretext.run import check_outside
 
-    if out.resolve().is_relative_to(folder.resolve()):
-        raise UsageError(
-            f"{out} lies in the run folder, which holds nothing that is not covered by the guarantee; these numbers "
-            "are not: give a path elsewhere with --out."
-        )
+    check_outside(out, folder)
     if out.is_dir() or not out.resolve().parent.is_dir():
         raise UsageError(f"{out} cannot be a file; give a file in a folder that exists with --out.")
 

@@ -23,6 +23,7 @@ from pretext.errors import RunFolderError, UsageError
 from pretext.report import charts, words
 from pretext.report.evaluation import Table, read_evaluation
 from pretext.report.facts import MOST_SEEDS, MOST_TEXTS, Facts
+from pretext.run import check_outside
 from privacy.account import round_down, round_up
 
 if TYPE_CHECKING:
@@ -39,8 +40,11 @@ def write_report(folder: Path, out: Path, evaluation: Path | None = None) -> Non
 
     Raises:
         RunFolderError: this is no run folder, or it is damaged.
-        UsageError: the evaluation cannot be read, or `out` cannot be written.
+        UsageError: the evaluation cannot be read, `out` cannot be written, or it would put the evaluation, which is
+            not covered by the guarantee, into the run folder.
     """
+    if evaluation is not None:
+        check_outside(out, folder)
     facts = Facts.read(folder)
     page = render(facts, None if evaluation is None else read_evaluation(evaluation, facts.run.id))
     try:

@@ -181,6 +181,13 @@ def test_a_run_without_signal_is_told_as_one(finished: Callable[..., Run]) -> No
     assert "no candidate had more noisy votes than the threshold" in page
 
 
+def test_an_evaluation_does_not_get_into_the_run_folder(finished: Callable[..., Run], tmp_path: Path) -> None:
+    run = finished()
+    with pytest.raises(UsageError, match="lies in the run folder, which holds nothing that is not covered"):
+        write_report(run.folder, run.folder / "report.html", tmp_path / "evaluation.json")
+    assert not (run.folder / "report.html").exists()
+
+
 def test_an_evaluation_is_marked(finished: Callable[..., Run], tmp_path: Path) -> None:
     run = finished()
     path = tmp_path / "evaluation.json"
