@@ -4,7 +4,7 @@
 2. *Private, then released.* The clients' moments, bounded, summed, noised and charged at once (`privacy.moments`).
 3. *Post-processing.* Distances, intervals, probabilities, mixtures; for any number of candidates, at no further cost.
 
-The paper's body was not at hand; this is our reconstruction of "a Frechet distance between embeddings of a public set
+This is our reconstruction, from the paper's abstract, of "a Frechet distance between embeddings of a public set
 and federated private data by distributed private mean and covariance estimators". Ours differs from the obvious way in
 that a client sends the mean of its texts' moments instead of the moments of their mean, that second moments
 are asked for in fewer directions than the mean, and that the answer carries what the noise leaves open.
