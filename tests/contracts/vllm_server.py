@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODEL = "served"  # the server's name for whatever it serves
-_START_SECONDS = 300
+_START_SECONDS = 540
 
 
 @dataclass(frozen=True)

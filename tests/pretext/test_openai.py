@@ -25,7 +25,7 @@ from tests.pretext.conftest import make_parts, reply
 KEY = "sk-very-secret-0123456789"
 TEXT = "a text that must not be logged"
 SHORT = Sampling(max_tokens=4)
-TIMEOUTS = {"silence": 0.5, "stalls": 2.0, "trickle": 2.0}  # seconds; where a test waits for the limit
+TIMEOUTS = {"silence": 2.0, "stalls": 2.0, "trickle": 2.0}  # seconds; where a test waits for the limit
 
 
 @pytest.fixture

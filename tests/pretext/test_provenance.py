@@ -56,7 +56,7 @@ def test_prompts_and_several_sources_are_told_apart(make_config: Make, tmp_path:
 
 
 def test_a_round_that_is_repeated_says_so(make_config: Make, tmp_path: Path) -> None:
-    config = make_config("evolution.kept_parents=0")
+    config = make_config("evolution.kept_parents=0", "evolution.selection=rank")  # a quarter survives
     failing = Once(lambda: lambda parents, pool, rng: [None] * len(parents))
     run = synthesize(config, tmp_path / "run", replace(make_parts(config), variation=failing))  # type: ignore[arg-type]
     assert {candidate.origin.kind for candidate in run.population(1) or [] if candidate.origin} == {"kept", "again"}
@@ -107,7 +107,7 @@ def test_a_public_source_that_is_gone_is_told(make_config: Make, tmp_path: Path,
 def test_a_candidate_without_a_right_parent_is_found(
     origin: Any, words: str, make_config: Make, tmp_path: Path
 ) -> None:
-    config = make_config()
+    config = make_config("evolution.selection=rank")  # a quarter survives
     run, subjects = finished(config, tmp_path / "run")
     selected = run.selected(0)
     assert selected is not None

@@ -83,7 +83,7 @@ def test_a_run_with_labels_in_parquet_verifies(make_config: Make, tmp_path: Path
     run = synthesize(config, tmp_path / "run", make_parts(config))
     assert found(run) == []
     content = (run.folder / "synthetic.parquet").read_bytes()
-    (run.folder / "synthetic.parquet").write_bytes(content[:50] + b"?" + content[51:])
+    (run.folder / "synthetic.parquet").write_bytes(content[:50] + bytes([content[50] ^ 1]) + content[51:])
     assert [line.split(":")[0] for line in found(run)] == ["synthetic.parquet, sha256"]
 
 
