@@ -81,8 +81,8 @@ def _left(statement: dict[str, Any]) -> list[str]:
     return [
         f"Of the run: {released(statement)}, as sums over units of bounded vectors, each with discrete Gaussian noise "
         f"of {' or '.join(noise)} times what one unit can change; of every unit at most "
-        f"{statement['bounding']['max_texts_per_client']} texts in each. All else, every synthetic text too, is computed from "
-        "these and from public data.",
+        f"{statement['bounding']['max_texts_per_client']} texts in each. All else, every synthetic text too, is "
+        "computed from these and from public data.",
         f"Of data set {data_set['name']!r} in all runs so far ({counted(data_set['releases'], 'release')}): epsilon "
         f"{round_up(data_set['spent_epsilon'])} of a budget of {budget['epsilon']:.10g}, at delta {budget['delta']:g}, "
         f"relation {data_set['relation']}; room for {round_down(data_set['left_epsilon'])} more.",

@@ -3,11 +3,11 @@
     python scripts/tune_federated.py PUBLIC [--epsilon 1] [--clients 2400] [--sample 400] [--patterns ...]
         [--clips ...] [--local-rates ...] [--server-rates ...]
 
-PUBLIC has the columns client_id and text, and the student has not been pretrained on it (installed packages' docstrings,
-for instance: `scripts/demo_data.py` writes them, with the column `client`). Every combination is trained for the rounds of `comparison.on_device`
-with the noise that `--clients` clients need at epsilon, and scored on clients that took no part; best first. To save
-time only `--sample` clients are there, and the noise is less by the same factor, so that it stands to the mean update
-as it would.
+PUBLIC has the columns client_id and text, and the student has not been pretrained on it (installed packages'
+docstrings, for instance: `scripts/demo_data.py` writes them, with the column `client`). Every combination is trained
+for the rounds of `comparison.on_device` with the noise that `--clients` clients need at epsilon, and scored on clients
+that took no part; best first. To save time only `--sample` clients are there, and the noise is less by the same
+factor, so that it stands to the mean update as it would.
 """
 
 from __future__ import annotations
