@@ -258,7 +258,7 @@ def check_products(name: str, config: Any, cuda: bool) -> None:
     if cuda or not is_quantised(config) or "AVX512" in torch.backends.cpu.get_cpu_capability():
         return
     groups = config.quantization_config.get("config_groups", {}).values()
-    activations = [group.get("input_activations") or {} for group in groups]
+    activations = [group.get("input_activations") or {} for group in groups if isinstance(group, dict)]
     if any((told.get("type"), told.get("num_bits")) == ("int", 8) for told in activations):
         raise ModelError(
             f"The model {name!r} computes in 8 bits, which vLLM does wrongly on a processor without AVX-512; use the "
