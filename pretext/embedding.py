@@ -124,9 +124,6 @@ class SentenceEmbedder:
         device = self._model.device
         return {name: value.to(device) if hasattr(value, "to") else value for name, value in features.items()}
 
-    def _tokens(self, texts: list[str]) -> NDArray[np.int64]:
-        return np.asarray(self._features(texts)["attention_mask"].sum(1).cpu().numpy(), np.int64)
-
     def _encode(self, texts: list[str]) -> NDArray[np.float32]:
         """Rows of a block of texts, not yet of length 1."""
         import torch
@@ -136,7 +133,7 @@ class SentenceEmbedder:
             encoded = self._model.encode(texts, batch_size=1, convert_to_tensor=True, show_progress_bar=False)
             return np.asarray(encoded.float().cpu().numpy(), dtype=np.float32)
         features = self._features(texts)
-        lengths = features["attention_mask"].sum(1).cpu().numpy()
+        lengths = _lengths(features)
         rows = np.empty((len(texts), self._model.get_embedding_dimension() or 0), np.float32)
         shapes = list(batches(lengths, self._batch_tokens, self._longest))
         with torch.inference_mode():
@@ -166,7 +163,7 @@ class SentenceEmbedder:
         """Whether a text's row is the same, bit by bit, in other company and in another place, at every length with
         which several texts share a batch."""
         words = " ".join(SAMPLE).split()
-        tokens_each = max(1.0, float((self._tokens(words) - self._tokens([""])).mean()))
+        tokens_each = max(1.0, float((_lengths(self._features(words)) - _lengths(self._features([""]))).mean()))
         longest = min(self._longest, self._batch_tokens // 2)
         words *= 2 + longest // len(words)
         lengths = {max(1, round(tokens / tokens_each)) for tokens in range(1, longest + 1, _STEP // 2)}
@@ -218,6 +215,11 @@ def batches(lengths: NDArray[np.int64], tokens: int, most: int) -> Iterator[tupl
         size = max(1, tokens // length)
         for start in range(0, len(rows), size):
             yield np.resize(rows[start : start + size], size), length
+
+
+def _lengths(features: Features) -> NDArray[np.int64]:
+    """Tokens of each text."""
+    return np.asarray(features["attention_mask"].sum(1).cpu().numpy(), np.int64)
 
 
 def _padded(features: Features) -> bool:

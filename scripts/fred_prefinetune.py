@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fred_ranking import SHARES, Texts, client_law, embedded, multiplier_for
+from fred_ranking import SHARES, Texts, client_law, embedded, multiplier_for, noisy_sum
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
@@ -245,7 +245,7 @@ def three_distances(
     noise = mechanism(multiplier_for(epsilon), Relation.ADD_REMOVE)
     clients = int(private.client.max()) + 1
     query = design(known, noise.standard_deviation, clients, counted=False).query
-    released = noise.draw(bounded_moments(query, private.rows, private.client)) * np.float64(noise.grid)
+    released = noisy_sum(noise, bounded_moments(query, private.rows, private.client))
     moments, law = released_moments(query, released, noise.standard_deviation, clients)
     seen = [each.seen_by(query) for each in known]
     means = np.array([np.square(moments.mean - each.moments.mean).sum() for each in seen])

@@ -33,7 +33,7 @@ from pretext.fred.design import design, principal
 from pretext.fred.frechet import frechet
 from pretext.fred.public_sets import Statistics, grouped
 from pretext.fred.ranking import estimate
-from privacy import DiscreteGaussian, Relation, bounded_sum, calibrate
+from privacy import Bounded, DiscreteGaussian, Relation, bounded_sum, calibrate
 from privacy.moments import MomentQuery, Moments, bounded_moments, mechanism, moments_cost, released_moments
 
 Rows = NDArray[np.float32]
@@ -158,7 +158,7 @@ def one_setting(
     answers: dict[str, list[NDArray[np.float64]]] = {"FreD": [], "mean": [], "plain": [], "histogram": []}
     covered = []
     for _ in range(repetitions):
-        released = noise.draw(asked) * np.float64(noise.grid)
+        released = noisy_sum(noise, asked)
         moments, law = released_moments(made.query, released, noise.standard_deviation, clients)
         found = estimate(moments, law, seen)
         low, high = found.interval(0.9).T
@@ -179,6 +179,11 @@ def multiplier_for(epsilon: float) -> float:
     """The noise multiplier of a release that costs epsilon."""
     relation = Relation.ADD_REMOVE
     return calibrate(epsilon, DELTA, lambda tried: moments_cost(2**15, mechanism(tried, relation), relation))
+
+
+def noisy_sum(noise: DiscreteGaussian, asked: Bounded) -> NDArray[np.float64]:
+    """A fresh release, in the query's own unit."""
+    return noise.draw(asked) * np.float64(noise.grid)
 
 
 def agreement(truth: NDArray[np.float64], found: list[NDArray[np.float64]]) -> str:
@@ -202,7 +207,7 @@ class PlainWay:
 
     def distances(self) -> NDArray[np.float64]:
         """From a fresh release."""
-        released = self.noise.draw(self.asked) * np.float64(self.noise.grid)
+        released = noisy_sum(self.noise, self.asked)
         moments, _ = released_moments(self.query, released, self.noise.standard_deviation, self.clients)
         return np.array([float(frechet(moments, law)) for law in self.seen])
 
@@ -232,7 +237,7 @@ class Histogram:
 
     def distances(self) -> NDArray[np.float64]:
         """From a fresh release; negative counts are none."""
-        released = np.maximum(self.noise.draw(self.asked) * np.float64(self.noise.grid), 0.0)
+        released = np.maximum(noisy_sum(self.noise, self.asked), 0.0)
         share = released / max(released.sum(), 1e-9)
         return np.array([1 - np.sqrt(share * each).sum() for each in self.shares])
 

@@ -19,7 +19,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, StaticEm
 from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel, PreTrainedTokenizerFast
 
 from pretext.config import Config
-from pretext.embedding import SentenceEmbedder, batches, unit_rows
+from pretext.embedding import SentenceEmbedder, _lengths, batches, unit_rows
 from pretext.errors import ModelError, UsageError
 from pretext.runtimes import Running
 from tests.contracts import tiny
@@ -222,7 +222,7 @@ def test_every_shape_that_several_texts_share_is_checked(
     asked: list[int] = []
 
     def encode(self: SentenceEmbedder, texts: list[str]) -> np.ndarray:
-        asked.extend(self._tokens(texts))
+        asked.extend(_lengths(self._features(texts)))
         return np.zeros((len(texts), 384), np.float32)
 
     monkeypatch.setattr(SentenceEmbedder, "_encode", encode)

@@ -17,6 +17,7 @@ from pretext.plan import plan
 from pretext.provenance import check_origins
 from privacy import Budget, BudgetExceeded, epsilon
 from tests.pretext.conftest import WORDS, make_parts, rows_of, write_rows
+from tests.pretext.test_provenance import edit
 
 Make = Callable[..., Config]
 
@@ -74,9 +75,7 @@ def test_a_first_candidate_that_is_in_no_candidate_set_is_found(make_found: Make
     config = make_found("privacy.rounds=2")
     run = synthesize(config, tmp_path / "run", make_parts(config))
     assert list(check_origins(config, run)) == []
-    stored = run.load("population/000.json")
-    stored["candidates"][3][0] = "what the server knows of somebody"
-    run.save("population/000.json", stored)
+    edit(run, 0, lambda stored: stored["candidates"].__setitem__(3, ["what the server knows of somebody", 0]))
     assert "1 text not in there" in [each.found for each in check_origins(config, run)]
 
 

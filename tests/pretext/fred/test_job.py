@@ -15,7 +15,7 @@ import pretext.clients
 from pretext.errors import UsageError
 from pretext.fred.procedure import Line, recommendation
 from pretext.pipeline import Parts, open_ledger
-from privacy import DiscreteGaussian
+from tests.pretext.audit.mutants import no_noise
 from tests.pretext.conftest import WORDS, Command, HashEmbedder, make_parts, rows_of, write_rows
 
 
@@ -146,12 +146,12 @@ def test_a_mixture_is_chosen_greedily(command: Command, flags: list[str], candid
 
 
 @pytest.fixture
-def no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+def noiseless(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said is decided by the noise that is planned, not by the one that happens to be drawn."""
-    monkeypatch.setattr(DiscreteGaussian, "draw", lambda self, bounded: bounded.value)
+    no_noise(monkeypatch)
 
 
-@pytest.mark.usefixtures("no_noise")
+@pytest.mark.usefixtures("noiseless")
 def test_too_small_an_epsilon_is_said(command: Command, flags: list[str]) -> None:
     code, out, _ = command(*flags, "--epsilon", "0.0005")
     assert code == 0
@@ -228,7 +228,7 @@ def test_a_candidate_in_another_language_is_the_farthest(command: Command, flags
     assert found["german"]["best"] == 0
 
 
-@pytest.mark.usefixtures("no_noise")
+@pytest.mark.usefixtures("noiseless")
 def test_fewer_clients_than_dimensions(command: Command, flags: list[str], tmp_path: Path) -> None:
     write_rows(tmp_path / "private.jsonl", rows_of(clients=6))
     code, out, err = command(*flags, "--clients", "6")
