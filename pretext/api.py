@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pretext.config import resolve
+from pretext.config.resolve import resolve
 from pretext.errors import UsageError
-from pretext.shards import synthetic_rows
+from pretext.run.shards import synthetic_rows
 from pretext.tables import located
 
 if TYPE_CHECKING:
     import pandas
 
-    from pretext.fred.job import Answer
-    from pretext.memorisation import Check
+    from pretext.evaluation.memorization import Check
+    from pretext.jobs.fred import Answer
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class Result:
 
     def expand(self, texts: int) -> Result:
         """Write more synthetic texts, until there are so many, from the same seeds. Costs no privacy."""
-        from pretext.pipeline import Parts, expand_run
-        from pretext.run import Run
+        from pretext.jobs.parts import Parts
+        from pretext.jobs.run import expand_run
+        from pretext.run.folder import Run
 
         run, config = Run.open(self.folder)
         expand_run(config, run, Parts.of(config), texts)
@@ -60,11 +61,11 @@ class Result:
         Args:
             data: the private texts again, where they came from memory.
             embedding: look for near duplicates too, by embedding all private texts.
-            control: texts to write as a control group; see `pretext.memorisation.check`.
+            control: texts to write as a control group; see `pretext.evaluation.memorization.check`.
         """
-        from pretext.memorisation import check
-        from pretext.pipeline import Parts
-        from pretext.run import Run
+        from pretext.evaluation.memorization import check
+        from pretext.jobs.parts import Parts
+        from pretext.run.folder import Run
 
         run, config = Run.open(self.folder)
         parts = Parts.of(config)
@@ -99,8 +100,8 @@ def synthesize(
     Raises:
         PretextError, privacy.PrivacyError: see the command line; each message is one full sentence.
     """
-    from pretext.pipeline import Parts
-    from pretext.pipeline import synthesize as run_job
+    from pretext.jobs.parts import Parts
+    from pretext.jobs.run import synthesize as run_job
 
     path, rows = _source_of(data, data_set)
     chosen: dict[str, dict[str, Any]] = {
@@ -151,8 +152,8 @@ def rank_public_sets(
     Raises:
         PretextError, privacy.PrivacyError: see the command line; each message is one full sentence.
     """
-    from pretext.fred.job import fred
-    from pretext.pipeline import Parts
+    from pretext.jobs.fred import fred
+    from pretext.jobs.parts import Parts
 
     path, rows = _source_of(data, data_set)
     chosen: dict[str, dict[str, Any]] = {

@@ -4,7 +4,7 @@ Numbers only: no text, no models. The one way from private to public is `Ledger.
 """
 
 from privacy.account import Account, Budget, Release, Seal
-from privacy.accountant import Cost, calibrate, compose, delta, epsilon, rdp_epsilon
+from privacy.accounting import Cost, calibrate, compose, delta, epsilon, rdp_epsilon
 from privacy.bounding import Bounded, bounded_sum, grid_for
 from privacy.errors import (
     BudgetExceeded,
@@ -17,7 +17,7 @@ from privacy.errors import (
 )
 from privacy.ledger import Ledger
 from privacy.mechanisms import DiscreteGaussian
-from privacy.unit import Relation, Unit
+from privacy.units import Relation, Unit
 
 __all__ = [
     "Account",

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.accountant import Cost, compose, epsilon, fits, mu_squared_for
+from privacy.accounting import Cost, compose, epsilon, fits, mu_squared_for
 from privacy.bounding import sensitivity_squared
 from privacy.errors import BudgetExceeded
 from privacy.mechanisms import DiscreteGaussian
-from privacy.unit import Relation, Unit
+from privacy.rounding import round_down, round_up
+from privacy.units import Relation, Unit
 
 
 @dataclass(frozen=True)
@@ -118,20 +118,3 @@ class Account:
             ", or, if whoever answers for the data agrees, raise the budget: "
             f"pretext ledger budget {self.name} --epsilon {proposed:.10g} --delta {self.budget.delta!r}"
         )
-
-
-def round_up(value: float | None, digits: int = 4) -> str:
-    """`value` rounded up, for privacy losses in print: the number shown is never the better one.
-
-    None is an infinite loss out of JSON, which has no infinity.
-    """
-    return "infinity" if value is None or value >= 1e9 else _rounded(math.ceil(value * 10**digits), digits)
-
-
-def round_down(value: float, digits: int = 4) -> str:
-    """`value` rounded down, for what is left of a budget."""
-    return _rounded(math.floor(value * 10**digits), digits)
-
-
-def _rounded(scaled: int, digits: int) -> str:
-    return f"{scaled / 10**digits:.{digits}f}".rstrip("0").rstrip(".")

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.errors import InvalidParameter
-from privacy.unit import Relation
+from privacy.units import Relation
 
 _Number = TypeVar("_Number", np.int64, np.float64)
 

@@ -20,13 +20,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from privacy.account import Account, Budget, Release
-from privacy.accountant import check_delta, check_epsilon
+from privacy.accounting import check_delta, check_epsilon
 from privacy.bounding import Bounded
 from privacy.chain import append, entries
 from privacy.errors import LedgerConflict, LedgerCorrupted, LedgerError, LedgerLocked
 from privacy.mechanisms import DiscreteGaussian
 from privacy.storage import check, create, now, release_row, stored_account
-from privacy.unit import Relation, Unit
+from privacy.units import Relation, Unit
 
 
 class Ledger:

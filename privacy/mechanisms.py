@@ -35,10 +35,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.accountant import Cost
+from privacy.accounting import Cost
 from privacy.bounding import Bounded, grid_for, sensitivity_squared
 from privacy.errors import InvalidParameter
-from privacy.unit import Relation
+from privacy.units import Relation
 
 _LARGEST_SIGMA = 2.0**50
 """Noise of this many steps stays inside 64-bit integers with a probability of failure below 10^-1000000."""

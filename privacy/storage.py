@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.account import Account, Budget, Release, Seal
-from privacy.accountant import Cost, check_delta, check_epsilon
+from privacy.accounting import Cost, check_delta, check_epsilon
 from privacy.bounding import Bounded
 from privacy.chain import TABLES, Entry, upgrade
 from privacy.mechanisms import DiscreteGaussian
-from privacy.unit import Relation, Unit
+from privacy.units import Relation, Unit
 
 _SCHEMA = f"""
 CREATE TABLE data_set (

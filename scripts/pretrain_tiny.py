@@ -16,8 +16,8 @@ import zlib
 from pathlib import Path
 
 from pretext.errors import UsageError
-from pretext.quality.student import tiny_folder
-from pretext.quality.tiny import PRETRAINING, save, untrained
+from pretext.evaluation.student import tiny_folder
+from pretext.evaluation.tiny import PRETRAINING, save, untrained
 from pretext.tables import Source, read_columns
 
 HELD_OUT = 50

@@ -24,7 +24,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from pretext.models import cache_folder
+from pretext.home import cache_folder
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 LONGEST_CELL = 600  # seconds

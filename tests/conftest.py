@@ -1,4 +1,4 @@
-"""Settings of hypothesis and of signals for all tests."""
+"""Settings of hypothesis and of signals for all tests, and the fixtures of a whole run."""
 
 import os
 import signal
@@ -11,6 +11,8 @@ settings.register_profile(
     "pretext", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
 )
 settings.load_profile("pretext")
+
+pytest_plugins = ["tests.support.runs"]
 
 # A shell starts what it puts into the background with Ctrl-C ignored, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,8 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.account import round_down
-from privacy.audit import epsilon_from_errors, epsilon_in_one_run, errors_of, gaussian_epsilon, mu_from_errors
+from pretext.audit.lower_bounds import (
+    epsilon_from_errors,
+    epsilon_in_one_run,
+    errors_of,
+    gaussian_epsilon,
+    mu_from_errors,
+)
+from privacy.rounding import round_down
 
 CONFIDENCE = 0.95
 CERTAIN = 1 - 1e-7

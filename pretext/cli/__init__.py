@@ -17,12 +17,12 @@ import click
 from pretext.cli.audit import audit
 from pretext.cli.evaluate import evaluate
 from pretext.cli.fred import fred
-from pretext.cli.job import expand, init, plan, resume, run
 from pretext.cli.ledger import ledger
-from pretext.cli.memorisation import memorisation
+from pretext.cli.memorization import memorisation
+from pretext.cli.options import told
 from pretext.cli.privacy import privacy
 from pretext.cli.report import export, report
-from pretext.cli.shared import told
+from pretext.cli.run import expand, init, plan, resume, run
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

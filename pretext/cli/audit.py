@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pretext.cli.shared import chart_option, json_option, set_option
+from pretext.cli.options import chart_option, json_option, set_option
 
 
 @click.command()
@@ -46,12 +46,12 @@ def audit(
     Only invented clients are attacked; the private file is not opened and nothing is charged. Of a run folder the
     origin of every candidate is checked too. Exit code 1 if an attack refutes the claim, or an origin is wrong.
     """
-    from pretext.audit.procedure import audit as attack
+    from pretext.audit.run import audit as attack
 
     config, origins = _target(target, overrides)
     found = attack(config, games=games, runs=runs, models=_models(config) if models else None)
     if chart is not None:
-        from pretext.charts import bound_chart
+        from pretext.cli.plots import bound_chart
 
         bound_chart(found.findings, chart)
     if as_json:
@@ -66,9 +66,9 @@ def audit(
 
 def _target(target: Path | None, overrides: tuple[str, ...]) -> tuple[Any, dict[str, Any] | None]:
     """The configuration to attack and, of a run folder, what was found of its candidates' origins."""
-    from pretext.audit.procedure import default_config
-    from pretext.config import plain, resolve
-    from pretext.run import Run
+    from pretext.audit.run import default_config
+    from pretext.config.resolve import plain, resolve
+    from pretext.run.folder import Run
 
     if target is not None and target.is_dir():
         run, stored = Run.open(target)
@@ -79,8 +79,8 @@ def _target(target: Path | None, overrides: tuple[str, ...]) -> tuple[Any, dict[
 
 
 def _origins(run: Any, config: Any) -> dict[str, Any]:
-    from pretext.provenance import check_provenance
-    from pretext.statement import counted
+    from pretext.formatting import counted
+    from pretext.statement.provenance import check_provenance
 
     subjects, source = _subjects(run, config)
     wrong = [str(difference) for difference in check_provenance(config, run, subjects)]
@@ -90,7 +90,8 @@ def _origins(run: Any, config: Any) -> dict[str, Any]:
 
 def _subjects(run: Any, config: Any) -> tuple[dict[str, str], str]:
     """The digests that the run's releases are bound to: from the ledger, or where there is none, the statement."""
-    from pretext.pipeline import data_set_name, home, open_ledger
+    from pretext.home import home, open_ledger
+    from pretext.jobs.accounts import data_set_name
     from privacy import LedgerError
 
     try:
@@ -105,7 +106,7 @@ def _subjects(run: Any, config: Any) -> tuple[dict[str, str], str]:
 
 
 def _models(config: Any) -> Any:
-    from pretext.pipeline import Parts
+    from pretext.jobs.parts import Parts
 
     parts = Parts.of(config)
     return parts.engine(), parts.embedder()

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pretext.cli.shared import json_option
+from pretext.cli.options import json_option
 
 _NAMES = {
     "before": "before training",
@@ -56,11 +56,11 @@ _METRICS = {
 @json_option
 def evaluate(folder: Path, test: str, train: str | None, out: Path, as_json: bool, **flags: Any) -> None:
     """Measure a run on held-out private texts. The numbers are NOT covered by the guarantee."""
-    from pretext.embedding import SentenceEmbedder
-    from pretext.quality.evaluate import Question
-    from pretext.quality.evaluate import evaluate as measure
-    from pretext.run import Run
-    from pretext.timing import Once
+    from pretext.evaluation.evaluate import Question
+    from pretext.evaluation.evaluate import evaluate as measure
+    from pretext.lazy import Once
+    from pretext.models.embedder import SentenceEmbedder
+    from pretext.run.folder import Run
 
     _, config = Run.open(folder)
     _check_target(out, folder)
@@ -90,7 +90,7 @@ def _data(config: Any, location: str, columns: Mapping[str, str | None]) -> Any:
 def _student(name: str, lora: int | None, device: str | None) -> Any:
     from dataclasses import replace
 
-    from pretext.quality.student import open_student
+    from pretext.evaluation.student import open_student
 
     student = open_student(name, device=device)
     if lora is None:
@@ -101,7 +101,7 @@ def _student(name: str, lora: int | None, device: str | None) -> Any:
 def _check_target(out: Path, folder: Path) -> None:
     """Raises UsageError for a place inside the run folder, or one that cannot be written."""
     from pretext.errors import UsageError
-    from pretext.run import check_outside
+    from pretext.run.folder import check_outside
 
     check_outside(out, folder)
     if out.is_dir() or not out.resolve().parent.is_dir():
@@ -110,7 +110,7 @@ def _check_target(out: Path, folder: Path) -> None:
 
 def _write(out: Path, told: Mapping[str, Any]) -> None:
     from pretext.errors import UsageError
-    from pretext.shards import written
+    from pretext.files import written
 
     try:
         with written(out) as file:
@@ -143,7 +143,7 @@ def in_words(told: Mapping[str, Any]) -> str:
 
 def _guarantee(guarantee: Mapping[str, Any] | None) -> list[str]:
     """Of the texts that were measured, for the reader to have it beside the numbers."""
-    from privacy.account import round_up
+    from privacy.rounding import round_up
 
     if guarantee is None:
         return []

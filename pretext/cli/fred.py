@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pretext.cli.shared import chart_option, config_argument, confirm_option, given, json_option, set_option, told
+from pretext.cli.options import chart_option, config_argument, confirm_option, given, json_option, set_option, told
 
 
 @click.command()
@@ -46,9 +46,9 @@ def fred(
 
     An existing FreD folder's release is used again: more candidates cost no privacy.
     """
-    from pretext.fred.job import fred as ask
-    from pretext.fred.job import plan_question
-    from pretext.pipeline import Parts
+    from pretext.jobs.fred import fred as ask
+    from pretext.jobs.fred import plan_question
+    from pretext.jobs.parts import Parts
 
     resolved = _resolved(config, out, flags)
     parts = Parts.of(resolved)
@@ -61,7 +61,7 @@ def fred(
     except KeyboardInterrupt:
         sys.exit(told("Interrupted; what was embedded or released is kept. Give the same command again.", 4))
     if chart is not None:
-        from pretext.charts import distance_chart
+        from pretext.cli.plots import distance_chart
 
         distance_chart(answer.ranking.lines, chart)
     click.echo(_as_json(answer) if as_json else _in_words(answer))
@@ -69,8 +69,8 @@ def fred(
 
 def _resolved(config: Path | None, out: Path, flags: dict[str, Any]) -> Any:
     """Flags over the file over what an existing folder was asked with."""
-    from pretext.config import plain, resolve
-    from pretext.run import Run
+    from pretext.config.resolve import plain, resolve
+    from pretext.run.folder import Run
     from pretext.tables import located
 
     private = flags.pop("private")
@@ -95,7 +95,7 @@ def _resolved(config: Path | None, out: Path, flags: dict[str, Any]) -> Any:
 
 def _plan_in_words(config: Any, question: Any) -> str:
     from privacy import epsilon
-    from privacy.account import round_up
+    from privacy.rounding import round_up
 
     query, promise, privacy = question.query, question.promise, config.privacy
     cost = epsilon(question.cost(privacy.relation), privacy.delta)
@@ -130,8 +130,8 @@ def _plan_as_json(question: Any) -> dict[str, Any]:
 
 
 def _in_words(answer: Any) -> str:
-    from pretext.fred.procedure import CONFIDENCE
-    from privacy.account import round_up
+    from pretext.fred.recommend import CONFIDENCE
+    from privacy.rounding import round_up
 
     ranking, guarantee = answer.ranking, answer.privacy["guarantee"]
     width = max(9, *(len(line.candidate) for line in ranking.lines))
@@ -161,8 +161,8 @@ def _in_words(answer: Any) -> str:
 def _as_json(answer: Any) -> str:
     from dataclasses import asdict
 
-    from pretext.fred.procedure import CONFIDENCE
-    from pretext.run import finite
+    from pretext.files import finite
+    from pretext.fred.recommend import CONFIDENCE
 
     told = {"confidence": CONFIDENCE, **asdict(answer.ranking), "plan": _plan_as_json(answer.question)}
     return json.dumps(finite({**told, "privacy": answer.privacy}), indent=1)

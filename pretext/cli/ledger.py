@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pretext.cli.shared import json_option
+from pretext.cli.options import json_option
 
 
 @click.group(invoke_without_command=True)
@@ -16,7 +16,7 @@ from pretext.cli.shared import json_option
 def ledger(context: click.Context) -> None:
     """Show the data sets' budgets and histories, or set a budget."""
     if context.invoked_subcommand is None:
-        from pretext.pipeline import open_ledger
+        from pretext.home import open_ledger
 
         book = open_ledger()
         click.echo(f"Ledger {book.path}")
@@ -29,8 +29,8 @@ def ledger(context: click.Context) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show a data set's budget and every release ever charged to it."""
-    from pretext.pipeline import open_ledger
-    from pretext.run import finite
+    from pretext.files import finite
+    from pretext.home import open_ledger
 
     book = open_ledger()
     account = book.account(name)
@@ -57,7 +57,7 @@ def show(name: str, as_json: bool) -> None:
 @click.option("--delta", type=float, help="delta of the budget; default: as before.")
 def budget(name: str, epsilon: float, delta: float | None) -> None:
     """Set the budget of a known data set. A decision of whoever answers for the data; it stays in the history."""
-    from pretext.pipeline import open_ledger
+    from pretext.home import open_ledger
     from privacy import Budget
 
     book = open_ledger()
@@ -66,8 +66,8 @@ def budget(name: str, epsilon: float, delta: float | None) -> None:
 
 
 def _account_in_words(account: Any) -> str:
-    from pretext.statement import counted
-    from privacy.account import round_down, round_up
+    from pretext.formatting import counted
+    from privacy.rounding import round_down, round_up
 
     return (
         f"{account.name}: budget epsilon {account.budget.epsilon:.10g}, delta {account.budget.delta:g}, unit "

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pretext.cli.shared import chart_option, given, json_option
+from pretext.cli.options import chart_option, given, json_option
 
 _folder = click.argument("folder", type=click.Path(path_type=Path))
 
@@ -26,9 +26,10 @@ def privacy() -> None:
 def statement(folder: Path, as_json: bool, out: Path | None) -> None:
     """Print a run's privacy statement, or write it as one page to sign."""
     from pretext.errors import RunFolderError
-    from pretext.run import Run, finite
-    from pretext.signoff import write_page
-    from pretext.statement import in_words
+    from pretext.files import finite
+    from pretext.run.folder import Run
+    from pretext.statement.signature_page import write_page
+    from pretext.statement.statement import in_words
 
     stated = Run.open(folder)[0].load("privacy.json")
     try:
@@ -49,11 +50,11 @@ def statement(folder: Path, as_json: bool, out: Path | None) -> None:
 @json_option
 def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bool) -> None:
     """Show epsilon against delta for what was spent, under both relations."""
-    from pretext.accounting import DELTAS
-    from pretext.accounting import curve as make_curve
     from pretext.errors import UsageError
-    from pretext.pipeline import open_ledger
-    from pretext.statement import counted
+    from pretext.formatting import counted
+    from pretext.home import open_ledger
+    from pretext.statement.accountants import DELTAS
+    from pretext.statement.accountants import curve as make_curve
 
     if (folder is None) == (name is None):
         raise UsageError("Give either a run folder or --data-set NAME.")
@@ -66,14 +67,14 @@ def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bo
     points = make_curve(releases, sorted({*DELTAS, delta}, reverse=True))
     title = f"{folder or name} ({counted(len(releases), 'release')}, unit {unit.name})"
     if chart is not None:
-        from pretext.charts import curve_chart
+        from pretext.cli.plots import curve_chart
 
         curve_chart(points, chart, title)
     click.echo(_curve_as_json(title, unit.name, points) if as_json else _curve_in_words(title, points))
 
 
 def _curve_in_words(title: str, points: Any) -> str:
-    from privacy.account import round_up
+    from privacy.rounding import round_up
 
     head = [f"Epsilon of {title}, by relation", f"{'delta':<8}{'add/remove':>12}{'replace-one':>13}"]
     rows = [f"{p.delta:<8g}{round_up(p.add_remove):>12}{round_up(p.replace_one):>13}" for p in points]
@@ -81,7 +82,7 @@ def _curve_in_words(title: str, points: Any) -> str:
 
 
 def _curve_as_json(title: str, unit: str, points: Any) -> str:
-    from pretext.run import finite
+    from pretext.files import finite
 
     told = [{"delta": p.delta, "add/remove": p.add_remove, "replace-one": p.replace_one} for p in points]
     return json.dumps(finite({"of": title, "unit": unit, "curve": told}), indent=1)
@@ -105,8 +106,9 @@ def _setting_options(command: Any) -> Any:
 @json_option
 def calibrate(as_json: bool, **setting: Any) -> None:
     """The noise that a target needs, or the epsilon that a noise gives; as `pretext plan` says for a run."""
-    from pretext.plan import plan, round_cost
-    from pretext.run import finite
+    from pretext.calibration import round_cost
+    from pretext.files import finite
+    from pretext.jobs.plan import plan
     from privacy import Relation, compose, epsilon
 
     config = _hypothetical(setting)
@@ -134,7 +136,7 @@ def calibrate(as_json: bool, **setting: Any) -> None:
 
 
 def _calibration_in_words(planned: Any, terms: Any, losses: dict[str, float]) -> str:
-    from privacy.account import round_up
+    from privacy.rounding import round_up
 
     norm = float(terms.norm_squared) ** 0.5
     return "\n".join(
@@ -159,12 +161,13 @@ def compare(folder: Path | None, as_json: bool, **setting: Any) -> None:
     """The same releases by several accountants: of a run folder, or of a setting that is only thought of."""
     from dataclasses import asdict
 
-    from pretext.accounting import compare as make_comparison
+    from pretext.calibration import round_cost
     from pretext.errors import UsageError
-    from pretext.plan import plan, round_cost
-    from pretext.run import finite
-    from pretext.statement import counted
-    from privacy.account import round_up
+    from pretext.files import finite
+    from pretext.formatting import counted
+    from pretext.jobs.plan import plan
+    from pretext.statement.accountants import compare as make_comparison
+    from privacy.rounding import round_up
 
     if folder is None:
         config = _hypothetical(setting)
@@ -199,9 +202,9 @@ def verify(folder: Path, as_json: bool) -> None:
     """Recompute a run's statement from the ledger, and check folder, seal and chain. Exit code 1 on any difference."""
     from dataclasses import asdict
 
-    from pretext.pipeline import open_ledger
-    from pretext.statement import counted
-    from pretext.verify import verify as make_checks
+    from pretext.formatting import counted
+    from pretext.home import open_ledger
+    from pretext.statement.verify import verify as make_checks
 
     book = open_ledger()
     checks = make_checks(folder, book)
@@ -220,9 +223,9 @@ def verify(folder: Path, as_json: bool) -> None:
 
 def _releases(folder: Path) -> Any:
     """The configuration of a run folder, and its releases."""
-    from pretext.accounting import own_account, own_releases
-    from pretext.pipeline import open_ledger
-    from pretext.run import Run
+    from pretext.home import open_ledger
+    from pretext.run.folder import Run
+    from pretext.statement.accountants import own_account, own_releases
 
     run, config = Run.open(folder)
     return config, own_releases(run, own_account(run, config, open_ledger()))
@@ -230,7 +233,7 @@ def _releases(folder: Path) -> Any:
 
 def _hypothetical(setting: dict[str, Any]) -> Any:
     """A configuration that stands for a setting; what it would generate does not matter."""
-    from pretext.config import resolve
+    from pretext.config.resolve import resolve
     from pretext.errors import UsageError
 
     terms = given(setting)

@@ -19,9 +19,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pretext.calibration import moments_multiplier
+from pretext.config.settings import Config
+from pretext.errors import UsageError
+from pretext.fred.estimation import MomentNoise, Moments, estimated_covariance
 from pretext.fred.frechet import distances, root
 from pretext.fred.public_sets import Statistics
-from privacy.moments import Floats, MomentNoise, MomentQuery, Moments, estimated_covariance
+from pretext.fred.query import Promise, Question
+from pretext.vectors import Embedder
+from privacy.moments import Floats, MomentQuery, mechanism
 
 RANKS = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _MEAN_SHARES = (0.15, 0.35, 0.6)
@@ -31,23 +37,6 @@ _KEPT_WHOLE = 0.99
 _DRAWS = 12
 _MOST_SETS = 8
 _SEED = 20230218
-
-
-@dataclass(frozen=True)
-class Promise:
-    """What a query is expected to tell: means over all stand-ins for the private set.
-
-    Attributes:
-        bias: of a distance, before it is removed.
-        error: root mean square error of the gap between two distances.
-        chance: of ranking two candidates right; normal approximation.
-        explained: share of the candidates' pooled variance in the directions of the second moments.
-    """
-
-    bias: float
-    error: float
-    chance: float
-    explained: float
 
 
 @dataclass(frozen=True)
@@ -168,3 +157,64 @@ def _promises(query: MomentQuery, answers: Floats, truncated: Floats, true: Floa
 def _first(law: Moments, rank: int) -> Moments:
     """A law with its second moments in the first directions only."""
     return Moments(law.mean, law.second[:rank, :rank])
+
+
+_PROBES = ("The weather was fine.", "int main(void) { return 0; }", "Wie geht es dir?", "lol ok, see you at 8")
+
+
+def question_for(
+    config: Config, candidates: Sequence[Statistics], embed: Embedder, epsilon: float | None = None
+) -> Question:
+    """The question that the candidates and the terms of the guarantee lead to. Nothing private is touched.
+
+    Args:
+        config: the terms; `privacy.clients` must be stated.
+        candidates: at least two.
+        embed: the embedder the candidates went through.
+        epsilon: what the release may cost; default: all of the configured one.
+
+    Raises:
+        UsageError: no number of clients is stated.
+    """
+    privacy = config.privacy
+    check_clients(config)
+    assert privacy.clients is not None
+    multiplier = moments_multiplier(config, epsilon)
+    deviation = mechanism(multiplier, privacy.relation).standard_deviation
+    chosen = design(candidates, deviation, privacy.clients, counted=not privacy.clients_exact)
+    return Question(
+        chosen.query,
+        multiplier,
+        privacy.relation,
+        privacy.clients if privacy.clients_exact else None,
+        identity(config),
+        embed(_PROBES),
+        chosen.promise,
+    )
+
+
+def check_clients(config: Config) -> None:
+    """Raises UsageError if no number of clients is stated."""
+    if config.privacy.clients is None:
+        raise UsageError(
+            "FreD needs a public estimate of the number of clients to choose what to ask them: give --clients "
+            "(privacy.clients); its order of magnitude is enough."
+        )
+
+
+def identity(config: Config) -> str:
+    """The embedder by name and by how much of a text it reads."""
+    return f"{config.models.embedder}, {config.models.embedder_tokens} tokens"
+
+
+def check_embedder(question: Question, config: Config, embed: Embedder) -> None:
+    """Raises UsageError if the stored release was made with another embedder."""
+    if question.embedder == identity(config):
+        probes = embed(_PROBES)
+        if probes.shape == question.probes.shape and (probes * question.probes).sum(axis=1).min() > 0.98:
+            return
+    raise UsageError(
+        f"The stored release was made with the embedder {question.embedder}; now it is {identity(config)}, or that "
+        "name stands for another model now. Distances between different embedders mean nothing: use the same "
+        "embedder, or a new folder, which costs a new release."
+    )

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from privacy.moments import Floats, Moments
+from pretext.fred.estimation import Moments
+from privacy.moments import Floats
 
 
 def frechet(one: Moments, other: Moments) -> Floats:

@@ -20,11 +20,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pretext.embedding import Embedder
 from pretext.errors import UsageError
+from pretext.fred.estimation import Moments
 from pretext.progress import progress
 from pretext.tables import Source, read_columns
-from privacy.moments import Floats, MomentQuery, Moments
+from pretext.vectors import Embedder
+from privacy.moments import Floats, MomentQuery
 
 GROUPS = 32
 _CHUNK_TEXTS = 8192

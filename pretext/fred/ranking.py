@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pretext.fred.estimation import MomentNoise, Moments, estimated_covariance
 from pretext.fred.frechet import distances, root
 from pretext.fred.public_sets import ProjectedSet, mixed
-from privacy.moments import Floats, MomentNoise, Moments, estimated_covariance
+from privacy.moments import Floats
 
 DRAWS = 400
 _SEED = 20230218

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pretext.config import Config
-from pretext.report import words
+from pretext.config.settings import Config
+from pretext.report import wording as words
 from pretext.report.licences import duties
 from pretext.report.page import templates
-from pretext.run import Run
+from pretext.run.folder import Run
 
 CARD = "README.md"
 _TAGS = ["synthetic", "differential-privacy", "pretext"]

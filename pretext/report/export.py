@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import IO
 
 from pretext.errors import UsageError
+from pretext.files import Row, json_line, to_parquet, written
 from pretext.report.card import CARD, card
 from pretext.report.rows import shown_rows
-from pretext.run import Run
-from pretext.shards import Row, json_line, to_parquet, written
+from pretext.run.folder import Run
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 

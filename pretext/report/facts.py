@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pretext.config import Config
-from pretext.diversity import Diversity, diversity
+from pretext.config.settings import Config
 from pretext.errors import RunFolderError
+from pretext.files import Row
+from pretext.report.diversity import Diversity, diversity
 from pretext.report.rows import shown_rows
-from pretext.run import Run, Selected
-from pretext.shards import Row, Shards
+from pretext.run.folder import Run
+from pretext.run.records import Selected
+from pretext.run.shards import Shards
 
 MOST_TEXTS, MOST_SEEDS, COMPARED = 500, 200, 1000
 _WINNERS = 5

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
-from pretext.config import plain
+from pretext.config.resolve import plain
 from pretext.errors import RunFolderError, UsageError
-from pretext.report import charts, words
+from pretext.report import charts
+from pretext.report import wording as words
 from pretext.report.evaluation import Table, read_evaluation
 from pretext.report.facts import MOST_SEEDS, MOST_TEXTS, Facts
-from pretext.run import check_outside
-from privacy.account import round_down, round_up
+from pretext.run.folder import check_outside
+from privacy.rounding import round_down, round_up
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pretext.files import Row
 from pretext.progress import progress
-from pretext.run import Run
-from pretext.shards import Row, synthetic_rows
+from pretext.run.folder import Run
+from pretext.run.shards import synthetic_rows
 
 _STEP = 1000
 _FEW = 100_000

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy import Account, Budget, BudgetExceeded, Cost, Relation, Release, Unit, calibrate, compose, epsilon
-from privacy.account import round_down, round_up
-from privacy.accountant import fits, mu_squared_for
+from privacy.accounting import fits, mu_squared_for
 from privacy.bounding import grid_for
+from privacy.rounding import round_down, round_up
 from tests.privacy.helpers import BOUND, gaussian
 
 

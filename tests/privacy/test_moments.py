@@ -18,19 +18,10 @@ from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
 import privacy.moments
+from pretext.fred.estimation import MomentNoise, Moments, estimated_covariance, nearest_covariance, released_moments
 from privacy import Bounded, DiscreteGaussian, InvalidParameter, Relation, calibrate, delta, grid_for
 from privacy.bounding import bounded_rows
-from privacy.moments import (
-    MomentNoise,
-    MomentQuery,
-    Moments,
-    bounded_moments,
-    estimated_covariance,
-    mechanism,
-    moments_cost,
-    nearest_covariance,
-    released_moments,
-)
+from privacy.moments import MomentQuery, bounded_moments, mechanism, moments_cost
 
 Floats = NDArray[np.float64]
 D = 4

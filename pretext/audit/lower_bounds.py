@@ -1,0 +1,197 @@
+r"""Lower bounds on epsilon out of attacks. Numbers only: who attacked what is told in `pretext.audit`.
+
+An attack tells two neighbouring worlds apart: "without" (the client is not there) and "with". It gives a score to what
+was released, the larger the more it believes in "with". Every bound here has a confidence c: where a mechanism keeps
+its epsilon, a bound above that epsilon comes up with probability at most 1 - c (the false-alarm rate). A bound below it
+proves nothing: another attack may be better.
+
+1. `mu_from_errors`, `epsilon_from_errors`. At a threshold fixed before the counting, false positives and negatives are
+   binomial, and Clopper and Pearson (1934) bound both rates from above, each at confidence 1 - (1 - c)/2; both hold
+   together with probability c. An (epsilon, delta)-DP mechanism has FPR + e^epsilon FNR >= 1 - delta and
+   FNR + e^epsilon FPR >= 1 - delta for every test (Kairouz, Oh and Viswanath 2015). A mu-GDP one has
+   Phi^-1(1 - FPR) - Phi^-1(FNR) <= mu (Dong, Roth and Su 2022), and epsilon follows from mu at any delta (Nasr et al.
+   2023, "Tight auditing of differentially private machine learning"). Both left sides fall as the rates grow, so the
+   upper bounds of the rates may stand in for them.
+   The first holds for any mechanism; it cannot exceed about log(trials). The second refutes what this program claims,
+   namely mu-GDP (up to a slack below 1e-12, see `privacy.mechanisms`); it is no bound for a mechanism of another kind.
+2. `epsilon_in_one_run`. Many canaries, each in or out by a fair coin of its own, in one run; the attack guesses some of
+   the coins (Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run"). For an
+   (epsilon, delta)-DP mechanism, m canaries and r guesses made without seeing the coins,
+       P(at least v right) <= beta + m delta beta (1 - beta) / (v P(W = v)),   beta = P(W >= v),
+   with W binomial of r trials and success e^epsilon / (1 + e^epsilon). The canaries may influence each other; nothing
+   is assumed of the mechanism but differential privacy. The term with delta is ours; for small delta some mechanism
+   reaches it. Theirs (theorem 5.2), 2 m delta max_i P(v > W >= v - i) / i, is larger where it matters (beta is small),
+   but too small for small v: let m = r = 3, epsilon = 0, and the output be three bits, all wrong with chance
+   (1 - 7 delta) / 8 and otherwise any other triple; that is (0, delta)-DP, and one bit or more is right with chance
+   7/8 + 7/8 delta, not 7/8 + 6/8 delta.
+   Proof. Permute the canaries and exchange the sides of their coins at random, before and after the mechanism: it stays
+   (epsilon, delta)-DP, and equal numbers of right guesses become equally likely wherever they are. Let G_k be the
+   chance of k right ones. A coin is guessed with chance r/m, and turning it over makes k - 1 right ones of k, so
+   sum_k (k/r) max(0, G_k - e^epsilon (r-k+1)/k G_(k-1)) <= m delta / r. With w_k = P(W = k) and h_k = G_k / w_k this is
+   sum_k k w_k max(0, h_k - h_(k-1)) <= m delta. Now P(at least v right) - beta = sum_(k >= v > l) w_k w_l (h_k - h_l)
+   <= sum_j max(0, h_j - h_(j-1)) P(W >= max(j, v)) P(W < min(j, v))
+   <= m delta max_j P(W >= max(j, v)) P(W < min(j, v)) / (j w_j).
+   The maximum is at j = v: w is log-concave, so P(W < j) / (j w_j) grows with j and P(W >= j) / (j w_j) falls.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.accounting import Cost, check_delta, epsilon
+from privacy.errors import InvalidParameter
+
+Floats = NDArray[np.float64]
+
+_CHOOSING = 1 - 1e-6
+"""Confidence at which thresholds are compared. Any is right; a low one would choose lucky thresholds in the tails."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How often a test with a fixed threshold erred: `false_positives` of `without` trials, `false_negatives` of
+    `with_` trials."""
+
+    false_positives: int
+    without: int
+    false_negatives: int
+    with_: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.false_positives <= self.without and 0 <= self.false_negatives <= self.with_):
+            raise InvalidParameter("A test cannot err more often than it is tried.")
+        if not (self.without and self.with_):
+            raise InvalidParameter("An attack needs trials of both worlds.")
+
+    def upper_rates(self, confidence: float) -> tuple[float, float]:
+        """Bounds on the rates of false positives and false negatives that both hold with probability `confidence`."""
+        each = (1 + _checked(confidence)) / 2
+        return (
+            _upper_rate(self.false_positives, self.without, each),
+            _upper_rate(self.false_negatives, self.with_, each),
+        )
+
+
+def errors_of(without: Floats, with_: Floats) -> Errors:
+    """Errors of a threshold that is chosen on the first half of the trials and counted on the second.
+
+    Args:
+        without, with_: scores in the two worlds, each of shape (trials,), at least two, in an order that tells nothing.
+            The first halves choose the threshold that proves the largest mu on them.
+    """
+    if min(len(without), len(with_)) < 2:
+        raise InvalidParameter("An attack needs at least two trials of both worlds.")
+    a, b = len(without) // 2, len(with_) // 2
+    at = _threshold(without[:a], with_[:b])
+    return _errors(without[a:], with_[b:], at)
+
+
+def mu_from_errors(errors: Errors, confidence: float) -> float:
+    """Lower bound on mu if the mechanism is mu-GDP; 0 where the attack was no better than chance."""
+    from scipy import stats
+
+    false_positive, false_negative = errors.upper_rates(confidence)
+    return max(0.0, float(stats.norm.isf(false_positive) - stats.norm.ppf(false_negative)))
+
+
+def gaussian_epsilon(mu: float, delta: float) -> float:
+    """Epsilon at `delta` of a mu-GDP mechanism."""
+    return epsilon(Cost(mu**2), delta)
+
+
+def epsilon_from_errors(errors: Errors, delta: float, confidence: float) -> float:
+    """Lower bound on epsilon at `delta` of any mechanism; 0 where the attack was no better than chance."""
+    check_delta(delta)
+    false_positive, false_negative = errors.upper_rates(confidence)
+    pairs = ((false_positive, false_negative), (false_negative, false_positive))
+    return max(0.0, *(_log(1 - delta - one) - _log(other) for one, other in pairs))
+
+
+def epsilon_in_one_run(
+    scores: Floats, present: NDArray[np.bool_], guesses: int, delta: float, confidence: float
+) -> float:
+    """Lower bound on epsilon at `delta` from many canaries with a fair coin each (bound above).
+
+    Args:
+        scores: shape (m,), larger for canaries that seem present.
+        present: shape (m,), the coins; looked at only to count.
+        guesses: how many are guessed, 2 to m, fixed in advance: one half, with the largest scores, as present, the
+            other, with the smallest, as absent. Few extreme ones are surer, many prove more of what they show.
+    """
+    check_delta(delta)
+    if scores.shape != present.shape or not 2 <= guesses <= scores.size:
+        raise InvalidParameter("An audit in one run needs a score and a coin for each canary, and two guesses or more.")
+    order = np.argsort(scores, kind="stable")
+    each = guesses // 2
+    right = int((~present[order[:each]]).sum() + present[order[-each:]].sum())
+    return _refuted(right, 2 * each, scores.size, delta, 1 - _checked(confidence))
+
+
+def _refuted(right: int, guesses: int, canaries: int, delta: float, alarm: float) -> float:
+    """The largest epsilon (to 1e-6, rounded down) at which so many right guesses have a chance of at most `alarm`."""
+    low, high = 0.0, 1.0
+    if _chance(right, guesses, canaries, low, delta) > alarm:
+        return 0.0
+    while _chance(right, guesses, canaries, high, delta) <= alarm:
+        low, high = high, 2 * high
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _chance(right, guesses, canaries, middle, delta) <= alarm else (low, middle)
+    return low
+
+
+def _chance(right: int, guesses: int, canaries: int, at: float, delta: float) -> float:
+    """The bound above on the chance of at least `right` right guesses under (at, delta)-DP."""
+    from scipy import stats
+
+    if right == 0:
+        return 1.0
+    law = stats.binom(guesses, 1 / (1 + math.exp(-at)))
+    # P(W >= v) and P(W < v), both in units of P(W = v), which may be too small for a float.
+    relative = np.exp(np.minimum(law.logpmf(np.arange(guesses + 1)) - law.logpmf(right), 600.0))
+    above, below = relative[right:].sum(), relative[:right].sum()
+    return min(1.0, float(law.sf(right - 1) + canaries * delta / (right * (1 / above + 1 / below))))
+
+
+def _threshold(without: Floats, with_: Floats) -> float:
+    """Of the thresholds between two scores, the one that proves the largest mu."""
+    from scipy import stats
+
+    seen = np.unique(np.concatenate([without, with_]))
+    between = (seen[1:] + seen[:-1]) / 2 if len(seen) > 1 else seen
+    above = len(without) - np.searchsorted(np.sort(without), between, side="right")
+    below = np.searchsorted(np.sort(with_), between, side="right")
+    false_positive = _upper_rates(above, len(without), _CHOOSING)
+    false_negative = _upper_rates(below, len(with_), _CHOOSING)
+    return float(between[int(np.argmax(stats.norm.isf(false_positive) - stats.norm.ppf(false_negative)))])
+
+
+def _errors(without: Floats, with_: Floats, threshold: float) -> Errors:
+    above, below = int((without > threshold).sum()), int((with_ <= threshold).sum())
+    return Errors(above, len(without), below, len(with_))
+
+
+def _upper_rate(errors: int, trials: int, confidence: float) -> float:
+    return float(_upper_rates(np.array([errors]), trials, confidence)[0])
+
+
+def _upper_rates(errors: NDArray[np.int64], trials: int, confidence: float) -> Floats:
+    """Clopper and Pearson's one-sided upper bounds on a rate."""
+    from scipy import stats
+
+    bounds = stats.beta.ppf(confidence, errors + 1, np.maximum(trials - errors, 1))
+    return np.asarray(np.where(errors == trials, 1.0, bounds), dtype=np.float64)
+
+
+def _checked(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise InvalidParameter(f"The confidence is {confidence}; it must lie between 0 and 1, for example 0.95.")
+    return confidence
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else -math.inf

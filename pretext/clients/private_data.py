@@ -1,0 +1,123 @@
+"""The one door to raw private text.
+
+What comes in here is seen by `pretext.clients.voting` alone. Nothing of it is printed, logged, saved or quoted in an
+exception: not a text, not a count, not a length.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pretext.config.settings import Data
+from pretext.errors import UsageError
+from pretext.tables import Source, read_columns
+
+LONGEST_TEXT = 4_000
+"""Characters of a text that are kept; the embedder reads far fewer, and one giant text cannot fill the memory."""
+
+
+@dataclass(frozen=True)
+class PrivateTexts:
+    """At most `max_texts_per_client` texts of each client. The repr tells nothing.
+
+    Attributes:
+        texts: the texts.
+        client: shape (len(texts),), int64, which client each belongs to.
+        label: shape (len(texts),), int64, position in the public list of labels; all 0 without labels.
+    """
+
+    texts: list[str] = field(repr=False)
+    client: NDArray[np.int64] = field(repr=False)
+    label: NDArray[np.int64] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record on its way in."""
+
+    text: str = field(repr=False)
+    client: str = field(repr=False)
+    label: int = field(repr=False)
+
+
+def read_private(data: Data, max_texts_per_client: int, given: Sequence[Any] | None = None) -> PrivateTexts:
+    """Read the private source once and keep a random `max_texts_per_client` texts of each client.
+
+    Records without a usable text (a non-blank string), without a client or with an unlisted label are passed over; how
+    many is not told. The choice comes from the operating system's entropy.
+
+    Args:
+        data: where the texts are, and in which columns.
+        max_texts_per_client: public cap.
+        given: rows as mappings, instead of a file (for the Python API).
+
+    Raises:
+        UsageError: the source cannot be read, or holds texts of fewer than two clients.
+    """
+    batches = _from_rows(data, given) if given is not None else _from_source(data)
+    return _sample(batches, max_texts_per_client, _name(data, given))
+
+
+def _from_source(data: Data) -> Iterator[Row]:
+    number = 0
+    for batch in read_columns(Source(data.path, data.subset, data.split), data.columns):
+        for position, text in enumerate(batch[data.text_column]):
+            number += 1
+            client = batch[data.client_column][position] if data.client_column else number
+            label = batch[data.label_column][position] if data.label_column else None
+            yield from _usable(data, text, client, label)
+
+
+def _from_rows(data: Data, given: Sequence[Any]) -> Iterator[Row]:
+    for number, row in enumerate(given):
+        missing = [column for column in data.columns if column not in row]
+        if missing:
+            raise UsageError(f"The given texts have no column {missing[0]!r}; name the right one.")
+        client = row[data.client_column] if data.client_column else number
+        label = row[data.label_column] if data.label_column else None
+        yield from _usable(data, row[data.text_column], client, label)
+
+
+def _usable(data: Data, text: Any, client: Any, label: Any) -> Iterator[Row]:
+    if not isinstance(text, str) or not text.strip() or client is None or client == "" or client != client:
+        return  # a missing value of a DataFrame differs from itself
+    if data.label_column is None:
+        yield Row(text[:LONGEST_TEXT], str(client), 0)
+    elif str(label) in data.labels:
+        yield Row(text[:LONGEST_TEXT], str(client), data.labels.index(str(label)))
+
+
+def _sample(rows: Iterable[Row], cap: int, name: str) -> PrivateTexts:
+    """Reservoir sampling per client, in one pass over any number of rows."""
+    rng = random.SystemRandom()
+    kept: dict[str, list[tuple[str, int]]] = {}
+    seen: dict[str, int] = {}
+    for row in rows:
+        texts = kept.setdefault(row.client, [])
+        seen[row.client] = count = seen.get(row.client, 0) + 1
+        if len(texts) < cap:
+            texts.append((row.text, row.label))
+        elif (slot := rng.randrange(count)) < cap:
+            texts[slot] = (row.text, row.label)
+    if len(kept) < 2:
+        raise UsageError(
+            f"{name} holds usable texts of fewer than two clients; a guarantee for each client among others needs "
+            "others. "
+            "Check the text column and the client column."
+        )
+    counts = [len(texts) for texts in kept.values()]
+    return PrivateTexts(
+        [text for texts in kept.values() for text, _ in texts],
+        np.repeat(np.arange(len(kept), dtype=np.int64), counts),
+        np.array([label for texts in kept.values() for _, label in texts], dtype=np.int64),
+    )
+
+
+def _name(data: Data, given: Sequence[Any] | None) -> str:
+    return data.path if given is None else "The given collection"

@@ -1,0 +1,150 @@
+"""Resolve."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, get_args
+
+from pydantic import ValidationError
+
+from pretext.config.presets import PRESETS
+from pretext.config.settings import Config
+from pretext.errors import UsageError
+
+Settings: TypeAlias = dict[str, Any]
+
+
+def resolve(
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    settings: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Config:
+    """The configuration out of layers; each one lies over those before it.
+
+    In order: the preset, `defaults` (nested), a TOML file, `settings` (nested), `section.key=value` overrides.
+
+    Raises:
+        UsageError: the file cannot be read, a key is unknown (its nearest neighbour is named), or a value is out of
+        range.
+    """
+    layers = [dict(defaults or {}), _read(file) if file is not None else {}, dict(settings or {}), _nested(overrides)]
+    preset = next((layer["preset"] for layer in reversed(layers) if "preset" in layer), "default")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise UsageError(f"There is no preset {preset!r}; there are {' and '.join(PRESETS)}.")
+    merged: Settings = {}
+    for layer in [PRESETS[preset], *layers]:
+        _replace_target(merged, layer)
+        _merge(merged, layer)
+    return validated(merged)
+
+
+def validated(settings: Mapping[str, Any]) -> Config:
+    """A Config out of nested plain values. Raises UsageError with one sentence per mistake."""
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise UsageError(" ".join(_sentence(dict(problem)) for problem in error.errors())) from None
+
+
+def plain(config: Config) -> Settings:
+    """The resolved settings as nested plain values without the unset ones, for TOML and JSON."""
+    return config.model_dump(mode="json", exclude_none=True)
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """The `section.key`s in which two configurations differ, speed left aside."""
+    first, second = _flat(plain(one)), _flat(plain(other))
+    keys = sorted(key for key in first.keys() | second.keys() if not key.startswith("speed."))
+    return [key for key in keys if first.get(key) != second.get(key)]
+
+
+def _read(file: Path) -> Settings:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"There is no configuration file {file}; `pretext init` writes one.") from None
+    except OSError as error:
+        raise UsageError(f"The configuration file {file} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The configuration file {file} is not valid TOML: {error}.") from None
+
+
+def _nested(overrides: Sequence[str]) -> Settings:
+    """`["privacy.epsilon=1.29"]` as `{"privacy": {"epsilon": 1.29}}`; a value that is not TOML is taken as a string."""
+    settings: Settings = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise UsageError(
+                f"--set {override!r} has no value; write it as section.key=value, for example privacy.epsilon=1."
+            )
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value
+        for part in reversed(key.strip().split(".")):
+            parsed = {part: parsed}
+        _merge(settings, parsed)
+    return settings
+
+
+def _merge(base: Settings, layer: Mapping[str, Any]) -> None:
+    """Lay the nested `layer` over `base`."""
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key, {}), dict):
+            _merge(base.setdefault(key, {}), value)
+        else:
+            base[key] = value
+
+
+def _replace_target(base: Settings, layer: Mapping[str, Any]) -> None:
+    """A layer that names epsilon or noise_multiplier takes the lower layers' target away."""
+    given, below = layer.get("privacy"), base.get("privacy")
+    if isinstance(given, Mapping) and isinstance(below, dict) and {"epsilon", "noise_multiplier"} & given.keys():
+        below.pop("epsilon", None)
+        below.pop("noise_multiplier", None)
+
+
+def _sentence(problem: Settings) -> str:
+    """One validation error of pydantic in plain words."""
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        *parents, key = [str(part) for part in problem["loc"]]
+        near = difflib.get_close_matches(key, _keys(parents), n=1, cutoff=0.4)
+        hint = f"did you mean {'.'.join([*parents, near[0]])}?" if near else f"allowed are {', '.join(_keys(parents))}."
+        return f"There is no setting {where}; {hint}"
+    if problem["type"] == "missing":
+        return f"The setting {where} is missing" + (
+            ": give privacy.epsilon, for example 1.0." if where == "privacy" else "."
+        )
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return (
+        f"The setting {where} is {problem['input']!r}: {message}."
+        if problem["type"] != "value_error"
+        else f"{where or 'settings'}: {message}."
+    )
+
+
+def _keys(parents: Sequence[str]) -> list[str]:
+    model: Any = Config
+    for parent in parents:
+        annotation = model.model_fields[parent].annotation
+        model = next(
+            (kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields")), annotation
+        )
+    return list(model.model_fields)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Settings:
+    flat: Settings = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

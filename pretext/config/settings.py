@@ -1,0 +1,392 @@
+"""Settings, split by consequence: what changes the guarantee, what changes the text, what changes only speed.
+
+Everything here is public. A flag beats the file, the file beats the preset, the preset beats the default.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pretext.config.presets import PRESETS
+from privacy import Relation, Unit
+
+
+class Section(BaseModel):
+    """A table of the configuration file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Where the private texts are. Read only while clients are asked to vote."""
+
+    path: str = Field("", description="csv, json, jsonl or parquet file (each also .gz), or a Hugging Face data set id")
+    subset: str | None = Field(None, description="configuration of a Hugging Face data set")
+    split: str = Field("train", description="split of a Hugging Face data set")
+    text_column: str = Field("text", description="column that holds the text")
+    client_column: str | None = Field(
+        None, description="column that tells clients apart; without it every record is a client of its own"
+    )
+    label_column: str | None = Field(
+        None, description="column that holds a label; the synthetic texts then carry one too"
+    )
+    labels: tuple[str, ...] = Field(
+        (), description="the public list of labels, needed with label_column; texts with any other label are not used"
+    )
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read."""
+        named = [self.text_column, self.client_column, self.label_column]
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+    @model_validator(mode="after")
+    def _labels_are_public(self) -> Self:
+        if self.label_column is not None and not self.labels:
+            raise ValueError(
+                "labels must list the labels when label_column is set: which labels occur is private itself"
+            )
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels holds the same label twice")
+        return self
+
+
+class Privacy(Section):
+    """What changes the guarantee."""
+
+    epsilon: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="privacy loss of the whole run (or give noise_multiplier)"
+    )
+    noise_multiplier: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="noise per round / sensitivity; epsilon is then computed from it"
+    )
+    delta: float = Field(
+        1e-6, gt=0, lt=1, description="probability mass outside of epsilon; below one over the number of clients"
+    )
+    relation: Relation = Field(Relation.ADD_REMOVE, description="neighbouring data sets: add/remove or replace-one")
+    rounds: int = Field(8, ge=1, le=1000, description="rounds of voting, each one release")
+    max_texts_per_client: int = Field(
+        8, ge=1, le=10_000, description="texts a client votes with at most, chosen at random"
+    )
+    vote_norm: float | None = Field(
+        None,
+        ge=1e-3,
+        le=1e6,
+        description="L2 bound C on a client's votes; default sqrt(max_texts_per_client)",
+    )
+    normalise_votes: bool = Field(
+        True, description="scale every client's votes up to the bound too, so that all clients count alike"
+    )
+    data_set: str | None = Field(None, description="name of the data set in the ledger; default: the file's name")
+    budget_epsilon: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="what may ever be spent on a new data set; default: this run's epsilon",
+    )
+    clients: int | None = Field(
+        None,
+        ge=1,
+        description="a public estimate of the number of clients, for `plan` and its warnings; never read from the data",
+    )
+    clients_exact: bool = Field(
+        False, description="clients is the exact number and public: FreD then spends nothing on counting them"
+    )
+
+    @property
+    def norm_squared(self) -> Fraction:
+        """Bound on a client's squared L2 norm, in squared votes; exact."""
+        if self.vote_norm is None:
+            return Fraction(self.max_texts_per_client)
+        return Fraction(self.vote_norm) ** 2
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError("give either epsilon or noise_multiplier, for example epsilon = 1.0")
+        return self
+
+
+class Initial(Section):
+    """Where the first population comes from. Public: nothing here may have been chosen by looking at the private
+    texts."""
+
+    texts: str | None = Field(None, description="public file or Hugging Face data set id")
+    subset: str | None = Field(None, description="configuration of a Hugging Face data set")
+    split: str = Field("train", description="split of a Hugging Face data set")
+    text_column: str = Field("text", description="column of the public file that holds the text")
+    most_rows: int = Field(1_000_000, ge=1, description="rows of the public source that are read at most")
+    min_words: int = Field(5, ge=1, description="shorter public texts are not taken")
+    max_words: int = Field(100, ge=1, description="longer public texts are cut to this many words")
+    prompts: tuple[str, ...] = Field(
+        (),
+        description="public sentences that describe the domain; the generator writes texts from them, and a single one "
+        "stands in all later prompts too, where there are no labels",
+    )
+    examples: tuple[str, ...] = Field(
+        (),
+        description="invented examples of the domain; the first prompts show them and, where there are no labels, all "
+        "later few-shot prompts do, before the survivors",
+    )
+    prompted_share: float = Field(
+        0.5, ge=0, le=1, description="share of the population written from prompts when texts are given too"
+    )
+    candidates: tuple[str, ...] = Field(
+        (),
+        description="public files or Hugging Face data set ids among which FreD finds the nearest to the private "
+        "texts, in place of texts",
+    )
+    candidate_texts: int = Field(
+        20_000, ge=1, description="texts of each of the candidates that are embedded at most, drawn at random"
+    )
+    candidates_chosen: int = Field(
+        1, ge=1, description="how many of the candidates are taken, in equal parts: those whose mixture is the nearest"
+    )
+    candidates_share: float = Field(
+        0.1, gt=0, lt=1, description="share of epsilon that finding them may spend; the rounds get the rest"
+    )
+
+
+class Evolution(Section):
+    """How the population moves. Post-processing of released votes."""
+
+    population: int = Field(512, ge=2, le=1_000_000, description="candidates per round")
+    lookahead: int = Field(
+        0, ge=0, le=64, description="variations whose mean embedding stands for a candidate; 0: the candidate itself"
+    )
+    nearest: int = Field(1, ge=1, le=100, description="candidates among which a text's one vote is split")
+    selection: Literal["multinomial", "rank"] = Field(
+        "multinomial",
+        description="multinomial: parents are drawn in proportion to their noisy votes above the threshold; rank: the "
+        "heaviest candidates take equal turns",
+    )
+    survivors: float = Field(0.25, gt=0, le=1, description="rank: share of the population that survives at most")
+    threshold: float = Field(
+        1.5,
+        ge=0,
+        allow_inf_nan=False,
+        description="noisy votes below this many noise standard deviations count as none",
+    )
+    kept_parents: float = Field(
+        0.25, ge=0, lt=1, description="share of the next population that is the best survivors, unchanged"
+    )
+    seeds_from_round: int | None = Field(
+        None,
+        ge=0,
+        description="first round whose survivors are seeds; default: the first three eighths of the rounds, which are "
+        "still on their way from the public texts, give none",
+    )
+    seed_power: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="a seed is shown in proportion to its noisy votes above the threshold to this power",
+    )
+    seed: int = Field(0, ge=0, description="seed of all choices that are not noise; noise has no seed")
+
+
+class Variation(Section):
+    """How new candidates are made from survivors."""
+
+    kind: Literal["in-context", "rewrite", "mask-fill"] = Field(
+        "in-context", description="in-context, rewrite or mask-fill"
+    )
+    examples: int = Field(3, ge=1, le=20, description="in-context: survivors shown as examples, the parent among them")
+    temperature: float = Field(0.8, ge=0, le=5, description="sampling temperature")
+    top_p: float = Field(0.95, gt=0, le=1, description="nucleus sampling")
+    max_tokens: int = Field(48, ge=1, le=4096, description="longest variation, in tokens")
+    mask_share: float = Field(0.3, gt=0, le=1, description="mask-fill: share of a text's tokens that is refilled")
+    mask_passes: int = Field(2, ge=1, le=10, description="mask-fill: how often in a row")
+    masks_per_pass: int = Field(
+        2, ge=1, le=4096, description="mask-fill: tokens of a text refilled in one forward pass; 1 is the paper's way"
+    )
+
+
+class Expansion(Section):
+    """Few-shot generation from the seeds. Costs no privacy."""
+
+    texts: int = Field(1000, ge=1, description="synthetic texts to write")
+    examples: int = Field(5, ge=1, le=20, description="seeds shown as examples")
+    temperature: float = Field(1.0, ge=0, le=5, description="sampling temperature")
+    top_p: float = Field(0.95, gt=0, le=1, description="nucleus sampling")
+    max_tokens: int = Field(64, ge=1, le=4096, description="longest synthetic text, in tokens")
+    format: Literal["jsonl", "parquet"] = Field("jsonl", description="files of the synthetic texts: jsonl or parquet")
+    shard_texts: int | None = Field(
+        None, ge=1, description="texts per file synthetic/00000, 00001, ...; default: one file"
+    )
+
+
+class Screening(Section):
+    """What a candidate or a synthetic text must be."""
+
+    min_words: int = Field(3, ge=1, description="shorter texts are dropped")
+    max_words: int = Field(150, ge=1, description="longer texts are dropped")
+    identifiers: bool = Field(
+        True,
+        description="drop texts that hold an e-mail, public IP or personal web address, or a phone, card, bank account "
+        "or social security number",
+    )
+    phone_region: str = Field(
+        "US", description="country whose phone numbers are recognised without a country code, as two letters"
+    )
+    languages: tuple[str, ...] = Field(
+        (), description="drop texts of other languages than these, named as in ISO 639-1, for example en; default: none"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_words > self.max_words:
+            raise ValueError("min_words is above max_words")
+        return self
+
+    @model_validator(mode="after")
+    def _known_region(self) -> Self:
+        if self.phone_region != "US":
+            from phonenumbers import SUPPORTED_REGIONS
+
+            if self.phone_region not in SUPPORTED_REGIONS:
+                raise ValueError(
+                    f"phone_region is {self.phone_region!r}; name a country in two letters, for example GB"
+                )
+        return self
+
+
+class Models(Section):
+    """Models by Hugging Face name or folder; `embedded` means the ones that are installed with the program."""
+
+    generator: str = Field(
+        "embedded", description="language model for variations and expansion (embedded: SmolLM2-135M-Instruct)"
+    )
+    adapter: str | None = Field(
+        None, description="folder or Hugging Face name of a LoRA adapter for the generator (transformers, vllm)"
+    )
+    prompt_format: Literal["base", "chat"] = Field(
+        "base", description="continue a list of samples, or ask through the chat template"
+    )
+    one_paragraph: bool = Field(True, description="end every generated text at its first blank line")
+    embedder: str = Field("embedded", description="sentence-transformers model (embedded: all-MiniLM-L6-v2)")
+    embedder_tokens: int = Field(
+        64, ge=1, le=8192, description="texts, private or not, are cut to this many tokens before embedding"
+    )
+    masked: str = Field("roberta-large", description="masked language model for mask-fill")
+
+
+class Card(Section):
+    """What the dataset card says of the texts beyond what the run knows."""
+
+    license: str = Field(
+        "other", description="licence of the synthetic texts, as Hugging Face names it, such as cc0-1.0"
+    )
+    languages: tuple[str, ...] = Field((), description="their languages, as ISO codes such as en")
+
+
+class Speed(Section):
+    """What changes speed and nothing else."""
+
+    engine: Literal["transformers", "vllm", "openai", "ray"] = Field(
+        "transformers",
+        description="transformers, vllm (in process), openai (a server) or ray (vLLM on several GPUs or machines)",
+    )
+    batch_size: int = Field(32, ge=1, description="prompts per forward pass (transformers)")
+    chunk: int | None = Field(
+        None,
+        ge=1,
+        description="prompts handed to the engine at once, and a save point of the expansion; default: 128 for "
+        "transformers, 2048 for openai, 8192 for vllm and ray",
+    )
+    embed_batch_tokens: int | None = Field(
+        None, ge=1, description="tokens per forward pass of the embedder; default: 256 on a processor, 16384 elsewhere"
+    )
+    embed_runtime: Literal["torch", "openvino"] | None = Field(
+        None, description="torch or openvino (on the processor); default: what a short measurement finds faster here"
+    )
+    device: str | None = Field(None, description="cpu, cuda, ...; default: the best there is")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="float32, bfloat16 or float16; default: what the processor is fast at"
+    )
+    memory_share: float = Field(0.3, gt=0, le=1, description="share of the memory that vLLM takes")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs over which vLLM splits the model")
+    workers: int = Field(1, ge=1, le=10_000, description="copies of the model, each on GPUs of its own (ray)")
+    max_length: int | None = Field(None, ge=1, description="longest prompt plus answer in tokens (vLLM)")
+    quantization: str | None = Field(
+        None, description="how the weights are quantised (vllm), for example fp8; default: as the model's folder says"
+    )
+    base_url: str | None = Field(None, description="address of the OpenAI-compatible server; default: OPENAI_BASE_URL")
+    concurrency: int = Field(64, ge=1, le=1024, description="requests in flight (openai)")
+    request_timeout: float = Field(
+        120.0, gt=0, description="seconds until a request is repeated; twice that in all (openai)"
+    )
+    price_read: float | None = Field(None, ge=0, description="price of a million tokens read, for the log (openai)")
+    price_written: float | None = Field(
+        None, ge=0, description="price of a million tokens written, for the log (openai)"
+    )
+
+    @property
+    def prompts_at_once(self) -> int:
+        """`chunk`, or what suits the engine: a scheduler runs half empty at a chunk's end, so its chunks are large."""
+        by_engine = {"transformers": 128, "openai": 2048, "vllm": 8192, "ray": 8192}
+        return self.chunk or by_engine[self.engine]
+
+
+class Config(Section):
+    """All settings of a run, resolved."""
+
+    preset: str = Field("default", description="starting point: " + " or ".join(PRESETS))
+    data: Data = Data()
+    privacy: Privacy
+    initial: Initial = Initial()
+    evolution: Evolution = Evolution()
+    variation: Variation = Variation()
+    expansion: Expansion = Expansion()
+    screening: Screening = Screening()
+    models: Models = Models()
+    card: Card = Card()
+    speed: Speed = Speed()
+
+    def about(self, label: int) -> str | None:
+        """What a prompt says of the texts that it asks for: the label, or the one description of the domain."""
+        if self.data.labels:
+            return self.data.labels[label]
+        return self.initial.prompts[0] if len(self.initial.prompts) == 1 else None
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        """The invented examples with which every few-shot prompt begins; none with labels, as they have none.
+
+        They keep a weak generator to the domain's style through all rounds, and are a prefix that all prompts share.
+        """
+        return () if self.data.labels else self.initial.examples
+
+    @property
+    def seed_rounds(self) -> range:
+        """The rounds whose survivors are seeds."""
+        first, rounds = self.evolution.seeds_from_round, self.privacy.rounds
+        return range(3 * rounds // 8 if first is None else first, rounds)
+
+    @property
+    def unit(self) -> Unit:
+        """The privacy unit."""
+        return Unit(self.data.client_column)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        initial = self.initial
+        if initial.texts is None and not initial.prompts and not initial.candidates:
+            raise ValueError(
+                "initial: give texts (a public file) or prompts (public sentences that describe the domain), or both"
+            )
+        if initial.examples and not initial.prompts:
+            raise ValueError("initial: examples are shown with prompts; give a sentence that describes the domain")
+        if initial.texts is not None and initial.candidates:
+            raise ValueError("initial: give either texts or candidates, among which the texts are then chosen")
+        if (self.evolution.seeds_from_round or 0) >= self.privacy.rounds:
+            raise ValueError(
+                f"evolution.seeds_from_round is {self.evolution.seeds_from_round}, but the rounds are numbered 0 to "
+                f"{self.privacy.rounds - 1}"
+            )
+        if self.data.labels and self.evolution.population < len(self.data.labels):
+            raise ValueError("evolution.population must be at least the number of data.labels")
+        return self

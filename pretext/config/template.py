@@ -1,0 +1,65 @@
+"""The commented configuration file that `pretext init` writes, made from the settings' own descriptions."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import tomlkit
+from pydantic.fields import FieldInfo
+from tomlkit.items import Table
+
+from pretext.config.settings import Config, Section
+
+_EXAMPLES: dict[str, dict[str, Any]] = {
+    "data": {"path": "private.jsonl", "client_column": "client_id"},
+    "privacy": {"epsilon": 1.0},
+    "initial": {"prompts": ["Short messages in which people ask for help with their computers."]},
+}
+_CONSEQUENCE = {
+    "data": "Where the private texts are.",
+    "privacy": "WHAT CHANGES THE GUARANTEE.",
+    "initial": "WHAT CHANGES THE TEXT: from here to [models]. The initial population must be public.",
+    "speed": "WHAT CHANGES ONLY SPEED.",
+}
+
+
+def commented(preset: str, settings: Mapping[str, Any]) -> str:
+    """A complete TOML file: every setting with its meaning, its value in the preset, unset ones commented out.
+
+    A table that the preset leaves alone gets an example where it would be useless without one.
+    """
+    document = tomlkit.document()
+    document.add(
+        tomlkit.comment("pretext: what is not set here comes from the preset; `pretext plan` shows what it will spend.")
+    )
+    document.add("preset", tomlkit.item(preset))
+    for name, field in Config.model_fields.items():
+        if name == "preset":
+            continue
+        section = field.annotation
+        assert isinstance(section, type) and issubclass(section, Section)
+        document.add(tomlkit.nl())
+        if name in _CONSEQUENCE:
+            document.add(tomlkit.comment(_CONSEQUENCE[name]))
+        document.add(name, _table(section, settings.get(name) or _EXAMPLES.get(name, {})))
+    return tomlkit.dumps(document)
+
+
+def _table(section: type[Section], values: Mapping[str, Any]) -> Table:
+    table = tomlkit.table()
+    for key, field in section.model_fields.items():
+        for line in textwrap.wrap(field.description or "", 100):
+            table.add(tomlkit.comment(line))
+        value = values.get(key, _default(field))
+        if value is None:
+            table.add(tomlkit.comment(f"{key} ="))
+        else:
+            table.add(key, tomlkit.item(value))
+    return table
+
+
+def _default(field: FieldInfo) -> Any:
+    value = getattr(field.default, "value", field.default)
+    return list(value) if isinstance(value, tuple) else value

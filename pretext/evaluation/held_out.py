@@ -1,0 +1,85 @@
+"""Private texts that the run never saw, to measure on: a door of its own.
+
+`pretext.clients.private_data` is the one door to the texts that are asked for votes, and what comes through it leaves
+by the ledger alone. Texts come through this door to be measured on without noise, and the numbers leave
+without a release: they are not covered by the guarantee. So the two are kept apart. The texts themselves still leave no
+trace: none is printed, logged, saved or quoted in an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pretext.config.settings import Data
+from pretext.errors import UsageError
+from pretext.tables import Source, read_columns
+
+LONGEST_TEXT = 4_000
+"""Characters of a text that are kept; students read fewer."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts, each with its label; without labels all are "". The repr tells nothing."""
+
+    texts: list[str] = field(repr=False)
+    labels: list[str] = field(repr=False)
+
+    def sample(self, most: int, seed: int) -> Texts:
+        """At most so many, drawn without replacement and in random order."""
+        rows = np.random.default_rng(seed).permutation(len(self.texts))[:most].tolist()
+        return Texts([self.texts[row] for row in rows], [self.labels[row] for row in rows])
+
+
+def read_texts(data: Data) -> Texts:
+    """The usable texts of a file: strings that are not blank, with a listed label if there are labels.
+
+    Raises:
+        UsageError: it cannot be read, or holds no usable text.
+    """
+    read = Texts([], [])
+    for batch in read_columns(Source(data.path, data.subset, data.split), data.columns):
+        texts = batch[data.text_column]
+        labels = [str(label) for label in batch[data.label_column]] if data.label_column else [""] * len(texts)
+        for text, label in zip(texts, labels, strict=True):
+            if isinstance(text, str) and text.strip() and (data.label_column is None or label in data.labels):
+                read.texts.append(text[:LONGEST_TEXT])
+                read.labels.append(label)
+    if not read.texts:
+        raise UsageError(
+            f"{data.path} holds no usable text in column {data.text_column!r}; a usable text is a string that is not "
+            "blank, with one of the run's labels if it has labels."
+        )
+    return read
+
+
+def check_apart(test: Data, training: Data) -> None:
+    """Who is tested must not have been trained on: otherwise remembering would look like learning.
+
+    Clients are compared where both files tell them apart, otherwise texts. How many overlap is private.
+
+    Raises:
+        UsageError: some do, or it cannot be told.
+    """
+    if not training.path:
+        raise UsageError(
+            "The run was made of texts that were handed over in Python, so whether it saw the clients of "
+            f"{test.path} cannot be told; make sure that it did not, and then say --force-overlap."
+        )
+    by_client = test.client_column is not None and training.client_column is not None
+    seen = set(_identities(training, by_client))
+    if not seen.isdisjoint(_identities(test, by_client)):
+        what = "clients" if by_client else "texts"
+        raise UsageError(
+            f"{test.path} and {training.path} have {what} in common, so the numbers would flatter; give texts of other "
+            "clients (scripts/split_clients.py splits a file), or say --force-overlap."
+        )
+
+
+def _identities(data: Data, by_client: bool) -> Iterator[str]:
+    column = data.client_column if by_client and data.client_column else data.text_column
+    for batch in read_columns(Source(data.path, data.subset, data.split), [column]):
+        yield from (str(value) for value in batch[column] if value is not None and value != "")

@@ -1,0 +1,131 @@
+"""Metrics of synthetic texts against a reference: distances of embeddings, likeness of texts, and the gap closed.
+
+Embeddings are unit rows, shape (n, d). Most metrics depend on how many texts there are, so sets that are compared
+should be of one size. A metric that is not defined for what it is given is NaN. A metric whose reference is private
+text is not covered by the guarantee.
+
+The packages of the extra `quality` are needed; `check_packages` tells it before time is spent.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pretext.errors import UsageError
+from pretext.fred.frechet import frechet
+from pretext.fred.public_sets import grouped
+from pretext.report.diversity import words_of
+
+Rows = NDArray[np.float32]
+
+_POINTS_PER_BUCKET = 39  # with fewer faiss complains on standard output
+_PACKAGES = {"mauve": "mauve-text", "nltk": "nltk", "sklearn": "scikit-learn"}
+_SAME = 1e-6  # distances of equal rows are not always computed as zero
+
+
+def check_packages() -> None:
+    """Raises UsageError if a package is missing that the metrics need."""
+    for module, package in _PACKAGES.items():
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(f"The metrics need the package {package}; run `pip install 'pretext[quality]'`.")
+
+
+def gap_closed(metric: float, zero: float, infinity: float) -> float:
+    """(metric - zero) / (infinity - zero): 0 is what epsilon 0 gives, 1 what the private texts themselves give.
+
+    It holds for metrics where less is better too. NaN where there is no gap, or something is not a number.
+    """
+    if not all(map(math.isfinite, (metric, zero, infinity))) or infinity == zero:
+        return math.nan
+    return (metric - zero) / (infinity - zero)
+
+
+def frechet_distance(synthetic: Rows, reference: Rows) -> float:
+    """Squared Frechet distance of the embeddings' Gaussian laws; with fewer rows than a few times d it is too large."""
+    if not (len(synthetic) and len(reference)):
+        return math.nan
+    return max(0.0, float(frechet(grouped([synthetic]).moments, grouped([reference]).moments)))
+
+
+def mauve(synthetic: Rows, reference: Rows, seed: int = 0) -> float:
+    """MAUVE (Pillutla et al. 2021) of these embeddings, between 0 and 1; 1 for equal laws.
+
+    The package's own recipe with two exceptions: the embeddings are ours, so values do not compare with those of
+    GPT-2's, and there is a k-means bucket for each 39 points, at least 2. NaN below 78 points in all.
+    """
+    points = len(synthetic) + len(reference)
+    if not (len(synthetic) and len(reference)) or points < 2 * _POINTS_PER_BUCKET:
+        return math.nan
+    from mauve import compute_mauve
+
+    features = (np.ascontiguousarray(rows, np.float32) for rows in (reference, synthetic))
+    p, q = features
+    return float(compute_mauve(p_features=p, q_features=q, num_buckets=points // _POINTS_PER_BUCKET, seed=seed).mauve)
+
+
+def precision_recall(synthetic: Rows, reference: Rows, k: int = 5) -> tuple[float, float]:
+    """Share of synthetic rows within the reference's manifold, and of the reference's within the synthetic one's.
+
+    The manifold of a set is the union of the balls around its rows that reach to their k-th nearest other row
+    (Kynkaanniemi et al. 2019). NaN if a set has no more than k rows.
+    """
+    return _inside(synthetic, reference, k), _inside(reference, synthetic, k)
+
+
+def _inside(rows: Rows, others: Rows, k: int) -> float:
+    from sklearn.metrics import pairwise_distances_chunked
+    from sklearn.neighbors import NearestNeighbors
+
+    if not len(rows) or len(others) <= k:
+        return math.nan
+    radius = NearestNeighbors(n_neighbors=k).fit(others).kneighbors()[0][:, -1]
+    blocks = pairwise_distances_chunked(rows, others, reduce_func=lambda block, _: (block <= radius + _SAME).any(1))
+    return float(np.concatenate(list(blocks)).mean())
+
+
+def cluster_coverage(synthetic: Rows, reference: Rows, clusters: int = 50, seed: int = 0) -> float:
+    """Share of the reference's k-means clusters that are nearest to some synthetic row; NaN with too few rows."""
+    from sklearn.cluster import KMeans
+
+    if not len(synthetic) or len(reference) < clusters:
+        return math.nan
+    found = KMeans(clusters, n_init=1, random_state=seed).fit(np.asarray(reference, np.float64))
+    return len(np.unique(found.predict(np.asarray(synthetic, np.float64)))) / len(np.unique(found.labels_))
+
+
+def classifier_transfer(
+    synthetic: Rows, labels: Sequence[str], reference: Rows, reference_labels: Sequence[str]
+) -> float:
+    """Accuracy on the reference of a logistic regression that learned labels from synthetic rows alone.
+
+    NaN if the synthetic rows have fewer than two labels or there is no reference.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if len(set(labels)) < 2 or not len(reference):
+        return math.nan
+    model = LogisticRegression(max_iter=2000, C=10.0).fit(synthetic, list(labels))
+    return float(np.mean(model.predict(reference) == np.asarray(reference_labels)))
+
+
+def self_bleu(texts: Sequence[str], sample: int = 200, seed: int = 0) -> float:
+    """Mean BLEU-4 of a text against all others (Zhu et al. 2018), on a random sample; 1 for equal texts.
+
+    Short texts are smoothed (method 1 of nltk). NaN with fewer than two texts.
+    """
+    if len(texts) < 2:
+        return math.nan
+    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+    rng = np.random.default_rng(seed)
+    words = [list(words_of(texts[row])) for row in rng.permutation(len(texts))[:sample]]
+    smooth = SmoothingFunction().method1
+    scores = [
+        sentence_bleu(words[:row] + words[row + 1 :], own, smoothing_function=smooth) for row, own in enumerate(words)
+    ]
+    return float(np.mean(scores))

@@ -1,0 +1,76 @@
+"""Where a run's time and tokens went, by phase.
+
+Only work on public data is timed: how long the clients' side takes tells how many texts there are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import ParamSpec, TypeVar
+
+from pretext.lazy import Once
+from pretext.models.engines import Engine, Usage
+from pretext.run.folder import Run
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+_FILE = "timings.json"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What a phase took so far: seconds, and tokens that the generator read and wrote in it."""
+
+    seconds: float = 0.0
+    read: int = 0
+    written: int = 0
+
+    def __add__(self, other: Phase) -> Phase:
+        return Phase(self.seconds + other.seconds, self.read + other.read, self.written + other.written)
+
+    def __mul__(self, times: float) -> Phase:
+        return Phase(self.seconds * times, round(self.read * times), round(self.written * times))
+
+
+class Meter:
+    """Sums seconds and the engine's tokens by phase."""
+
+    def __init__(self, engine: Once[Engine]) -> None:
+        self._engine = engine
+        self.phases: dict[str, Phase] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Adds what happens inside to the phase of that name. Phases do not nest."""
+        started, before = time.perf_counter(), self._usage()
+        try:
+            yield
+        finally:
+            used = self._usage() - before
+            taken = Phase(time.perf_counter() - started, used.read, used.written)
+            self.phases[name] = self.phases.get(name, Phase()) + taken
+
+    def timed(self, name: str, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        """The function, each call of which counts as a part of the phase."""
+
+        def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            with self.phase(name):
+                return function(*args, **kwargs)
+
+        return call
+
+    @contextmanager
+    def kept(self, run: Run) -> Iterator[None]:
+        """Goes on from the sums in the run folder and writes them back when what happens inside ends, however it
+        ends; a kill loses the times of its sitting."""
+        self.phases |= {name: Phase(**stored) for name, stored in (run.load(_FILE) or {}).items()}
+        try:
+            yield
+        finally:
+            run.save(_FILE, {name: asdict(phase) for name, phase in self.phases.items()})
+
+    def _usage(self) -> Usage:
+        return Usage() if self._engine.opened is None else self._engine.opened.usage

@@ -1,0 +1,232 @@
+"""Texts to unit vectors, with sentence-transformers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pretext.config.settings import Config
+from pretext.models.precision import check_device
+from pretext.models.runtimes import SAMPLE, Features, Running, Runtime, candidates, fastest
+from pretext.models.sources import loading, resolve_embedder
+from pretext.progress import progress
+from pretext.vectors import unit_rows
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+_BLOCK = 2048  # texts that are tokenised at once
+_STEP = 8  # lengths are padded to multiples of so many tokens
+_PROCESSOR_TOKENS, _OTHER_TOKENS = 256, 16_384
+_log = logging.getLogger(__name__)
+
+
+class SentenceEmbedder:
+    """A sentence-transformers model; private and public texts are cut to the same number of tokens.
+
+    Texts of like length share a batch, so that it holds little padding, and equal texts go through once. The
+    transformer runs in the dtype and on the runtime that are fastest here (`pretext.models.runtimes`),
+    everything after it in float32.
+
+    A text's row is a function of that text alone, to the last bit: otherwise a client's presence could turn the votes
+    of others, and the sensitivity would be more than that client's bound (Casacuberta et al. 2022 describe this kind
+    of defect). A batch has a shape that is given by its texts' own length, filled up by repeating; and that rows do not
+    depend on their place and company in such a batch is checked when the model is opened. Where they do, every text
+    goes through alone.
+
+    Args:
+        name: as in `pretext.models.sources.resolve_embedder`.
+        max_tokens: texts are cut to so many tokens, or to the model's own limit.
+        batch_tokens: tokens per forward pass; default: what the device computes well.
+        device: `cpu`, `cuda`, ...; default: the best there is.
+        dtype: float32, bfloat16 or float16; default: the fastest.
+        runtime: `torch` or `openvino`; default: the fastest.
+
+    Raises:
+        ModelError: the model cannot be found or loaded, or the runtime cannot run it.
+        UsageError: a device that is not there, or a runtime that is not installed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        max_tokens: int,
+        batch_tokens: int | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        runtime: str | None = None,
+    ) -> None:
+        device = _present(device)
+        among = candidates(device, runtime, dtype)
+        self._batch_tokens = batch_tokens or (_PROCESSOR_TOKENS if device == "cpu" else _OTHER_TOKENS)
+        self._model = _load(name, device, among[0].dtype if among == [Runtime("torch", among[0].dtype)] else "float32")
+        self._longest = min(max_tokens, self._model.max_seq_length or max_tokens)
+        with suppress(AttributeError):  # a model of static word vectors reads whole texts
+            self._model.max_seq_length = self._longest
+        self._prompt = self._model.prompts.get(self._model.default_prompt_name or "")
+        self._after = [module.float() for module in list(self._model)[1:]]
+        self._running = self._start(name, among)
+        if self._running is not None and not self._independent():
+            _log.info("The embedder computes a text differently in other company, so every text goes through alone.")
+            self._batch_tokens = 1
+
+    @classmethod
+    def from_config(cls, config: Config) -> SentenceEmbedder:
+        """The embedder that a configuration names."""
+        models, speed = config.models, config.speed
+        return cls(
+            models.embedder,
+            models.embedder_tokens,
+            speed.embed_batch_tokens,
+            speed.device,
+            speed.dtype,
+            speed.embed_runtime,
+        )
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """What the transformer runs on; None for a model that only `SentenceTransformer.encode` can run."""
+        return None if self._running is None else self._running.runtime
+
+    def __call__(self, texts: Sequence[str], *, announce: str | None = None) -> NDArray[np.float32]:
+        """See `Embedder`."""
+        first: dict[str, int] = {}
+        source = np.fromiter((first.setdefault(text, row) for row, text in enumerate(texts)), np.int64, len(texts))
+        order = np.array(sorted(first.values(), key=lambda row: -len(texts[row])), np.int64)
+        rows = np.empty((len(texts), self._model.get_embedding_dimension() or 0), np.float32)
+        with progress(announce, len(order), counts=False) as advance:
+            for block in _blocks(order):
+                rows[block] = unit_rows(self._encode([texts[row] for row in block]))
+                advance(len(block))
+        for block in _blocks(np.flatnonzero(source != np.arange(len(texts)))):
+            rows[block] = rows[source[block]]
+        return rows
+
+    def _start(self, name: str, among: list[Runtime]) -> Running | None:
+        """None for a model whose batches are not padded rows of tokens; `SentenceTransformer.encode` runs it."""
+        sample = self._features(list(SAMPLE))
+        return fastest(self._model[0], sample, among, name) if _padded(sample) else None
+
+    def _features(self, texts: list[str]) -> Features:
+        features = self._model.preprocess(texts, prompt=self._prompt)
+        device = self._model.device
+        return {name: value.to(device) if hasattr(value, "to") else value for name, value in features.items()}
+
+    def _encode(self, texts: list[str]) -> NDArray[np.float32]:
+        """Rows of a block of texts, not yet of length 1."""
+        import torch
+
+        texts = [text.encode(errors="replace").decode() for text in texts]  # half a surrogate pair stops the tokenizer
+        if self._running is None:
+            encoded = self._model.encode(texts, batch_size=1, convert_to_tensor=True, show_progress_bar=False)
+            return np.asarray(encoded.float().cpu().numpy(), dtype=np.float32)
+        features = self._features(texts)
+        lengths = _lengths(features)
+        rows = np.empty((len(texts), self._model.get_embedding_dimension() or 0), np.float32)
+        shapes = list(batches(lengths, self._batch_tokens, self._longest))
+        with torch.inference_mode():
+            computed = self._running.over(self._batch(features, *shape) for shape in shapes)
+            for (places, _), output in zip(shapes, computed, strict=True):
+                rows[places] = self._pooled(output)[:, : rows.shape[1]]
+        return rows
+
+    def _batch(self, features: Features, places: NDArray[np.int64], length: int) -> Features:
+        """The features of some texts, cut or padded to a length."""
+        import torch
+
+        shape, tokenizer = features["attention_mask"].shape, self._model.tokenizer
+        rows, more = torch.from_numpy(places).to(features["attention_mask"].device), max(0, length - shape[1])
+        left = tokenizer.padding_side == "left"
+
+        def part(name: str, value: Any) -> Any:
+            if getattr(value, "shape", None) != shape:
+                return value[rows] if getattr(value, "shape", (0,))[:1] == shape[:1] else value
+            empty = tokenizer.pad_token_id or 0 if name == "input_ids" else 0
+            wide = torch.nn.functional.pad(value[rows], (more, 0) if left else (0, more), value=empty)
+            return wide[:, -length:] if left else wide[:, :length]
+
+        return {name: part(name, value) for name, value in features.items()}
+
+    def _independent(self) -> bool:
+        """Whether a text's row is the same, bit by bit, in other company and in another place, at every length with
+        which several texts share a batch."""
+        words = " ".join(SAMPLE).split()
+        tokens_each = max(1.0, float((_lengths(self._features(words)) - _lengths(self._features([""]))).mean()))
+        longest = min(self._longest, self._batch_tokens // 2)
+        words *= 2 + longest // len(words)
+        lengths = {max(1, round(tokens / tokens_each)) for tokens in range(1, longest + 1, _STEP // 2)}
+        for texts in ([" ".join(words[start : start + length]) for start in (0, 7, 20, 3)] for length in lengths):
+            together, turned = self._encode(texts), self._encode(texts[::-1])[::-1]
+            alone = self._encode(texts[1:2])
+            if not (np.array_equal(together, turned) and np.array_equal(together[1:2], alone)):
+                return False
+        return True
+
+    def _pooled(self, features: Features) -> NDArray[np.float32]:
+        """What the modules after the transformer make of its output; half precision would show in the mean."""
+        import torch
+
+        features = {
+            name: value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+            for name, value in features.items()
+        }
+        for module in self._after:
+            features = module(features)
+        return np.asarray(features["sentence_embedding"].cpu().numpy(), dtype=np.float32)
+
+
+def _blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    return (rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK))
+
+
+def batches(lengths: NDArray[np.int64], tokens: int, most: int) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Batches of texts, the longest first: the row number of every place, and the length that they are padded to.
+
+    Length and number of places are given by the texts' own length; what is missing in a batch is filled by repeating.
+
+    Args:
+        lengths: tokens of each text.
+        tokens: places times length are at most so many, unless it is one text.
+        most: texts are padded to at most so many tokens.
+    """
+    padded = np.maximum(np.minimum(-(-lengths // _STEP) * _STEP, most), np.maximum(lengths, 1))
+    for length in np.unique(padded)[::-1].tolist():
+        rows = np.flatnonzero(padded == length)
+        size = max(1, tokens // length)
+        for start in range(0, len(rows), size):
+            yield np.resize(rows[start : start + size], size), length
+
+
+def _lengths(features: Features) -> NDArray[np.int64]:
+    """Tokens of each text."""
+    return np.asarray(features["attention_mask"].sum(1).cpu().numpy(), np.int64)
+
+
+def _padded(features: Features) -> bool:
+    """Whether a batch is a table of token ids with a mask that tells padding."""
+    ids, mask = features.get("input_ids"), features.get("attention_mask")
+    return ids is not None and mask is not None and ids.ndim == 2 and ids.shape == mask.shape
+
+
+def _present(device: str | None) -> str:
+    """The device itself, or the best one; one that is not there is an error."""
+    from sentence_transformers.util import get_device_name
+
+    if device is None:
+        return str(get_device_name())
+    check_device(device)
+    return device
+
+
+def _load(name: str, device: str, dtype: str) -> SentenceTransformer:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    source = str(resolve_embedder(name))
+    with loading(name):
+        return SentenceTransformer(source, device=device, model_kwargs={"dtype": getattr(torch, dtype)}).eval()

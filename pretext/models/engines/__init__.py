@@ -1,0 +1,182 @@
+"""Text generators behind one Protocol.
+
+An engine completes prompts and knows nothing of privacy: everything it sees is public or already released.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, assert_never
+
+import numpy as np
+
+from pretext.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from pretext.config.settings import Expansion, Models, Speed, Variation
+    from pretext.prompts import Prompt
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample one completion per prompt.
+
+    `seed` makes a batch repeatable where the engine allows it; every prompt of a batch gets randomness of its own.
+    A completion ends before the first of the `stop` strings, which is not part of it. Temperature 0 is greedy.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+    @classmethod
+    def of(cls, section: Variation | Expansion, stop: tuple[str, ...], rng: np.random.Generator) -> Sampling:
+        """As a section of the configuration says, with a seed drawn from `rng`."""
+        return cls(section.max_tokens, section.temperature, section.top_p, stop, int(rng.integers(2**31)))
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise UsageError(f"max_tokens is {self.max_tokens}; a completion needs at least 1.")
+        if not 0 <= self.temperature < float("inf"):
+            raise UsageError(f"temperature is {self.temperature}; it must be 0 (greedy) or a positive number.")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p is {self.top_p}; it must be above 0 and at most 1.")
+        if self.seed < 0:
+            raise UsageError(f"seed is {self.seed}; it must be 0 or more.")
+        if "" in self.stop:
+            raise UsageError(
+                "One of the stop strings is empty, which would cut every completion to nothing; leave it out."
+            )
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens that an engine has read (prompts) and written (completions), in tokens of its model."""
+
+    read: int = 0
+    written: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.read + other.read, self.written + other.written)
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(self.read - other.read, self.written - other.written)
+
+
+def unheard(prompts: int) -> None:
+    """Takes a report of progress and shows nothing."""
+
+
+class Engine(Protocol):
+    """A text generator.
+
+    Attributes:
+        usage: what all calls so far have read and written.
+    """
+
+    usage: Usage
+
+    def complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+    ) -> list[str | None]:
+        """One completion per prompt, in order; None where this one request failed.
+
+        Hand over all prompts of a phase at once: the engine makes its own batches. `advance` is told how many prompts
+        have been dealt with, as they are. A prompt that leaves no room for `max_tokens` in the model's context has
+        failed: half a prompt asks for something else.
+
+        Raises:
+            EngineError: every request of the batch failed, or so many in a row that the engine has gone.
+        """
+        ...
+
+
+def open_engine(models: Models, speed: Speed) -> Engine:
+    """The engine that `speed.engine` names, with the model that `models.generator` names.
+
+    Raises:
+        ModelError: the model cannot be loaded, or the engine's package is not installed.
+    """
+    match speed.engine:
+        case "transformers":
+            from pretext.models.engines.transformers import TransformersEngine
+
+            return TransformersEngine(
+                models.generator,
+                adapter=models.adapter,
+                device=speed.device,
+                dtype=speed.dtype,
+                batch_size=speed.batch_size,
+            )
+        case "vllm":
+            from pretext.models.engines.vllm import VLLMEngine
+
+            return VLLMEngine(
+                models.generator,
+                adapter=models.adapter,
+                dtype=speed.dtype,
+                quantization=speed.quantization,
+                memory_share=speed.memory_share,
+                max_length=speed.max_length,
+                tensor_parallel=speed.tensor_parallel,
+            )
+        case "openai":
+            from pretext.models.engines.openai import OpenAIEngine
+
+            return OpenAIEngine(
+                models.generator,
+                base_url=speed.base_url,
+                concurrency=speed.concurrency,
+                timeout=speed.request_timeout,
+                prices=(speed.price_read, speed.price_written),
+            )
+        case "ray":
+            from pretext.models.engines.ray import RayEngine
+
+            return RayEngine(
+                models.generator,
+                workers=speed.workers,
+                adapter=models.adapter,
+                dtype=speed.dtype,
+                quantization=speed.quantization,
+                memory_share=speed.memory_share,
+                max_length=speed.max_length,
+                tensor_parallel=speed.tensor_parallel,
+            )
+        case other:
+            assert_never(other)
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> str:
+    """The text before the first stop string in it."""
+    ends = [text.find(string) for string in stop]
+    return text[: min((end for end in ends if end >= 0), default=len(text))]
+
+
+def fitting(prompts: Sequence[Sequence[int]], context: int, max_tokens: int) -> list[int]:
+    """The indices of the prompts (as token ids) that leave room for `max_tokens` in a context of that many tokens.
+
+    Raises:
+        EngineError: there are prompts, and none of them fits.
+    """
+    chosen = [index for index, ids in enumerate(prompts) if len(ids) + max_tokens <= context]
+    if prompts and not chosen:
+        raise EngineError(
+            f"Every prompt of the batch ({len(prompts)}) is longer than the model's context of {context} tokens less "
+            f"max_tokens = {max_tokens}; use fewer or shorter examples, fewer tokens, or a model with a longer context."
+        )
+    if len(chosen) < len(prompts):
+        _logger.warning(
+            "%d of %d prompts do not fit into the model's context of %d tokens less max_tokens = %d.",
+            len(prompts) - len(chosen),
+            len(prompts),
+            context,
+            max_tokens,
+        )
+    return chosen

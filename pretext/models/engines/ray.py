@@ -1,0 +1,306 @@
+"""Generation on several GPUs or machines: Ray Data's processor for vLLM, one copy of the model per worker.
+
+Ray Data runs one stream of tickets from the first call to the last, so that the workers load the model once. A ticket
+stands for a handful of prompts; who draws it waits at the desk until the prompts are there. A worker that dies is
+replaced by Ray, which draws its tickets again: the desk gives the same prompts however often it is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import importlib.util
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pretext.errors import EngineError, ModelError, PretextError, UsageError
+from pretext.models.chat_format import end_ids, token_ids
+from pretext.models.engines import Sampling, Usage, cut_at_stop, fitting, unheard
+from pretext.models.engines.vllm import cache_bytes, check_products, default_dtype
+from pretext.models.sources import loading, resolve_generator
+from pretext.prompts import Prompt
+
+_TICKETS = 4096  # of a stream, for a quarter of a million prompts; the workers load the model anew for each stream
+_PROMPTS = 64  # of a ticket
+_TICKETS_AT_ONCE = 32  # in a worker: together more requests than vLLM runs side by side
+_WAITING = 4  # processes that wait at the desk
+_PADDING = -1
+_logger = logging.getLogger(__name__)
+
+
+class RayEngine:
+    """vLLM in Ray's workers: on this machine, or in the cluster that the environment's RAY_ADDRESS names.
+
+    A model folder must be reachable under the same path on every machine, where this program is installed too. On CUDA
+    every request has a seed of its own; on processors nothing is repeatable.
+
+    Args:
+        model: as in `pretext.models.sources.resolve_generator`.
+        workers: copies of the model, each on `tensor_parallel` GPUs; without a GPU they share the cores.
+        adapter: LoRA adapters are not taken.
+        dtype: name of a torch dtype; default: see `pretext.models.engines.vllm.default_dtype`.
+        quantization: vLLM's name of how the weights are quantised; default: as the model's configuration says.
+        memory_share: share of the device's memory that a worker may take; without a GPU all workers together.
+        max_length: longest prompt plus answer in tokens; default: the model's context.
+        tensor_parallel: number of GPUs over which each copy is split.
+
+    Raises:
+        ModelError: Ray or vLLM is not installed, or the model cannot be found or loaded.
+        UsageError: there is an adapter.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        workers: int = 1,
+        adapter: str | None = None,
+        dtype: str | None = None,
+        quantization: str | None = None,
+        memory_share: float = 0.3,
+        max_length: int | None = None,
+        tensor_parallel: int = 1,
+    ) -> None:
+        if adapter is not None:
+            raise UsageError(
+                "The engine ray takes no LoRA adapter (models.adapter); merge it into the model, or use vllm."
+            )
+        if not (importlib.util.find_spec("ray") and importlib.util.find_spec("vllm")):
+            raise ModelError(
+                "The engine ray needs the packages Ray and vLLM, which are not installed; run `pip install "
+                "'pretext[ray,vllm]'` (without a GPU: 'pretext[ray,cpu]'), or use another engine."
+            )
+        source = resolve_generator(model)
+        with loading(model):
+            from transformers import AutoConfig, AutoTokenizer
+
+            config: Any = AutoConfig.from_pretrained(source)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
+        self._context: int = max_length or config.get_text_config().max_position_embeddings
+        self._ends = end_ids(self._tokenizer, None)
+        self._cuda = _connect(workers)
+        check_products(model, config, self._cuda)
+        dtype, share = dtype or default_dtype(config, quantization, self._cuda), memory_share / workers
+        engine = {
+            "dtype": dtype or "auto",
+            "quantization": quantization,
+            "gpu_memory_utilization": memory_share,
+            "kv_cache_memory_bytes": None if self._cuda else cache_bytes(model, Path(source), config, dtype, share),
+            "max_model_len": max_length,
+            "tensor_parallel_size": tensor_parallel,
+            "enable_prefix_caching": True,
+            "enforce_eager": not self._cuda,
+        }
+        with loading(model):
+            self._processor = _processor(str(source), workers, engine, self._cuda)
+        self.usage = Usage()
+        self._one_at_a_time = threading.Lock()
+        self._left = 0
+        atexit.register(self.close)  # before Ray's own: a stream that is left open keeps the program from ending
+        with self._told(ModelError, f"cannot load the model {model!r}"):
+            list(self._answers(self._tickets([self._ends[:1]], [0], Sampling(max_tokens=1))))
+
+    def complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+    ) -> list[str | None]:
+        """See `Engine`."""
+        encoded = [token_ids(prompt, self._tokenizer) for prompt in prompts]
+        chosen = fitting(encoded, self._context, sampling.max_tokens)
+        advance(len(prompts) - len(chosen))
+        texts: list[str | None] = [None] * len(prompts)
+        reasons = []
+        tickets = self._tickets(encoded, chosen, sampling)
+        with self._one_at_a_time, self._told(EngineError, "failed in the middle of a batch"):
+            for row in self._answers(tickets):
+                if row["number"] == _PADDING:
+                    continue
+                if row.get("__inference_error__"):
+                    reasons.append(row["__inference_error__"])
+                else:
+                    texts[int(row["number"])] = cut_at_stop(row["text"], sampling.stop)
+                    self.usage += Usage(int(row["read"]), int(row["written"]))
+                advance(1)
+        if reasons:
+            _logger.warning("%d of %d requests failed, the first: %s", len(reasons), len(chosen), reasons[0])
+        if chosen and len(reasons) == len(chosen):
+            raise EngineError(
+                f"vLLM refused every prompt of the batch ({reasons[0]}); change what it says, then resume."
+            )
+        return texts
+
+    def close(self) -> None:
+        """End the workers and free their memory; the next call would start others."""
+        import ray
+
+        self._left = 0
+        if hasattr(self, "_stream"):
+            del self._stream
+            ray.kill(self._desk)
+
+    def _tickets(self, encoded: list[list[int]], chosen: list[int], sampling: Sampling) -> list[Any]:
+        """The chosen prompts as tables of equal size, the last one filled up: Ray Data waits for whole batches."""
+        seeds = np.random.SeedSequence(sampling.seed).generate_state(len(chosen)).tolist()
+        common = {"temperature": sampling.temperature, "top_p": sampling.top_p, "stop": list(sampling.stop)}
+        common |= {"max_tokens": sampling.max_tokens, "stop_token_ids": self._ends}
+        rows = [
+            {"number": index, "tokenized_prompt": encoded[index], "sampling_params": common | {"seed": seed}}
+            for index, seed in zip(chosen, seeds if self._cuda else [None] * len(chosen), strict=True)
+        ]
+        if rows:
+            filler = {"number": _PADDING, "tokenized_prompt": encoded[chosen[0]][:1]}
+            rows += [filler | {"sampling_params": common | {"max_tokens": 1}}] * (-len(rows) % _PROMPTS)
+        return [_table(rows[start : start + _PROMPTS]) for start in range(0, len(rows), _PROMPTS)]
+
+    def _answers(self, tickets: list[Any]) -> Iterator[dict[str, Any]]:
+        """What became of the rows of the tickets, in any order."""
+        import ray
+
+        while tickets:
+            if not self._left:
+                self._start()
+            posted, tickets = tickets[: self._left], tickets[self._left :]
+            for ticket in posted:
+                ray.get(self._desk.post.remote(_TICKETS - self._left, ticket))
+                self._left -= 1
+            expected = sum(ticket.num_rows for ticket in posted)
+            while expected:
+                columns = next(self._stream)
+                rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+                expected -= len(rows)
+                yield from rows
+
+    def _start(self) -> None:
+        """A new stream of tickets, none of them filled."""
+        import ray
+
+        self.close()
+        self._desk: Any = ray.remote(Desk).options(num_cpus=0, max_concurrency=1000).remote()
+        tickets = ray.data.from_items(list(range(_TICKETS)), override_num_blocks=_TICKETS)
+        waiting = tickets.map_batches(partial(_drawn, self._desk), batch_size=1, compute=_few())
+        # Nothing may be fetched ahead: a batch would be held back until the next one comes.
+        self._stream = iter(self._processor(waiting).iter_batches(batch_size=None, prefetch_batches=0))
+        self._left = _TICKETS
+
+    @contextmanager
+    def _told(self, kind: type[PretextError], what: str) -> Iterator[None]:
+        """Whatever ends the stream, an interruption too, ends the workers; the next call starts others."""
+        try:
+            yield
+        except Exception as error:
+            self.close()
+            reason = (str(error).strip().splitlines() or [""])[-1][:300]
+            raise kind(
+                f"Ray's workers {what} ({type(error).__name__}: {reason}); see Ray's logs in /tmp/ray, mend that, then "
+                "resume: what was finished is kept."
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+
+
+class Desk:
+    """Where prompts wait for whoever draws their ticket; one process of its own."""
+
+    def __init__(self) -> None:
+        self._tables: dict[int, asyncio.Future[Any]] = {}
+
+    async def post(self, ticket: int, table: Any) -> None:
+        """Fill a ticket."""
+        self._of(ticket).set_result(table)
+
+    async def draw(self, ticket: int) -> Any:
+        """The prompts of a ticket, once they are there; the same ones each time."""
+        return await asyncio.shield(self._of(ticket))
+
+    def _of(self, ticket: int) -> asyncio.Future[Any]:
+        return self._tables.setdefault(ticket, asyncio.get_running_loop().create_future())
+
+
+def _drawn(desk: Any, tickets: dict[str, Any]) -> Any:
+    import ray
+
+    return ray.get(desk.draw.remote(int(tickets["item"][0])))
+
+
+def _answer(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "number": row["number"],
+        "text": row["generated_text"],
+        "read": row["num_input_tokens"],
+        "written": row["num_generated_tokens"],
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    """The rows with types that do not depend on them."""
+    import pyarrow
+
+    whole, real = pyarrow.int64(), pyarrow.float64()
+    sampling = [("max_tokens", whole), ("temperature", real), ("top_p", real), ("seed", whole)]
+    sampling += [("stop", pyarrow.list_(pyarrow.string())), ("stop_token_ids", pyarrow.list_(whole))]
+    columns = [
+        ("number", whole),
+        ("tokenized_prompt", pyarrow.list_(whole)),
+        ("sampling_params", pyarrow.struct(sampling)),
+    ]
+    return pyarrow.Table.from_pylist(rows, pyarrow.schema(columns))
+
+
+def _connect(workers: int) -> bool:
+    """Join the cluster of RAY_ADDRESS or start Ray on this machine, quietly; whether there are GPUs."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if not ray.is_initialized():
+        cores = max(os.cpu_count() or 1, workers + 2 * _WAITING)  # what Ray counts with, not what there is
+        local = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": 2**29}
+        ended_by = signal.getsignal(signal.SIGTERM)
+        ray.init(log_to_driver=False, logging_level="WARNING", **({} if os.environ.get("RAY_ADDRESS") else local))
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ended_by)  # Ray's own would end this program without a word
+    return bool(ray.cluster_resources().get("GPU"))
+
+
+def _processor(source: str, workers: int, engine: dict[str, Any], cuda: bool) -> Any:
+    """Ray's own way from token ids through vLLM to texts."""
+    import ray
+    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    environment = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    if not cuda:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
+    settings = vLLMEngineProcessorConfig(
+        model_source=source,
+        engine_kwargs=engine,
+        concurrency=(workers, workers),
+        batch_size=_PROMPTS,
+        max_concurrent_batches=_TICKETS_AT_ONCE,
+        should_continue_on_error=True,
+        chat_template_stage=False,
+        tokenize_stage=False,
+        detokenize_stage=False,
+        log_engine_metrics=False,
+        placement_group_config=None if cuda else {"bundles": [{"CPU": 1}]},
+        runtime_env={"env_vars": {name: value for name, value in environment.items() if name not in os.environ}},
+    )
+    few = {"compute": _few()}
+    return build_processor(settings, postprocess=_answer, preprocess_map_kwargs=few, postprocess_map_kwargs=few)
+
+
+def _few() -> Any:
+    """The same everywhere, so that Ray Data makes one step of drawing, waiting and preparing."""
+    from ray.data import TaskPoolStrategy
+
+    return TaskPoolStrategy(size=_WAITING)

@@ -1,0 +1,300 @@
+"""Generation with vLLM in a process of its own: all prompts at once, shared prefixes computed once.
+
+vLLM seeds every random generator that it finds, writes to the standard streams and keeps its memory until the end.
+None of that reaches this process: `vllm_child` is the only module that imports it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pretext.errors import EngineError, ModelError, UsageError
+from pretext.models.chat_format import end_ids, token_ids
+from pretext.models.engines import Sampling, Usage, cut_at_stop, fitting, unheard
+from pretext.models.engines.subprocess import Child, ChildEnded
+from pretext.models.precision import inner_sizes, preferred_dtype
+from pretext.models.sources import is_quantised, loading, resolve_generator
+from pretext.prompts import Prompt
+
+_SMALLEST_CACHE = 2**26  # bytes
+_NOTHING_LOST = (
+    "what was finished before it is kept: give it less memory to need (speed.memory_share, speed.max_length, "
+    "speed.chunk), then resume."
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the child shall load; None leaves the choice to vLLM. `ends` are the tokens that end an answer, besides the
+    model's own; `cache` is in bytes."""
+
+    source: str
+    ends: list[int]
+    adapter: str | None
+    dtype: str | None
+    quantization: str | None
+    memory_share: float
+    cache: int | None
+    max_length: int | None
+    tensor_parallel: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The child's word that the model is loaded, with its context in tokens."""
+
+    context: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts as token ids."""
+
+    prompts: list[list[int]]
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The completion of the prompt at `index` of a batch, with the numbers of tokens read, among them those that came
+    out of the cache, and written."""
+
+    index: int
+    text: str
+    read: int
+    cached: int
+    written: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why the child gives up; empty where only its log tells."""
+
+    reason: str
+
+
+class VLLMEngine:
+    """A model in vLLM's scheduler.
+
+    On CUDA every request has a seed of its own. vLLM's CPU build fails on many seeded requests, so there one generator
+    that is seeded for the whole batch draws for all of them. After a failure or an interruption the next call starts a
+    new process.
+
+    Args:
+        model: as in `pretext.models.sources.resolve_generator`.
+        adapter: folder or Hugging Face name of a LoRA adapter of the model.
+        dtype: name of a torch dtype; default: see `default_dtype`.
+        quantization: vLLM's name of how the weights are quantised; default: as the model's configuration says.
+        memory_share: share of the device's memory that vLLM may take, weights included.
+        max_length: longest prompt plus answer in tokens; default: the model's context.
+        tensor_parallel: number of GPUs over which the model is split.
+
+    Attributes:
+        cached: tokens of `usage.read` that were not computed, since an earlier prompt began with them.
+        model, tokenizer, environment: what the child was given.
+
+    Raises:
+        ModelError: vLLM is not installed, or the model cannot be found or loaded, or does not fit.
+        UsageError: `max_length` is beyond the model's context.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        adapter: str | None = None,
+        dtype: str | None = None,
+        quantization: str | None = None,
+        memory_share: float = 0.3,
+        max_length: int | None = None,
+        tensor_parallel: int = 1,
+    ) -> None:
+        _check_installed()
+        import torch
+
+        source = resolve_generator(model)
+        with loading(model):
+            from transformers import AutoConfig, AutoTokenizer
+
+            config: Any = AutoConfig.from_pretrained(source)
+            self.tokenizer = AutoTokenizer.from_pretrained(source)
+        _check_length(model, config, max_length)
+        cuda = torch.cuda.is_available()
+        check_products(model, config, cuda)
+        self.environment = _environment(cuda)
+        dtype = dtype or default_dtype(config, quantization, cuda)
+        self.model = Model(
+            str(source),
+            end_ids(self.tokenizer, None),
+            None if adapter is None else str(_adapter(adapter)),
+            dtype,
+            quantization,
+            memory_share,
+            None if cuda else cache_bytes(model, Path(source), config, dtype, memory_share),
+            max_length,
+            tensor_parallel,
+        )
+        self._name = model
+        self.usage = Usage()
+        self.cached = 0
+        self._one_at_a_time = threading.Lock()
+        self._child, self._context = self._start()
+
+    def complete(
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+    ) -> list[str | None]:
+        """See `Engine`."""
+        encoded = [token_ids(prompt, self.tokenizer) for prompt in prompts]
+        chosen = fitting(encoded, self._context, sampling.max_tokens)
+        texts: list[str | None] = [None] * len(prompts)
+        advance(len(prompts) - len(chosen))
+        if not chosen:
+            return texts
+        with self._one_at_a_time, self._conversation() as child:
+            child.send(Batch([encoded[index] for index in chosen], sampling))
+            for _ in chosen:
+                finished = child.receive()
+                if isinstance(finished, Failure):
+                    raise EngineError(f"vLLM failed in the middle of a batch ({finished.reason}); {_NOTHING_LOST}")
+                texts[chosen[finished.index]] = cut_at_stop(finished.text, sampling.stop)
+                self.usage += Usage(finished.read, finished.written)
+                self.cached += finished.cached
+                advance(1)
+        return texts
+
+    @property
+    def pid(self) -> int:
+        """The number of vLLM's process, which is that of its process group too."""
+        return self._child.pid
+
+    def close(self) -> None:
+        """End vLLM's process and free its memory; the next call would start another one."""
+        self._child.close()
+
+    @contextmanager
+    def _conversation(self) -> Iterator[Child]:
+        """The child, running; whatever goes wrong, an interruption too, ends it and all that it would still say."""
+        if not self._child.running:
+            self._child, self._context = self._start()
+        try:
+            yield self._child
+        except ChildEnded as ended:
+            raise EngineError(f"vLLM's process {ended} in the middle of a batch; {_NOTHING_LOST}") from None
+        except BaseException:
+            self._child.close()
+            raise
+
+    def _start(self) -> tuple[Child, int]:
+        """A child with the model in it, and the model's context in tokens."""
+        child = Child("pretext.models.engines.vllm_worker", self.environment)
+        try:
+            child.send(self.model)
+            answer = child.receive()
+            if isinstance(answer, Failure):
+                raise ModelError(_cannot_start(self._name, answer.reason or child.last_error()))
+        except ChildEnded as ended:
+            raise ModelError(_cannot_start(self._name, f"its process {ended}")) from None
+        except BaseException:
+            child.close()
+            raise
+        return child, answer.context
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("vllm") is None:
+        raise ModelError(
+            "The engine vllm needs the package vLLM, which is not installed; run `pip install 'pretext[vllm]'` on a "
+            "machine with a CUDA GPU, `pip install 'pretext[cpu]'` on one without, or use transformers."
+        )
+
+
+def _cannot_start(name: str, reason: str) -> str:
+    remedy = (
+        "take a smaller or a quantised model, or change speed.memory_share or speed.max_length"
+        if "memory" in reason
+        else "see that vLLM knows this kind of model and that its files are whole, or use the engine transformers"
+    )
+    return f"vLLM cannot start with the model {name!r} ({reason.rstrip('.')}); {remedy}."
+
+
+def _adapter(name: str) -> Path | str:
+    """The adapter's folder, or its Hugging Face name."""
+    folder = Path(name).expanduser()
+    if folder.is_dir() and not (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"The folder {name!r} holds no LoRA adapter (no adapter_config.json); name the folder that "
+            "`save_pretrained` of an adapter wrote, or leave models.adapter out."
+        )
+    return folder if folder.is_dir() else name
+
+
+def _check_length(name: str, config: Any, max_length: int | None) -> None:
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if context is not None and max_length is not None and max_length > context:
+        raise UsageError(
+            f"speed.max_length is {max_length}, but the context of the model {name!r} is {context} tokens; set it to "
+            "at most that, or leave it out."
+        )
+
+
+def default_dtype(config: Any, quantization: str | None, cuda: bool) -> str | None:
+    """float32 on a processor that is slow at bfloat16, which without instructions for it takes four times as long;
+    elsewhere, and for quantised weights, None: the model's own."""
+    if cuda or quantization is not None or is_quantised(config):
+        return None
+    return "float32" if preferred_dtype("cpu", *inner_sizes(config)) == "float32" else None
+
+
+def check_products(name: str, config: Any, cuda: bool) -> None:
+    """Raises ModelError for a model that vLLM 0.32 computes wrongly, without a word: one whose weights and activations
+    have 8 bits, on a processor without AVX-512."""
+    import torch
+
+    if cuda or not is_quantised(config) or "AVX512" in torch.backends.cpu.get_cpu_capability():
+        return
+    groups = config.quantization_config.get("config_groups", {}).values()
+    activations = [group.get("input_activations") or {} for group in groups if isinstance(group, dict)]
+    if any((told.get("type"), told.get("num_bits")) == ("int", 8) for told in activations):
+        raise ModelError(
+            f"The model {name!r} computes in 8 bits, which vLLM does wrongly on a processor without AVX-512; use the "
+            "engine transformers, or weights that are not quantised."
+        )
+
+
+def cache_bytes(name: str, folder: Path, config: Any, dtype: str | None, memory_share: float) -> int | None:
+    """The bytes that vLLM's share of the main memory leaves beside the weights; None where these are not at hand."""
+    import torch
+
+    weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if not weights:
+        return None
+    if dtype is not None and config.dtype is not None and not is_quantised(config):
+        weights = weights * getattr(torch, dtype).itemsize // config.dtype.itemsize
+    allowed = int(memory_share * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    if weights + _SMALLEST_CACHE > allowed:
+        raise ModelError(
+            f"The model {name!r} is too large: its weights take {weights / 2**30:.2f} GiB, and speed.memory_share = "
+            f"{memory_share:g} allows {allowed / 2**30:.2f} GiB for weights and cache; raise it, or take a smaller or "
+            "a quantised model."
+        )
+    return allowed - weights
+
+
+def _environment(cuda: bool) -> dict[str, str]:
+    """What vLLM reads from the environment, where the user has not set it."""
+    wanted = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "TOKENIZERS_PARALLELISM": "false"}
+    if not cuda:
+        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        wanted |= {
+            "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(cores))),
+            "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process less to start and to wait for
+        }
+    return {name: value for name, value in wanted.items() if name not in os.environ}

@@ -1,0 +1,143 @@
+"""The process in which vLLM runs: `python -m pretext.models.engines.vllm_worker`,
+started by `pretext.models.engines.vllm`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pretext.models.engines import Sampling
+from pretext.models.engines.subprocess import parent
+from pretext.models.engines.vllm import Batch, Failure, Finished, Model, Ready
+
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM allows as max_lora_rank
+_ADAPTER = 1  # vLLM numbers adapters from 1
+# Tokens that the cache of prefixes keeps or misses together. vLLM's own choice on a processor is 128, which is longer
+# than many a few-shot prompt; multiples of 32 are what its kernels are made for.
+CPU_BLOCK = 32
+
+
+def main() -> None:
+    """Load the model that the parent names, then complete its batches until it closes the pipe."""
+    connection = parent()
+    with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+        try:
+            _serve(connection)
+        except Exception as error:
+            connection.send(Failure(_reason(error)))
+            raise
+
+
+def load(model: Model) -> Any:
+    """vLLM's own `LLM`, set up as the engine wants it."""
+    from vllm import LLM
+    from vllm.platforms import current_platform
+
+    adapter = {"enable_lora": True, "max_lora_rank": _rank(model.adapter)} if model.adapter else {}
+    cpu = current_platform.is_cpu()
+    return LLM(
+        model=model.source,
+        runner="generate",
+        dtype=model.dtype or "auto",
+        quantization=model.quantization,
+        gpu_memory_utilization=model.memory_share,
+        kv_cache_memory_bytes=model.cache,
+        max_model_len=model.max_length,
+        tensor_parallel_size=model.tensor_parallel,
+        enable_prefix_caching=True,
+        block_size=CPU_BLOCK if cpu else None,
+        enforce_eager=cpu,  # compiling for a processor takes minutes
+        **adapter,
+    )
+
+
+def parameters(sampling: Sampling, ends: list[int], count: int) -> list[Any]:
+    """vLLM's `SamplingParams` for each of `count` prompts; without a GPU, seeds the one generator that all share."""
+    import torch
+    from vllm import SamplingParams
+    from vllm.platforms import current_platform
+    from vllm.sampling_params import RequestOutputKind
+
+    if current_platform.is_cpu():
+        torch.manual_seed(sampling.seed % 2**63)
+        seeds = [None] * count
+    else:
+        seeds = np.random.SeedSequence(sampling.seed).generate_state(count).tolist()
+    return [
+        SamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            stop=list(sampling.stop) or None,
+            stop_token_ids=ends,
+            seed=seed,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        for seed in seeds
+    ]
+
+
+def _serve(connection: Connection) -> None:
+    model: Model = connection.recv()
+    engine = load(model).llm_engine
+    lora = _adapter(model.adapter)
+    if lora is not None:
+        engine.add_lora(lora)  # now: an adapter that cannot be loaded must not fail in the middle
+    connection.send(Ready(engine.model_config.max_model_len))
+    while True:
+        batch: Batch = connection.recv()
+        for finished in _completions(engine, batch, model.ends, lora):
+            connection.send(finished)
+
+
+def _adapter(name: str | None) -> Any:
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(name, _ADAPTER, name) if name else None
+
+
+def _completions(engine: Any, batch: Batch, ends: list[int], lora: Any) -> Iterator[Finished]:
+    """Every prompt's completion as it ends."""
+    wanted = parameters(batch.sampling, ends, len(batch.prompts))
+    for index, (ids, settings) in enumerate(zip(batch.prompts, wanted, strict=True)):
+        engine.add_request(str(index), {"prompt_token_ids": ids}, settings, lora_request=lora)
+    while engine.has_unfinished_requests():
+        for output in engine.step():
+            if output.finished:
+                (answer,) = output.outputs
+                read, cached = len(output.prompt_token_ids), output.num_cached_tokens or 0
+                yield Finished(int(output.request_id), answer.text, read, cached, len(answer.token_ids))
+
+
+def _rank(adapter: str) -> int:
+    """The smallest rank that vLLM offers and that holds the adapter's."""
+    folder = Path(adapter)
+    if not folder.is_dir():
+        from huggingface_hub import hf_hub_download
+
+        try:
+            folder = Path(hf_hub_download(adapter, "adapter_config.json")).parent
+        except (OSError, ValueError) as error:
+            raise ValueError(f"models.adapter = {adapter!r} is no folder here and no adapter on the hub") from error
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    needed = max([settings["r"], *settings.get("rank_pattern", {}).values()])
+    return next((rank for rank in _RANKS if rank >= needed), needed)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in a sentence; empty where vLLM refers to its log."""
+    from pydantic import ValidationError
+
+    text = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
+    text = (text.strip().splitlines() or [type(error).__name__])[0].removeprefix("Value error, ")
+    return "" if "root cause" in text else text.split(". ")[0][:300]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""What an embedder's transformer runs on: torch, or OpenVINO on the processor; the faster one is found by measuring.
+
+OpenVINO (extra `openvino`) takes the very module that sentence-transformers loaded, traced in memory. Only public
+sentences go through what is measured and compared here.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import os
+import platform
+import queue
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pretext.errors import ModelError, UsageError
+from pretext.home import cache_folder
+from pretext.models.precision import preferred_dtype
+
+if TYPE_CHECKING:
+    import torch
+
+Features: TypeAlias = dict[str, Any]
+
+SAMPLE = (
+    "The meeting is moved to Thursday.",
+    "Which of the two drivers do I need for this printer?",
+    "I have tried to mount the disk again, but after a restart the screen stays black and nothing else happens.",
+    "Thanks, that worked!",
+    "Add the onions and the butter, wait until they are soft, then pour in the wine and let it boil down by half.",
+    "ok",
+    "Our train was two hours late, so we missed the ferry and stayed in a small hotel by the harbour for the night.",
+    "Please close the window before you leave.",
+) * 2
+"""Public sentences, as short and as mixed as messages are; `fastest` measures with them."""
+
+_FAITHFUL = 0.99
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Name (`torch` or `openvino`) and dtype of what computes."""
+
+    name: str
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.dtype}"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A transformer, ready to compute.
+
+    Attributes:
+        runtime: what it runs on.
+        forward: features of a batch -> the features together with the module's output; safe in threads.
+        at_once: batches that are worth computing at the same time.
+    """
+
+    runtime: Runtime
+    forward: Callable[[Features], Features]
+    at_once: int = 1
+
+    def over(self, batches: Iterable[Features]) -> Iterator[Features]:
+        """`forward` of every batch, in their order."""
+        if self.at_once == 1:
+            yield from map(self.forward, batches)
+            return
+        with ThreadPoolExecutor(self.at_once) as pool:
+            yield from pool.map(self.forward, batches)
+
+
+def candidates(device: str, name: str | None, dtype: str | None) -> list[Runtime]:
+    """The runtimes that are there and fit the wishes; None leaves the choice open.
+
+    Raises:
+        UsageError: OpenVINO was asked for and is not installed, or cannot take the device or the dtype.
+    """
+    if name == "openvino":
+        _check_openvino(device, dtype)
+    if device != "cpu":
+        return [Runtime("torch", dtype or preferred_dtype(device))]
+    fast = preferred_dtype(device) == "bfloat16"
+    dtypes = [dtype] if dtype else ["float32", "bfloat16"] if fast else ["float32"]
+    names = [name] if name else ["torch", "openvino"] if _has_openvino() else ["torch"]
+    return [
+        Runtime(one, precision) for one in names for precision in dtypes if (one, precision) != ("openvino", "float16")
+    ]
+
+
+def fastest(module: torch.nn.Module, sample: Features, among: Sequence[Runtime], model: str) -> Running:
+    """The runtime that computes the sample fastest, ready to compute.
+
+    Measured once per model, processor, number of threads and version of the libraries; the choice is kept beside the
+    converted models.
+
+    Args:
+        module: the first module of a sentence-transformers model, in float32 on the processor unless `among` holds one
+            runtime only.
+        sample: its features for `SAMPLE`.
+        among: see `candidates`.
+        model: name or folder of the model.
+
+    Raises:
+        ModelError: none of them can run the module.
+    """
+    key = " | ".join([model, _machine(), *map(str, among)])
+    kept = _kept().get(key)
+    chosen = [runtime for runtime in among if str(runtime) == kept] or list(among)
+    convert = functools.cache(lambda: _converted(module, sample))
+    running = [one for runtime in chosen if (one := _started(module, sample, runtime, convert))]
+    if not running:
+        raise ModelError(
+            f"The model {model!r} cannot be run by {' or '.join(map(str, chosen))}; set speed.embed_runtime to torch."
+        )
+    if len(running) == 1:
+        return running[0]
+    best = min(running, key=lambda one: _seconds(one, sample))
+    _keep(key, str(best.runtime))
+    _log.info("The embedder runs on %s, the fastest on this processor.", best.runtime)
+    return best
+
+
+def _seconds(running: Running, sample: Features) -> float:
+    """Seconds per batch, the least of three tries: what disturbs a try only makes it longer."""
+    tries = []
+    for _ in range(4):  # the first one prepares kernels for the shape
+        started = time.perf_counter()
+        list(running.over([sample] * running.at_once))
+        tries.append((time.perf_counter() - started) / running.at_once)
+    return min(tries[1:])
+
+
+def _started(
+    module: torch.nn.Module, sample: Features, runtime: Runtime, convert: Callable[[], Converted]
+) -> Running | None:
+    """The module on a runtime, or None, with a line in the log, where it cannot be converted faithfully."""
+    if runtime.name == "torch":
+        return _on_torch(module, runtime)
+    try:
+        running = _on_openvino(convert(), runtime)
+        agreement = _agreement(module, running.forward, sample)
+    except Exception as error:  # a converter meets any architecture and raises anything
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        _log.info("The embedder cannot be run by %s (%s: %s).", runtime, type(error).__name__, reason)
+        return None
+    if not agreement >= _FAITHFUL:
+        _log.info("The embedder is not run by %s, whose results differ (cosine %.3f).", runtime, agreement)
+        return None
+    return running
+
+
+def _on_torch(module: torch.nn.Module, runtime: Runtime) -> Running:
+    import torch
+
+    dtype: torch.dtype = getattr(torch, runtime.dtype)
+    if next((weight.dtype for weight in module.parameters()), dtype) != dtype:
+        module = copy.deepcopy(module).to(dtype)
+
+    return Running(runtime, functools.partial(_computed, module))
+
+
+def _on_openvino(converted: Converted, runtime: Runtime) -> Running:
+    import openvino
+    import torch
+
+    settings = {
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[runtime.dtype],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "ENABLE_CPU_PINNING": False,  # other work on the same cores would wait for ours
+    }
+    compiled = openvino.Core().compile_model(converted.model, "CPU", settings)
+    at_once = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for _ in range(at_once):
+        requests.put(compiled.create_infer_request())
+
+    def forward(features: Features) -> Features:
+        request = requests.get()
+        try:
+            computed = request.infer([features[name].numpy() for name in converted.inputs], share_inputs=True)[0]
+        finally:
+            requests.put(request)
+        return {**features, converted.output: torch.from_numpy(computed)}
+
+    return Running(runtime, forward, at_once)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A module as an OpenVINO model, with the names of its inputs, in order, and of its output among the features."""
+
+    model: Any
+    inputs: list[str]
+    output: str
+
+
+def _converted(module: torch.nn.Module, sample: Features) -> Converted:
+    """The module as an OpenVINO model for batches of any size and length.
+
+    Through the frontend itself: `openvino.convert_model` does the same, but reports every use to Intel.
+    """
+    import openvino
+    import torch
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    names = [name for name, value in sample.items() if isinstance(value, torch.Tensor)]
+    output = next(name for name in _computed(module, sample) if name not in sample)
+
+    def function(*tensors: torch.Tensor) -> torch.Tensor:
+        computed: torch.Tensor = module(dict(zip(names, tensors, strict=True)))[output]
+        return computed
+
+    for weight in module.parameters():
+        weight.requires_grad_(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer warns of every branch; `_agreement` checks what comes out
+        # Two rows are enough to trace; with all of them, sizes that happen to be equal would be taken for the same.
+        trace: Any = torch.jit.trace
+        traced = trace(function, tuple(sample[name][:2] for name in names), check_trace=False, strict=False)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced)  # named: the frontend holds no reference of its own
+    model = frontend.convert(frontend.load(decoder))
+    model.reshape({port: openvino.PartialShape([-1, -1]) for port in model.inputs})
+    return Converted(model, names, output)
+
+
+def _computed(module: torch.nn.Module, features: Features) -> Features:
+    import torch
+
+    with torch.inference_mode():
+        return dict(module(dict(features)))
+
+
+def _agreement(module: torch.nn.Module, forward: Callable[[Features], Features], sample: Features) -> float:
+    """Mean cosine between the rows that torch and another runtime compute, padding left out."""
+    import torch
+
+    expected, got = _computed(module, sample), forward(sample)
+    name = next(name for name in expected if name not in sample)
+    left, right = expected[name].float(), got[name].float()
+    if left.shape != right.shape:
+        return 0.0
+    cosines = torch.nn.functional.cosine_similarity(left, right, dim=-1)
+    return float(cosines[sample["attention_mask"].bool()].mean() if cosines.ndim == 2 else cosines.mean())
+
+
+def _has_openvino() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+def _check_openvino(device: str, dtype: str | None) -> None:
+    if not _has_openvino():
+        raise UsageError(
+            "speed.embed_runtime is openvino, but the package openvino is not installed; run "
+            "`pip install 'pretext[openvino]'`, or set speed.embed_runtime to torch."
+        )
+    if device != "cpu" or dtype == "float16":
+        raise UsageError(
+            "speed.embed_runtime openvino runs on the processor, in float32 or bfloat16; set speed.device to cpu and "
+            "speed.dtype to one of these, or speed.embed_runtime to torch."
+        )
+
+
+def _machine() -> str:
+    """What a measurement depends on."""
+    import torch
+
+    processor = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
+    except OSError:
+        pass
+    openvino = importlib.metadata.version("openvino") if _has_openvino() else "none"
+    return f"{processor} | {torch.get_num_threads()} threads | torch {torch.__version__} | openvino {openvino}"
+
+
+def _file() -> Path:
+    return cache_folder() / "embedder-runtimes.json"
+
+
+def _kept() -> dict[str, str]:
+    try:
+        kept = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _keep(key: str, choice: str) -> None:
+    """Nothing depends on the file: where it cannot be written, the next start measures again."""
+    try:
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=_file().parent, encoding="utf-8", delete=False) as file:
+            json.dump({**_kept(), key: choice}, file, indent=1)
+        os.replace(file.name, _file())
+    except OSError as error:
+        _log.info("The measured choice of a runtime cannot be kept (%s).", error.strerror)

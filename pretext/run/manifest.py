@@ -1,0 +1,90 @@
+"""The manifest: digests of all files of a run folder that are part of its result, and its seal in the ledger.
+
+manifest.json lists SHA-256 and bytes of every such file. Its own SHA-256 is recorded in the chain of the data set's
+history, so a file that is changed later differs from the manifest, and a manifest that is changed with it differs from
+the seal. Files that only tell how the work went (run.log, timings.json, expansion.json, parts) are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from pretext.errors import RunFolderError
+from pretext.run.folder import Run
+from privacy import Ledger
+
+MANIFEST = "manifest.json"
+_RESULT = (
+    "config.toml",
+    "run.json",
+    "population/*.json",
+    "positions/*.npy",
+    "selected/*.json",
+    "seeds.jsonl",
+    "query.json",
+    "ranking.json",
+    "privacy.json",
+    "README.md",
+    "synthetic.jsonl",
+    "synthetic.parquet",
+    "synthetic/*",
+)
+_log = logging.getLogger("pretext")
+
+
+def seal(run: Run, ledger: Ledger) -> None:
+    """Write the manifest and record its digest under the data set that the statement names.
+
+    Where the ledger is not the one that the run was charged to (a folder that was carried elsewhere to be expanded),
+    the manifest is written all the same, and a warning says that it is not sealed.
+
+    Raises:
+        RunFolderError: the folder cannot be written, or holds no statement.
+    """
+    run.save(MANIFEST, {"run": run.id, "files": described(run.folder)})
+    name = charged(run)
+    if _holds(ledger, name, run):
+        ledger.seal(name, run.id, file_digest(run.folder / MANIFEST))
+    else:
+        _log.warning(
+            "The ledger %s does not hold this run's releases as data set %r: what was written is listed in %s, but not "
+            "sealed.",
+            ledger.path,
+            name,
+            run.folder / MANIFEST,
+        )
+
+
+def _holds(ledger: Ledger, name: str, run: Run) -> bool:
+    """Whether it is this ledger that the run was charged to, and not one with a data set of the same name."""
+    stated = {release["label"] for release in run.load("privacy.json")["releases"]}
+    return name in ledger.names() and stated <= {release.label for release in ledger.account(name).releases}
+
+
+def charged(run: Run) -> str:
+    """The data set that the statement names. Raises RunFolderError if there is no whole statement."""
+    try:
+        return str(run.load("privacy.json")["data_set"]["name"])
+    except (KeyError, TypeError):
+        raise RunFolderError(
+            f"{run.folder} holds no whole privacy.json; `pretext resume {run.folder}`, or the same `pretext fred` "
+            "again, writes it at no cost."
+        ) from None
+
+
+def described(folder: Path) -> dict[str, dict[str, Any]]:
+    """SHA-256 and bytes of every file of the result, by its path in the folder."""
+    paths = sorted(path for pattern in _RESULT for path in folder.glob(pattern) if not path.name.startswith("."))
+    return {
+        path.relative_to(folder).as_posix(): {"sha256": file_digest(path), "bytes": path.stat().st_size}
+        for path in paths
+    }
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, read as a stream."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,74 @@
+"""What a run folder holds, as values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a candidate comes from.
+
+    Attributes:
+        kind: a text of a public source; written from a prompt; a survivor kept unchanged; a variation of a parent; or
+            one of the round before, which goes on as it was because no variation passed the screening.
+        number: of the public source (0 for prompts), or the row in the population of the round before.
+    """
+
+    kind: Literal["public", "prompt", "kept", "variation", "again"]
+    number: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One candidate text; `label` is its position in the list of labels, 0 without labels."""
+
+    text: str
+    label: int = 0
+    origin: Origin | None = field(default=None, compare=False)
+
+    def staying(self, kind: Literal["kept", "again"], row: int) -> Candidate:
+        """The same candidate in the next round, from this row of the last one."""
+        return replace(self, origin=Origin(kind, row))
+
+
+def digest(population: Sequence[Candidate]) -> str:
+    """What a release of votes over this population is bound to."""
+    rows = json.dumps([[candidate.text, candidate.label] for candidate in population])
+    return hashlib.sha256(rows.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A survivor that seeds the expansion; `votes` are its noisy votes in `round`; it is shown in proportion to
+    `weight`."""
+
+    text: str
+    label: int
+    round: int
+    votes: float
+    weight: float
+
+
+def seed_line(seed: Seed, labels: Sequence[str]) -> str:
+    """A seed as a line of seeds.jsonl."""
+    named = {"label": labels[seed.label]} if labels else {}
+    return json.dumps(
+        {"text": seed.text, **named, "round": seed.round, "votes": round(seed.votes, 3)}, ensure_ascii=False
+    )
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A round's released votes (`noisy`, noise `sigma`) and the row numbers that were selected by them."""
+
+    noisy: list[float]
+    sigma: float
+    threshold: float
+    survivors: list[int]
+    weights: list[float]
+    parents: list[int]

@@ -1,0 +1,177 @@
+"""A run's synthetic texts on disk: one file, or numbered shards of equal size; JSON lines or parquet.
+
+synthetic.jsonl, synthetic.parquet               without expansion.shard_texts
+synthetic/00000.jsonl, synthetic/00001.jsonl ... with it; also as .parquet
+synthetic.00000.part                             JSON lines, whatever the format: a shard that is not full yet
+
+Texts are appended to a part; a full one is sealed, that is renamed or converted into its shard. Only full parts and
+complete shards stand before the one in progress, so what was counted can be found again after a kill at any moment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, assert_never
+
+from pretext.config.settings import Expansion
+from pretext.errors import RunFolderError
+from pretext.files import _ROWS_AT_ONCE, Row, json_line, to_parquet, written
+from pretext.run.folder import Run
+
+_ENDLESS = 2**62
+
+
+def synthetic_rows(folder: Path) -> Iterator[Row]:
+    """The synthetic texts of a run folder with their labels, in order, read as a stream.
+
+    Raises:
+        RunFolderError: this is no run folder, there are no texts in it yet, or their files are damaged.
+    """
+    run, config = Run.open(folder)
+    shards = Shards.of(config.expansion, run)
+    if not shards.files:
+        raise RunFolderError(f"{folder} holds no synthetic texts yet; continue the run with `pretext resume {folder}`.")
+    for path in shards.files:
+        try:
+            yield from _rows(path)
+        except (OSError, ValueError) as error:
+            raise RunFolderError(
+                f"{path} cannot be read ({type(error).__name__}); put a whole copy of it back."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The files that the expansion writes.
+
+    Args:
+        texts: per shard; None for a single file.
+    """
+
+    run: Run
+    format: Literal["jsonl", "parquet"]
+    texts: int | None
+
+    @classmethod
+    def of(cls, expansion: Expansion, run: Run) -> Shards:
+        """As the configuration says."""
+        return cls(run, expansion.format, expansion.shard_texts)
+
+    @property
+    def target(self) -> Path:
+        """The single file, or the folder of the shards."""
+        return self.run.folder / (f"synthetic.{self.format}" if self.texts is None else "synthetic")
+
+    @property
+    def files(self) -> list[Path]:
+        """The finished files, in order."""
+        return [self._shard(number) for number in self._sealed()]
+
+    def append(self, kept: int, rows: Sequence[Row]) -> int:
+        """Write rows behind the first `kept` texts, safely on disk; the size in bytes of the part in progress then."""
+        size = 0
+        while rows:
+            number = kept // self._texts
+            room = (number + 1) * self._texts - kept
+            size = self._append(number, rows[:room])
+            kept, rows = kept + len(rows[:room]), rows[room:]
+        return size if kept % self._texts else 0
+
+    def seal(self, kept: int, *, last: bool = False) -> None:
+        """Make shards of all full parts, and with `last` of the one in progress."""
+        for number in self._parts():
+            if last or number < kept // self._texts:
+                with self.run.writing():
+                    self._seal(self._part(number), self._shard(number))
+
+    def restore(self, kept: int, size: int) -> None:
+        """Make the files hold `kept` texts, as they were counted, and nothing else.
+
+        Raises:
+            RunFolderError: counted texts are missing.
+        """
+        with self.run.writing():
+            for path, numbers in ((self._part, self._parts()), (self._shard, self._sealed())):
+                for number in numbers:
+                    if number * self._texts >= kept:
+                        path(number).unlink()
+        self.seal(kept)
+        for number in range(-(-kept // self._texts)):
+            if not (self._part(number).exists() or self._shard(number).exists()):
+                raise self._lost(self._shard(number))
+        part = self._part(kept // self._texts)
+        if part.exists():
+            if part.stat().st_size < size:
+                raise self._lost(part)
+            with self.run.writing():
+                os.truncate(part, size)
+
+    def counted(self, kept: int) -> Iterator[Row]:
+        """The first `kept` texts, wherever they are."""
+        for number in range(-(-kept // self._texts)):
+            part = self._part(number)
+            yield from _rows(part if part.exists() else self._shard(number))
+
+    @property
+    def _texts(self) -> int:
+        return self.texts or _ENDLESS
+
+    def _shard(self, number: int) -> Path:
+        return self.target if self.texts is None else self.target / f"{number:05}.{self.format}"
+
+    def _part(self, number: int) -> Path:
+        return self.run.folder / f"synthetic.{number:05}.part"
+
+    def _parts(self) -> list[int]:
+        return sorted(int(path.name.split(".")[1]) for path in self.run.folder.glob("synthetic.[0-9]*.part"))
+
+    def _sealed(self) -> list[int]:
+        if self.texts is None:
+            return [0] if self.target.exists() else []
+        return sorted(int(path.stem) for path in self.target.glob(f"[0-9]*.{self.format}"))
+
+    def _append(self, number: int, rows: Iterable[Row]) -> int:
+        part, shard = self._part(number), self._shard(number)
+        with self.run.writing():
+            if not part.exists() and shard.exists():  # a finished run shall grow
+                with written(part) as file:
+                    file.writelines(map(json_line, _rows(shard)))
+            with part.open("ab") as file:
+                file.writelines(map(json_line, rows))
+                file.flush()
+                os.fsync(file.fileno())
+                return file.tell()
+
+    def _seal(self, part: Path, shard: Path) -> None:
+        shard.parent.mkdir(exist_ok=True)
+        match self.format:
+            case "jsonl":
+                os.replace(part, shard)
+            case "parquet":
+                with written(shard) as file:
+                    to_parquet(_rows(part), file)
+                part.unlink()
+            case other:
+                assert_never(other)
+
+    def _lost(self, path: Path) -> RunFolderError:
+        return RunFolderError(
+            f"{path} is missing or cut short, though {self.run.folder / 'expansion.json'} counts its texts; put it "
+            "back, or delete expansion.json to write all texts anew, then resume."
+        )
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    if path.suffix != ".parquet":
+        with path.open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+        return
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path) as table:
+        for batch in table.iter_batches(_ROWS_AT_ONCE):
+            yield from batch.to_pylist()

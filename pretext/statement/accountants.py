@@ -1,0 +1,117 @@
+"""Numbers for whoever judges a guarantee: the whole curve of what was spent, and other accountants beside ours.
+
+Only the exact curve is ever claimed; what stands beside it is for comparison with other papers and programs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pretext.config.settings import Config
+from pretext.errors import RunFolderError
+from pretext.fred.query import restored
+from pretext.run.folder import Run
+from pretext.run.manifest import charged
+from pretext.statement.statement import run_releases
+from privacy import Account, Cost, Ledger, Relation, Release, compose, epsilon, rdp_epsilon
+
+DELTAS = tuple(10.0**-exponent for exponent in range(2, 13))
+
+
+@dataclass(frozen=True)
+class Point:
+    """Of the curve of releases: epsilon at this delta, under each relation."""
+
+    delta: float
+    add_remove: float
+    replace_one: float
+
+    def epsilon(self, relation: Relation) -> float:
+        """Under one relation."""
+        return self.add_remove if relation is Relation.ADD_REMOVE else self.replace_one
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What one way of accounting says of releases, and what it is."""
+
+    name: str
+    epsilon: float
+    words: str
+
+
+def own_account(run: Run, config: Config, ledger: Ledger) -> Account:
+    """The account of the data set that a run folder was charged to.
+
+    Raises:
+        RunFolderError: the settings do not name the data set, and there is no statement that does.
+        LedgerConflict, LedgerCorrupted: the ledger does not know it, or was changed.
+    """
+    return ledger.account(config.privacy.data_set or charged(run))
+
+
+def own_releases(run: Run, account: Account) -> list[Release]:
+    """The releases of a run, or the one that a FreD folder answers from. Raises RunFolderError if its question is
+    damaged."""
+    found = run_releases(account, run.id)
+    stored = run.load("query.json")
+    if found or stored is None:
+        return found
+    try:
+        label = restored(stored).label
+    except (KeyError, TypeError, ValueError):
+        raise RunFolderError(f"{run.folder / 'query.json'} is damaged; put it back from a copy.") from None
+    return [release for release in account.releases if release.label == label]
+
+
+def curve(releases: Sequence[Release], deltas: Sequence[float] = DELTAS) -> list[Point]:
+    """Epsilon at each delta of all releases together, under both relations; infinite where the slack alone is more."""
+    totals = [compose(release.cost(relation) for release in releases) for relation in Relation]
+    return [Point(delta, *(epsilon(total, delta) for total in totals)) for delta in deltas]
+
+
+def compare(costs: Sequence[Cost], delta: float) -> list[Bound]:
+    """The same releases by five ways of accounting.
+
+    The first is below all others, unless epsilon is so large (about 20) that its slack counts. Renyi and zCDP
+    accounting agree for Gaussian noise, whose Renyi divergence is rho times the order, as long as the same conversion
+    to (epsilon, delta) is used; the classical one is looser. Basic composition may lie below these three where there
+    are few releases; of one it is exact.
+    """
+    total = compose(costs)
+    return [
+        Bound("exact", epsilon(total, delta), "Gaussian differential privacy curve plus slack: what is claimed"),
+        Bound("Renyi", rdp_epsilon(total, delta), "what most papers print (moments accountant)"),
+        Bound("zCDP", zcdp_epsilon(costs, delta), "rho adds up; best conversion (Canonne, Kamath, Steinke 2020)"),
+        Bound("zCDP, classical", classical_epsilon(costs, delta), "rho + 2 sqrt(rho ln 1/delta) (Bun, Steinke 2016)"),
+        Bound("basic", basic_epsilon(costs, delta), "epsilons add up, each exact at an equal part of delta"),
+    ]
+
+
+def rho(cost: Cost) -> float:
+    """Of zero-concentrated differential privacy; the discrete Gaussian has it without slack (Canonne et al. 2020)."""
+    return cost.mu_squared / 2
+
+
+def zcdp_epsilon(costs: Sequence[Cost], delta: float) -> float:
+    """By zCDP, with the conversion of Canonne, Kamath and Steinke (arXiv 2004.00010, proposition 12)."""
+    from dp_accounting import ZCDpEvent
+    from dp_accounting.rdp import RdpAccountant
+
+    accountant = RdpAccountant()
+    for cost in costs:
+        accountant.compose(ZCDpEvent(rho(cost)))
+    return float(accountant.get_epsilon(delta)) if costs else 0.0
+
+
+def classical_epsilon(costs: Sequence[Cost], delta: float) -> float:
+    """By zCDP, with the conversion of Bun and Steinke (arXiv 1605.02065, proposition 1.3)."""
+    total = math.fsum(map(rho, costs))
+    return total + 2 * math.sqrt(total * math.log(1 / delta))
+
+
+def basic_epsilon(costs: Sequence[Cost], delta: float) -> float:
+    """By basic composition: the sum of the releases' epsilons, each at an equal part of delta."""
+    return math.fsum(epsilon(cost, delta / len(costs)) for cost in costs)

@@ -1,0 +1,30 @@
+"""The other side of scripts/bench/engines.py: a bare `vllm.LLM.generate` in a process of its own."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from pretext.models.engines.subprocess import parent
+from pretext.models.engines.vllm_worker import load, parameters
+
+
+def main() -> None:
+    """Load the model that is sent first; then answer each pair of prompts and sampling with seconds and tokens."""
+    pipe = parent()
+    model = pipe.recv()
+    llm = load(model)
+    pipe.send("ready")
+    with suppress(EOFError, KeyboardInterrupt):
+        while True:
+            prompts, sampling = pipe.recv()
+            requests = [{"prompt_token_ids": ids} for ids in prompts]
+            settings = parameters(sampling, model.ends, len(prompts))
+            started = time.perf_counter()
+            outputs = llm.generate(requests, settings, use_tqdm=False)
+            seconds = time.perf_counter() - started
+            pipe.send((seconds, sum(len(output.outputs[0].token_ids) for output in outputs)))
+
+
+if __name__ == "__main__":
+    main()

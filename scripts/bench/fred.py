@@ -1,0 +1,104 @@
+"""Speed and memory of FreD's two numerical parts, each against the bare thing.
+
+    python scripts/bench/fred.py [--texts 1000000] [--repetitions 5]
+
+1. Moments of so many rows of 384 dimensions, in chunks as they come from an embedder, against the bare product of the
+   same chunks with themselves (`chunk.T @ chunk`, 32 bits, one sum).
+2. The Frechet distance by symmetric eigendecompositions against scipy.linalg.sqrtm, at 384 and 768 dimensions.
+3. Peak memory of the moments of a tenth of the rows and of all, each in a process of its own.
+
+Interleaved; medians. Rows are random: their values do not change the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import sqrtm
+
+from pretext.fred.estimation import Moments
+from pretext.fred.frechet import frechet
+from pretext.fred.public_sets import grouped
+
+CHUNK = 8192
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--texts", type=int, default=1_000_000)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.memory_of is not None:
+        grouped(chunks(given.memory_of))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        return
+    ours, bare = timed(given.repetitions, lambda: grouped(chunks(given.texts)), lambda: product(given.texts))
+    row(f"moments of {given.texts:,} x 384", ours, "bare product", bare)
+    for d in (384, 768):
+        one, other = law(d, 0), law(d, 1)
+        ours, theirs = timed(given.repetitions, partial(frechet, one, other), partial(old, one, other))
+        row(f"Frechet distance, d = {d}", ours, "scipy sqrtm", theirs)
+        print(f"{'':<32} relative difference {abs(float(frechet(one, other)) / old(one, other) - 1):.1e}")
+    for texts in (given.texts // 10, given.texts):
+        command = [sys.executable, __file__, "--memory-of", str(texts)]
+        peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        print(f"{f'peak memory, {texts:,} rows':<32} {peak} MiB")
+
+
+def chunks(texts: int) -> Iterator[NDArray[np.float32]]:
+    """The same random chunk again and again, so that making it does not count."""
+    rows = np.random.default_rng(0).standard_normal((CHUNK, 384), np.float32)
+    for start in range(0, texts, CHUNK):
+        yield rows[: min(CHUNK, texts - start)]
+
+
+def product(texts: int) -> NDArray[np.float32]:
+    """What no implementation can do without."""
+    total = np.zeros((384, 384), np.float32)
+    for rows in chunks(texts):
+        total += rows.T @ rows
+    return total
+
+
+def law(d: int, seed: int) -> Moments:
+    """Moments of random rows with a falling spectrum."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((4 * d, d)) / np.sqrt(np.arange(1, d + 1)) + 0.1 * rng.standard_normal(d)
+    return Moments(rows.mean(axis=0), rows.T @ rows / len(rows))
+
+
+def old(one: Moments, other: Moments) -> float:
+    """The textbook formula."""
+    traces = np.trace(one.covariance + other.covariance - 2 * sqrtm(one.covariance @ other.covariance).real)
+    return float(np.square(one.mean - other.mean).sum() + traces)
+
+
+def timed(repetitions: int, *callables: Callable[[], object]) -> list[float]:
+    """Median seconds of each, interleaved, after one unmeasured round."""
+    seconds: list[list[float]] = [[] for _ in callables]
+    for _ in range(repetitions + 1):
+        for taken, call in zip(seconds, callables, strict=True):
+            started = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - started)
+    return [statistics.median(taken[1:]) for taken in seconds]
+
+
+def row(name: str, ours: float, other_name: str, other: float) -> None:
+    """Print one comparison."""
+    print(f"{name:<32} {ours:8.3f} s   {other_name} {other:8.3f} s   ratio {ours / other:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""A whole round with mask-filling and lookahead against the paper's procedure, with the same models on this processor.
+
+    python scripts/bench/round.py TEXTS --masked MODEL [--population 1024] [--lookahead 4] [--clients 1250] [--runs 5]
+
+TEXTS is a file of texts (.jsonl.gz with the column text), from which the population is drawn. A round: lookahead
+variations of all candidates, their mean embeddings, the clients' votes, release, selection, and the next population.
+The paper's procedure (arXiv 2406.02958): rows padded to 64 tokens and one mask per forward pass, plain
+`SentenceTransformer.encode`, an exact faiss search. The clients' texts are random unit rows on both sides, 8 a client:
+they are embedded once per run, not in a round. Cost is linear in the population, so a smaller one tells the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from maskfill import drawn, load, paper
+from numpy.typing import NDArray
+
+from pretext.clients.voting import Ballot, Clients, VoteRule
+from pretext.config.resolve import resolve
+from pretext.config.settings import Config
+from pretext.evolution.loop import Steps, lookahead_points
+from pretext.evolution.mask_filling import MaskFill
+from pretext.evolution.selection import select
+from pretext.jobs.plan import plan
+from pretext.models.embedder import SentenceEmbedder
+from pretext.models.masked_lm import MaskedLM
+from pretext.models.sources import resolve_embedder
+from pretext.run.records import Candidate
+from pretext.vectors import unit_rows
+from privacy import Budget, Ledger
+
+Round = Callable[[list[str], int], dict[str, float]]
+PARTS = ("lookahead", "votes and release", "next population")
+
+
+def main() -> None:
+    """Print seconds by part of the round, for both, and the ratio of the whole."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--masked", required=True, help="folder or name of a masked language model")
+    parser.add_argument("--population", type=int, default=1024)
+    parser.add_argument("--lookahead", type=int, default=4)
+    parser.add_argument("--clients", type=int, default=1250)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    config = resolve(overrides=[
+        "privacy.noise_multiplier=10", "variation.kind=mask-fill", "variation.max_tokens=64", "initial.prompts=['-']",
+        f"evolution.population={options.population}", f"evolution.lookahead={options.lookahead}",
+        "variation.temperature=1", f"models.masked={options.masked}",
+    ])  # fmt: skip
+    clients = random_clients(options.clients, 8)
+    texts = drawn(options.file, options.population)
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = {"the paper's procedure": papers(config, clients), "ours": ours(config, clients, Path(folder))}
+        for work in rounds.values():
+            work(texts[:16], 0)
+        taken: dict[str, list[dict[str, float]]] = {name: [] for name in rounds}
+        for run in range(1, options.runs + 1):
+            for name, work in rounds.items():
+                taken[name].append(work(texts, run))
+                print(f"run {run}: {name} {sum(taken[name][-1].values()):.1f} s", flush=True)
+    show(taken)
+
+
+def random_clients(count: int, texts: int) -> Clients:
+    """Clients with so many texts each, as random unit rows."""
+    rows = unit_rows(np.random.default_rng(0).standard_normal((count * texts, 384), np.float32))
+    return Clients(rows, np.repeat(np.arange(count, dtype=np.int64), texts), np.zeros(count * texts, np.int64))
+
+
+def ours(config: Config, clients: Clients, folder: Path) -> Round:
+    """A round as `pretext.evolution.loop` and `pretext.jobs.run` do it."""
+    model = MaskedLM(config.models.masked, config.speed.device, config.speed.dtype)
+    vary = MaskFill(model, config.variation, config.speed.batch_size)
+    embed = SentenceEmbedder.from_config(config)
+    steps = Steps(initial=unused, ask=unused, vary=lambda: vary, embed=lambda: embed)
+    mechanism, relation = plan(config).mechanism, config.privacy.relation
+    ledger = Ledger(folder / "ledger.sqlite")
+    ledger.register("bench", "memory:bench", config.unit, relation, Budget(1000, 1e-6), confirmed=False)
+    rule = VoteRule(1, config.privacy.norm_squared, normalise=False)
+
+    def work(texts: list[str], run: int) -> dict[str, float]:
+        population, rng = [Candidate(text) for text in texts], np.random.default_rng(run)
+        seconds, points = timed(lambda: lookahead_points(config, run, population, steps))
+        spent = {"lookahead": seconds}
+
+        def released() -> NDArray[np.float64]:
+            votes = clients.vote(Ballot(points, np.zeros(len(texts), np.int64)), rule)
+            label = f"{len(texts)}/{run}"
+            return ledger.release("bench", label, label, votes, mechanism, relation).noisy
+
+        spent["votes and release"], noisy = timed(released)
+        parents = select(noisy, mechanism.standard_deviation, config.evolution, rng)[2]
+        chosen = [population[row] for row in parents]
+        spent["next population"], _ = timed(lambda: vary(chosen, chosen, rng))
+        return spent
+
+    return work
+
+
+def papers(config: Config, clients: Clients) -> Round:
+    """The paper's round."""
+    import faiss
+    from sentence_transformers import SentenceTransformer
+
+    tokenizer, model = load(config.models.masked)
+    embedder = SentenceTransformer(str(resolve_embedder("embedded")))
+    embedder.max_seq_length = 64
+    passes = config.variation.mask_passes
+
+    def lookahead(texts: list[str], run: int) -> NDArray[np.float32]:
+        varied = (paper(texts, 100 * run + i, passes, tokenizer, model) for i in range(config.evolution.lookahead))
+        return unit_rows(np.sum([embedder.encode(texts, show_progress_bar=False) for texts in varied], axis=0))
+
+    def voted(points: NDArray[np.float32]) -> NDArray[np.float64]:
+        index = faiss.IndexFlatL2(points.shape[1])
+        index.add(points)
+        nearest = index.search(clients.embeddings, 1)[1][:, 0]
+        histogram = np.bincount(nearest, minlength=len(points)).astype(float)
+        return histogram + np.random.default_rng().normal(0, 90, len(points))
+
+    def work(texts: list[str], run: int) -> dict[str, float]:
+        spent = {}
+        spent["lookahead"], points = timed(lambda: lookahead(texts, run))
+        spent["votes and release"], noisy = timed(lambda: voted(points))
+        weights = np.maximum(noisy, 1e-9)
+        parents = np.random.default_rng(run).choice(len(texts), len(texts), p=weights / weights.sum())
+        chosen = [texts[row] for row in parents]
+        spent["next population"], _ = timed(lambda: paper(chosen, run, passes, tokenizer, model))
+        return spent
+
+    return work
+
+
+def unused(*arguments: object) -> Any:
+    """A step that a round by itself does not take."""
+    raise NotImplementedError
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and what came of it."""
+    started = time.perf_counter()
+    result = work()
+    return time.perf_counter() - started, result
+
+
+def show(taken: dict[str, list[dict[str, float]]]) -> None:
+    """Medians by part and of the whole."""
+    print(f"{'seconds (median)':<24}" + "".join(f"{part:>20}" for part in (*PARTS, "whole round")))
+    wholes = {}
+    for name, runs in taken.items():
+        wholes[name] = statistics.median(sum(run.values()) for run in runs)
+        parts = [statistics.median(run[part] for run in runs) for part in PARTS]
+        print(f"{name:<24}" + "".join(f"{value:20.2f}" for value in (*parts, wholes[name])))
+    paper, own = wholes.values()
+    print(f"ours is {paper / own:.1f} times as fast")
+
+
+if __name__ == "__main__":
+    main()

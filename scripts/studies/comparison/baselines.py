@@ -1,0 +1,49 @@
+"""Texts that cost no privacy, because nobody is asked: what private votes must beat to be worth their epsilon.
+
+Quality without private data is where the gap begins that a method closes (`pretext.evaluation.metrics.gap_closed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pretext.config.settings import Config
+from pretext.evolution.expansion import expand
+from pretext.evolution.initial import initial_population
+from pretext.jobs.parts import Parts
+from pretext.run.folder import Run
+from pretext.run.records import Candidate, Seed
+
+
+def prompt_only(config: Config, folder: Path, parts: Parts, description: str, examples: Sequence[str]) -> Run:
+    """Texts that the generator writes from a public sentence and invented examples. Called again, it goes on.
+
+    Args:
+        config: generator, length, number and screening of the texts; nothing of its private data is read.
+        folder: a run folder of its own.
+        parts: the engine is opened.
+        description: what the texts are, without a full stop; it stands in every prompt.
+        examples: invented texts; every prompt shows as many of them as the expansion shows seeds.
+    """
+    described = config.model_copy(update={"data": config.data.model_copy(update={"labels": (description,)})})
+    return _expanded(described, folder, parts, [Candidate(text) for text in examples])
+
+
+def expand_only(config: Config, folder: Path, parts: Parts) -> Run:
+    """Expansion of the initial population, every candidate with equal weight: the same job without its votes.
+
+    A population that the folder holds is taken as it is.
+    """
+    run = Run.create(folder, config)
+    made = run.population(0) or run.save_population(
+        0, initial_population(config, parts.engine() if config.initial.prompts else None)
+    )
+    return _expanded(config, folder, parts, made)
+
+
+def _expanded(config: Config, folder: Path, parts: Parts, candidates: Sequence[Candidate]) -> Run:
+    run = Run.create(folder, config)
+    seeds = [Seed(candidate.text, candidate.label, 0, 0.0, 1.0) for candidate in candidates]
+    expand(config, run, seeds, parts.engine, config.expansion.texts)
+    return run

@@ -1,0 +1,167 @@
+"""Runs a cell: makes its texts or its model, trains and scores the student, and writes down what it took."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from comparison.cells import FULL, START, Cell, Row
+from comparison.costs import NOTHING, ClientCost
+from comparison.domains import domain_of
+from comparison.methods import (
+    EVOLVED,
+    FREE,
+    PAPER,
+    PRIVATE_SEEDS,
+    Scale,
+    config_of,
+    cost_of,
+    setting_of,
+    written,
+)
+from comparison.on_device import METHODS, ON_DEVICE, Device, trained_on_devices
+from comparison.sets import PrivateSet
+from pretext.config.resolve import plain
+from pretext.config.settings import Config
+from pretext.errors import NoSignal
+from pretext.evaluation.metrics import frechet_distance
+from pretext.evaluation.student import CausalStudent, Score
+from pretext.evolution.initial import initial_population
+from pretext.jobs.parts import Parts
+from pretext.run.records import Candidate
+from privacy import Budget
+
+_MOST_VALIDATED = 300
+ALL = (START, FULL, *FREE, PRIVATE_SEEDS, *EVOLVED, *ON_DEVICE)
+
+
+def epsilon_of(method: str, epsilon: float) -> float:
+    """The epsilon that a method has whatever is asked for: none, any, or the one that was asked for."""
+    return 0.0 if method in (START, *FREE) else math.inf if method in (FULL, PRIVATE_SEEDS) else epsilon
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell gave: a score, unless it has none; the distance and number of its texts."""
+
+    score: Score | None
+    frechet: float = math.nan
+    texts: int = 0
+
+
+@dataclass
+class Bench:
+    """A private set and everything that its cells share; opened once, held in memory only.
+
+    Attributes:
+        private: clients and held-out texts.
+        parts: engine, embedder, and the federation whose clients embed their texts at the first vote.
+        student: before it learned anything.
+        public: file of public texts.
+        folder: where the cells' run folders and ledgers lie.
+    """
+
+    private: PrivateSet
+    parts: Parts
+    student: CausalStudent
+    scale: Scale
+    public: str
+    folder: Path
+    _initial: dict[str, list[Candidate]] = field(default_factory=dict)
+    _devices: dict[str, Device] = field(default_factory=dict)
+
+    def setting(self, method: str) -> str:
+        """What tells a cell from others of the same name."""
+        clients = f"{len(self.private.training):,} clients, k {self.scale.texts_per_client}"
+        if method in (START, FULL):
+            return clients
+        if method in ON_DEVICE:
+            return f"{clients}, delta {self.scale.delta:g}; {METHODS[method].setting}"
+        written = setting_of(method, self.scale)
+        if method == PAPER:
+            return f"{clients}, public {Path(self.public).name.split('.')[0]}; {written}"
+        return written if method in FREE else f"{clients}; {written}"
+
+    def run(self, cell: Cell) -> Row:
+        """Do a cell; a method without any survivor, or any usable text, gets a row without figures."""
+        started = time.perf_counter()
+        rounds, cost = self._cost(cell.method)
+        try:
+            outcome = self._outcome(cell)
+        except NoSignal:
+            outcome = Outcome(None)
+        score = outcome.score or Score(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
+        return Row(
+            *(cell.set, cell.method, cell.epsilon, cell.repetition, cell.repetition),
+            *(score.top1, score.top3, score.top5, score.cross_entropy, score.bits_per_byte),
+            gap_closed=math.nan,
+            frechet=outcome.frechet,
+            texts=outcome.texts,
+            seconds=round(time.perf_counter() - started, 1),
+            rounds=rounds,
+            client_flops=cost.flops,
+            bytes_up=cost.bytes_up,
+            bytes_down=cost.bytes_down,
+            student=self.student.name,
+            setting=self.setting(cell.method),
+        )
+
+    def _outcome(self, cell: Cell) -> Outcome:
+        if cell.method in ON_DEVICE:
+            budget = Budget(cell.epsilon, self.scale.delta)
+            taught = trained_on_devices(self._device(cell.method), budget, cell.repetition)
+            return Outcome(taught.score(self.private.test))
+        if cell.method == START:
+            return Outcome(self.student.score(self.private.test))
+        if cell.method == FULL:
+            return self._scored([text for client in self.private.training for text in client], cell.repetition)
+        texts = self._texts(cell)
+        return self._scored(texts, cell.repetition) if texts else Outcome(None)
+
+    def _scored(self, texts: Sequence[str], seed: int) -> Outcome:
+        """As `pretext evaluate`: train on the texts, stop by a tenth of them (300 at most), score on held-out ones."""
+        texts = [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))]
+        kept = min(len(texts) // 10, _MOST_VALIDATED)
+        learned, validation = texts[kept:], texts[:kept]
+        trained = self.student.train(learned, validation=validation, seed=seed, announce="Training the student")
+        size, embed = min(len(self.private.test), self.scale.texts), self.parts.embedder()
+        distance = frechet_distance(embed(texts[:size]), embed(self.private.test[:size]))
+        return Outcome(trained.score(self.private.test), distance, len(texts))
+
+    def _texts(self, cell: Cell) -> list[str]:
+        domain = domain_of(cell.set)
+        config = config_of(cell.method, cell.epsilon, cell.repetition, self.scale, domain, self.public, cell.set)
+        self.parts.engine()  # opened before the cell has a home of its own, where no converted model lies
+        # A folder of its own for every setting: what another one wrote must not be gone on with.
+        mark = hashlib.sha256(f"{self.setting(cell.method)}{plain(config)}".encode()).hexdigest()[:8]
+        folder = self.folder / cell.set / f"{cell.method}-{cell.epsilon:g}-{cell.repetition}-{mark}"
+        initial = self._first(cell.method, config)
+        return written(cell.method, config, folder, self.parts, domain, initial)
+
+    def _first(self, method: str, config: Config) -> list[Candidate]:
+        """The first population, made once for all cells that begin alike."""
+        if method == "prompt-only":
+            return []
+        if method == PRIVATE_SEEDS:
+            return [Candidate(text) for client in self.private.training for text in client]
+        sections = (config.initial, config.evolution.population, config.evolution.seed, config.screening)
+        key = repr((*sections, config.variation, config.models))
+        if key not in self._initial:
+            self._initial[key] = initial_population(config, self.parts.engine())
+        return self._initial[key]
+
+    def _device(self, method: str) -> Device:
+        if method not in self._devices:
+            self._devices[method] = Device(self.student, self.private.training, METHODS[method])
+        return self._devices[method]
+
+    def _cost(self, method: str) -> tuple[int, ClientCost]:
+        if method in ON_DEVICE:
+            return METHODS[method].rounds, self._device(method).cost
+        return (0, NOTHING) if method in (START, FULL) else cost_of(method, self.scale)

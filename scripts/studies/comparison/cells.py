@@ -1,0 +1,125 @@
+"""The table's cells, and the CSV file that holds those that are done.
+
+One process at a time writes a file: a new row is added by writing the whole file anew, atomically, so that a kill loses
+the cell in progress and nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from pretext.errors import UsageError
+
+START = "untouched"
+"""The student before it learned anything; where a gap begins."""
+FULL = "non-private"
+"""The method without privacy; where a gap ends."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is asked for. `epsilon` is 0 for methods that never see a private text, infinity for the one that trains on
+    them."""
+
+    set: str
+    method: str
+    epsilon: float
+    repetition: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finished cell.
+
+    Attributes:
+        seed: of everything that is not noise.
+        top1, top3, top5: share of held-out private tokens that are among the student's first 1, 3, 5.
+        cross_entropy: nats per token; bits_per_byte likewise, per byte.
+        gap_closed: (top1 - top1 of the untouched student) / (top1 without privacy - the same); NaN until both are
+            there.
+        frechet: distance between embeddings of the texts and of held-out private texts; NaN for methods without texts.
+        texts: synthetic texts, or private ones for the method without privacy.
+        seconds: wall clock of the whole cell, on the machine that ran it.
+        rounds: how often the server waits for clients.
+        client_flops, bytes_up, bytes_down: of one client in a round that it takes part in, by `comparison.costs`.
+        student: the student's name.
+        setting: whatever else two cells of the same name may differ in.
+    """
+
+    set: str
+    method: str
+    epsilon: float
+    repetition: int
+    seed: int
+    top1: float
+    top3: float
+    top5: float
+    cross_entropy: float
+    bits_per_byte: float
+    gap_closed: float
+    frechet: float
+    texts: int
+    seconds: float
+    rounds: int
+    client_flops: float
+    bytes_up: int
+    bytes_down: int
+    student: str
+    setting: str
+
+    @property
+    def cell(self) -> Cell:
+        """What was asked for."""
+        return Cell(self.set, self.method, self.epsilon, self.repetition)
+
+
+_KINDS = {"int": int, "float": float, "str": str}
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file; none if it is not there. Raises UsageError if it holds something else."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            return [Row(**{field.name: _KINDS[str(field.type)](row[field.name]) for field in fields(Row)})
+                    for row in csv.DictReader(file)]  # fmt: skip
+        except (KeyError, ValueError, TypeError, csv.Error) as error:
+            raise UsageError(f"{path} is not a table of this program ({error!r}); give another --csv.") from None
+
+
+def add_row(path: Path, row: Row) -> list[Row]:
+    """Add a row, with the gaps of all rows computed anew; what the file then holds."""
+    rows = with_gaps([*read_rows(path), row])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
+        writer.writeheader()
+        writer.writerows(asdict(each) for each in rows)
+    os.replace(part, path)
+    return rows
+
+
+def is_done(rows: Sequence[Row], cell: Cell, student: str, setting: str) -> bool:
+    """Whether a cell is there with the same student and setting."""
+    return any((row.cell, row.student, row.setting) == (cell, student, setting) for row in rows)
+
+
+def with_gaps(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the share of the gap that each of them closes; means over repetitions stand at both of its ends."""
+    return [replace(row, gap_closed=_gap(row, rows)) for row in rows]
+
+
+def _gap(row: Row, rows: Sequence[Row]) -> float:
+    from pretext.evaluation.metrics import gap_closed
+
+    alike = [other for other in rows if (other.set, other.student) == (row.set, row.student)]
+    start, full = ([other.top1 for other in alike if other.method == end] for end in (START, FULL))
+    if not start or not full:
+        return float("nan")
+    return gap_closed(row.top1, sum(start) / len(start), sum(full) / len(full))

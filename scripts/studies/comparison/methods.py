@@ -1,0 +1,210 @@
+"""The methods that write texts, by name: what each is, as settings of pretext, and where its texts come from.
+
+    prompt-only     epsilon 0: a public sentence and three invented examples, alone in every prompt
+    expand-only     epsilon 0: the initial population of `pretext`, expanded; nobody is asked
+    private-seeds   epsilon infinity: the private texts themselves in the place of survivors, expanded. No choice of
+                    seeds can be expected to beat this; what is missing to `non-private` is the generator's
+    pretext         the default preset, told the sentence and the invented examples, as the three above: they stand in
+                    every prompt, and the initial population is written from them alone
+    pretext-icml24  the PrE-Text paper's setting (preset icml2024, Hou et al. 2024): sensitivity k, its threshold, 11
+                    rounds, multinomial selection. Without a masked model new candidates are written in context instead
+                    of by mask-filling, and none is looked ahead; the cell's setting says so
+    aug-pe          Xie et al. 2024: the initial population from the prompt alone, rank selection without a threshold,
+                    variations and final texts by rewriting, each text one full vote (so a client moves a candidate by
+                    up to k votes, as in the paper's text-level analysis taken to clients)
+
+All share generator, embedder, length of a text, budget, clients and number of texts; their initial populations come
+from the same public file or prompt.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from comparison.baselines import expand_only, prompt_only
+from comparison.costs import NOTHING, ClientCost, voting
+from comparison.domains import Domain
+from pretext.api import Result
+from pretext.config.resolve import resolve
+from pretext.config.settings import Config
+from pretext.evolution.selection import seeds_of
+from pretext.evolution.variation import open_variation
+from pretext.jobs.parts import Parts
+from pretext.jobs.run import evolve_run, expand_run
+from pretext.lazy import Once
+from pretext.run.folder import Run
+from pretext.run.records import Candidate
+from pretext.screening.screen import Screen
+
+FREE: Final = ("prompt-only", "expand-only")
+PRIVATE_SEEDS: Final = "private-seeds"
+EXPANDED: Final = (*FREE, PRIVATE_SEEDS)
+"""The methods without a vote."""
+PAPER: Final = "pretext-icml24"
+EVOLVED: Final = ("pretext", PAPER, "aug-pe")
+_FRUITLESS = 20
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What all cells of a table share: sizes that a machine can pay for.
+
+    Attributes:
+        population: candidates of a round.
+        rounds: of voting; the paper's own setting keeps its 11.
+        texts: synthetic texts of a cell.
+        tokens: longest candidate and longest synthetic text.
+        texts_per_client: k.
+        delta: of every guarantee.
+        generator: as `models.generator`.
+        engine: as `speed.engine`.
+        masked: folder of a masked language model for the paper's own setting, or None.
+        changed: settings as `pretext --set` takes them, above every method's own; for trials.
+    """
+
+    population: int
+    rounds: int
+    texts: int
+    tokens: int
+    texts_per_client: int
+    delta: float
+    generator: str = "embedded"
+    engine: str = "transformers"
+    masked: str | None = None
+    changed: tuple[str, ...] = ()
+
+
+def config_of(method: str, epsilon: float, seed: int, scale: Scale, domain: Domain, public: str, name: str) -> Config:
+    """The configuration of a method that writes texts; `public` is a file, `name` the data set's in the ledger."""
+    k = scale.texts_per_client
+    shared: dict[str, Any] = {
+        "data": {"client_column": "client_id"},
+        "privacy": {
+            "epsilon": 1.0 if method in EXPANDED else epsilon,  # a configuration has one, even where nobody is asked
+            "delta": scale.delta,
+            "relation": "add/remove",
+            "rounds": scale.rounds,
+            "max_texts_per_client": k,
+            "data_set": name,
+        },
+        "evolution": {"population": scale.population, "seed": seed},
+        "variation": {"max_tokens": scale.tokens},
+        "expansion": {"texts": scale.texts, "max_tokens": scale.tokens},
+        "models": {"generator": scale.generator, "embedder": "embedded"},
+        "speed": {"engine": scale.engine},
+    }
+    return resolve(defaults=shared, settings=_own(method, scale, domain, public), overrides=scale.changed)
+
+
+def _own(method: str, scale: Scale, domain: Domain, public: str) -> dict[str, Any]:
+    """Where a method differs from the default preset."""
+    k = float(scale.texts_per_client)
+    match method:
+        case "pretext-icml24":
+            fill = {"models": {"masked": scale.masked}}
+            no_fill = {"variation": {"kind": "in-context"}, "evolution": {"lookahead": 0}}
+            return {
+                "preset": "icml2024",
+                "initial": {"texts": public, "subset": None},
+                "privacy": {"rounds": 11, "vote_norm": k},
+                **(fill if scale.masked else no_fill),
+            }
+        case "aug-pe":
+            return {
+                "initial": {"prompts": [domain.sentence]},
+                "privacy": {"vote_norm": k, "normalise_votes": False},
+                "evolution": {
+                    "selection": "rank",
+                    "threshold": 0.0,
+                    "kept_parents": 0.25,
+                    "seeds_from_round": scale.rounds - 1,
+                },
+                "variation": {"kind": "rewrite", "temperature": 1.0},  # they are its final texts; those of all have 1
+            }
+        case _:
+            return {"initial": {"prompts": [domain.sentence], "examples": domain.examples}}
+
+
+def setting_of(method: str, scale: Scale) -> str:
+    """What a reader of the table must know of a cell beside its name."""
+    texts = f"{scale.texts} texts of {scale.tokens} tokens at most by {scale.generator}"
+    sizes = "; ".join((texts, *scale.changed))
+    if method in EXPANDED:
+        return sizes
+    rounds = 11 if method == PAPER else scale.rounds
+    asked = f"{sizes}; population {scale.population}, {rounds} rounds, delta {scale.delta:g}"
+    if method != PAPER:
+        return asked
+    way = "mask-fill by another model than RoBERTa-large, lookahead 4" if scale.masked else "in context, no lookahead"
+    return f"{asked}; {way}"
+
+
+def cost_of(method: str, scale: Scale) -> tuple[int, ClientCost]:
+    """Rounds, and what a client does in one."""
+    if method in EXPANDED:
+        return 0, NOTHING
+    rounds = 11 if method == PAPER else scale.rounds
+    return rounds, voting(scale.population, rounds, scale.texts_per_client)
+
+
+def written(
+    method: str, config: Config, folder: Path, parts: Parts, domain: Domain, initial: list[Candidate]
+) -> list[str]:
+    """The texts of a cell, in its own folder with a ledger of its own; what the folder holds is not done again.
+
+    Args:
+        parts: shared by all cells of the set; the variation is opened anew, as it depends on the configuration.
+        initial: the first population, shared by the cells that begin alike; for `private-seeds` the private texts.
+
+    Raises:
+        NoSignal: no candidate rose above the method's threshold.
+    """
+    parts = replace(parts, variation=Once(lambda: open_variation(config, parts.engine)))
+    if method == "prompt-only":
+        return Result(prompt_only(config, folder, parts, domain.sentence, domain.examples).folder).texts
+    run = Run.create(folder / "run", config)
+    if run.population(0) is None:
+        run.save_population(0, initial)
+    if method in EXPANDED:
+        return Result(expand_only(config, run.folder, parts).folder).texts
+    with ledger_in(folder):
+        evolve_run(config, run.folder, parts)
+        if method == "aug-pe":
+            return rewritten(config, run, parts)
+        expand_run(config, run, parts, config.expansion.texts)
+    return Result(run.folder).texts
+
+
+def rewritten(config: Config, run: Run, parts: Parts) -> list[str]:
+    """Aug-PE's texts: rewrites of the last round's survivors, which take turns."""
+    survivors = [Candidate(seed.text, seed.label) for seed in seeds_of(config, run)]
+    wanted, rng = config.expansion.texts, np.random.default_rng([config.evolution.seed, 5])
+    screen = Screen(config.screening)
+    kept: list[str] = []
+    for _ in range(_FRUITLESS):
+        parents = [survivors[i % len(survivors)] for i in range(wanted - len(kept))]
+        kept += [text or "" for text in parts.variation()(parents, survivors, rng) if screen.keep(text)]
+        if len(kept) >= wanted:
+            break
+    return kept
+
+
+@contextmanager
+def ledger_in(folder: Path) -> Iterator[None]:
+    """The user's ledger is one of the cell's own: these are experiments on public research data, not releases."""
+    before = os.environ.get("PRETEXT_HOME")
+    os.environ["PRETEXT_HOME"] = str(folder / "home")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PRETEXT_HOME"]
+        else:
+            os.environ["PRETEXT_HOME"] = before

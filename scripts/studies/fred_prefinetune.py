@@ -1,0 +1,258 @@
+"""What FreD is for: does the set it ranks first make the better model?
+
+    python scripts/studies/fred_prefinetune.py --private a.jsonl.gz b.jsonl.gz --public c.jsonl.gz d.jsonl.gz
+        --cache FOLDER [--epsilon 1] [--model transformer] [--tokens 240000] [--seconds 300]
+
+A small causal language model over a byte-pair vocabulary of 4,096 (trained on the public sets) is trained from scratch
+on each candidate, on equally many tokens, and tested on texts of held-out clients of the private set: a transformer of
+about 1.3 M parameters (a minute a candidate on two idle cores), or an interpolated trigram model (a second). Candidates
+of a private set are the public sets, the other private sets, and mixtures with 10, 30, 60 and 90 % of its own domain
+(clients that are neither asked nor tested). Printed are, per private set, the candidates with their loss in nats per
+token and three distances: FreD's at the given epsilon (delta 1e-6, add/remove), that of the means in the same release,
+and Frechet's without noise; then the Spearman correlations of the loss with each.
+
+Trained cells are kept in FOLDER/MODEL.json; --seconds ends the training in time, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fred_ranking import SHARES, Texts, client_law, embedded, multiplier_for, noisy_sum
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from pretext.fred.design import design
+from pretext.fred.estimation import released_moments
+from pretext.fred.frechet import frechet
+from pretext.fred.public_sets import grouped
+from pretext.fred.ranking import estimate
+from privacy import Relation
+from privacy.moments import bounded_moments, mechanism
+
+VOCABULARY = 4096
+LENGTH = 64
+BATCH = 32
+CANDIDATE_TEXTS = 2000
+TEST_TEXTS = 600
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts with their embeddings; parts 0 (asked), 1 (mixed in) and 2 (tested) hold different clients."""
+
+    texts: list[str]
+    embedded: Texts
+    part: NDArray[np.int64]
+
+    def rows(self, part: int) -> NDArray[np.int64]:
+        """Row numbers of a part."""
+        return np.flatnonzero(self.part == part)
+
+
+def main() -> None:
+    """Train what is missing and print what is there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--private", type=Path, nargs="+", required=True)
+    parser.add_argument("--public", type=Path, nargs="+", required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--epsilon", type=float, default=1.0)
+    parser.add_argument("--model", choices=["transformer", "trigram"], default="transformer")
+    parser.add_argument("--tokens", type=int, default=240_000)
+    parser.add_argument("--seconds", type=float, default=300.0)
+    given = parser.parse_args()
+    corpora = {path.name.split(".")[0]: corpus(path, given.cache) for path in [*given.private, *given.public]}
+    publics = [path.name.split(".")[0] for path in given.public]
+    privates = [path.name.split(".")[0] for path in given.private]
+    tokenizer = trained_tokenizer([text for name in publics for text in corpora[name].texts])
+    store = given.cache / f"{given.model}.json"
+    losses: dict[str, dict[str, float]] = json.loads(store.read_text()) if store.exists() else {}
+    tests = {}
+    for name in privates:
+        held = [corpora[name].texts[i] for i in corpora[name].rows(2)[:TEST_TEXTS]]
+        tests[name] = stream(tokenizer, held, None)
+    started = time.monotonic()
+    for name, texts in training_sets(corpora, privates, publics[0]).items():
+        if name not in losses and time.monotonic() - started < given.seconds:
+            rows = stream(tokenizer, texts, given.tokens)
+            model = Transformer(rows) if given.model == "transformer" else Trigram(rows)
+            losses[name] = {private: model.loss(held) for private, held in tests.items()}
+            store.write_text(json.dumps(losses, indent=1))
+    for private in privates:
+        report(private, corpora, publics[0], losses, given.epsilon)
+
+
+def corpus(path: Path, cache: Path) -> Corpus:
+    """A file's cached texts, its clients dealt out over the parts: 70, 20 and 10 %."""
+    found = embedded(path, cache)
+    texts = [text for _, text in json.loads((cache / f"{path.name.split('.')[0]}.json").read_text())]
+    part = np.random.default_rng(1).choice(3, size=found.client.max() + 1, p=[0.7, 0.2, 0.1])
+    return Corpus(texts, found, part[found.client])
+
+
+def training_sets(corpora: dict[str, Corpus], privates: list[str], base: str) -> dict[str, list[str]]:
+    """Texts to train on, by name; mixtures are called "60 % of NAME"."""
+    rng = np.random.default_rng(2)
+    made = {name: [each.texts[i] for i in rng.permutation(len(each.texts))] for name, each in corpora.items()}
+    for private in privates:
+        own = [corpora[private].texts[i] for i in corpora[private].rows(1)]
+        for share in SHARES:
+            made[f"{share:.0%} of {private}"] = interleaved(own, corpora[base].texts, share, rng)
+    return made
+
+
+def interleaved(own: list[str], other: list[str], share: float, rng: np.random.Generator) -> list[str]:
+    """Some ten thousand texts, a share of them from `own`."""
+    chosen = rng.random(10_000) < share
+    return [str(own[rng.integers(len(own))] if mine else other[rng.integers(len(other))]) for mine in chosen]
+
+
+def trained_tokenizer(texts: list[str]) -> Any:
+    """A byte-level byte-pair tokenizer."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(texts, vocab_size=VOCABULARY, special_tokens=["<|end|>"], show_progress=False)
+    return tokenizer
+
+
+def stream(tokenizer: Any, texts: list[str], tokens: int | None) -> NDArray[np.int64]:
+    """Token ids of texts, each ended, in rows of LENGTH + 1; repeated until there are `tokens`, where that is given."""
+    ids = np.array([token for encoded in tokenizer.encode_batch(texts) for token in [*encoded.ids, 0]], np.int64)
+    rows = (len(ids) if tokens is None else tokens) // (LENGTH + 1)
+    return np.resize(ids, rows * (LENGTH + 1)).reshape(rows, LENGTH + 1)
+
+
+class Transformer:
+    """Llama's architecture, two layers of 160, one pass."""
+
+    def __init__(self, rows: NDArray[np.int64]) -> None:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=160,
+            intermediate_size=448,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=LENGTH + 1,
+            tie_word_embeddings=True,
+        )
+        self.model = LlamaForCausalLM(config)
+        steps = len(rows) // BATCH
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-3, weight_decay=0.05)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps + 1, pct_start=0.1)
+        order = np.random.default_rng(3).permutation(len(rows))
+        for step in range(steps):
+            batch = torch.from_numpy(rows[order[step * BATCH : (step + 1) * BATCH]])
+            self.model(input_ids=batch, labels=batch).loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        self.model.eval()
+
+    def loss(self, rows: NDArray[np.int64]) -> float:
+        """Nats per token on other rows, the first of each row given."""
+        import torch
+
+        with torch.no_grad():
+            parts = [
+                float(self.model(input_ids=part, labels=part).loss) * len(part)
+                for part in torch.from_numpy(rows).split(64)
+            ]
+        return sum(parts) / len(rows)
+
+
+class Trigram:
+    """Trigrams, bigrams and single tokens interpolated by Witten and Bell's weights, down to the uniform law."""
+
+    def __init__(self, rows: NDArray[np.int64]) -> None:
+        self.counts: list[Counter[int]] = []
+        self.histories: list[Counter[int]] = []
+        self.kinds: list[Counter[int]] = []
+        for order in range(3):
+            history, whole = keys(rows, order)
+            self.counts.append(Counter(whole.tolist()))
+            self.histories.append(Counter(history.tolist()))
+            self.kinds.append(Counter(key // VOCABULARY for key in self.counts[-1]))
+
+    def loss(self, rows: NDArray[np.int64]) -> float:
+        """Nats per token on other rows, the first of each row given."""
+        chance = np.full(rows[:, 1:].size, 1 / VOCABULARY)
+        for order in range(3):
+            history, whole = (each.tolist() for each in keys(rows, order))
+            seen = np.array([self.histories[order][key] for key in history], float)
+            kinds = np.array([self.kinds[order][key] for key in history], float)
+            count = np.array([self.counts[order][key] for key in whole], float)
+            chance = np.where(seen > 0, (count + kinds * chance) / np.maximum(seen + kinds, 1), chance)
+        return float(-np.log(chance).mean())
+
+
+def keys(rows: NDArray[np.int64], order: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For every token but the first of a row: a number for the `order` tokens before it, and one for these with it."""
+    padded = np.concatenate([np.zeros_like(rows[:, :1]), rows], axis=1)
+    history = np.zeros_like(rows[:, 1:])
+    for back in range(order, 0, -1):
+        history = history * VOCABULARY + padded[:, 2 - back : padded.shape[1] - back]
+    return history.ravel(), (history * VOCABULARY + rows[:, 1:]).ravel()
+
+
+def report(
+    private: str, corpora: dict[str, Corpus], base: str, losses: dict[str, dict[str, float]], epsilon: float
+) -> None:
+    """Print a private set's table, of the candidates that were trained."""
+    rng = np.random.default_rng(4)
+    mine = corpora[private]
+    own, other = mine.embedded.rows[mine.rows(1)], corpora[base].embedded.rows
+    rows = {
+        name: each.embedded.rows[rng.choice(len(each.texts), CANDIDATE_TEXTS)]
+        for name, each in corpora.items()
+        if name != private
+    }
+    for share in SHARES:
+        count = round(share * CANDIDATE_TEXTS)
+        picked = [own[rng.choice(len(own), count)], other[rng.choice(len(other), CANDIDATE_TEXTS - count)]]
+        rows[f"{share:.0%} of {private}"] = rng.permutation(np.concatenate(picked))
+    rows = {name: each for name, each in rows.items() if name in losses}
+    if len(rows) < 2:
+        print(f"{private}: not trained yet")
+        return
+    measured = np.array([losses[name][private] for name in rows])
+    asked = mine.rows(0)
+    clients = np.unique(mine.embedded.client[asked], return_inverse=True)[1].astype(np.int64)
+    distances = three_distances(Texts(mine.embedded.rows[asked], clients), list(rows.values()), epsilon)
+    print(f"{private}: {clients.max() + 1} clients asked at epsilon {epsilon}")
+    for i in np.argsort(measured):
+        print(f"    {list(rows)[i]:<28} loss {measured[i]:.3f}   " + "   ".join(f"{d[i]:.4f}" for d in distances))
+    correlations = [spearmanr(measured, each).statistic for each in distances]
+    print("    Spearman: FreD {:.3f}, mean {:.3f}, Frechet without noise {:.3f}".format(*correlations), flush=True)
+
+
+def three_distances(
+    private: Texts, candidates: list[NDArray[np.float32]], epsilon: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """FreD's, those of the means in the same release, and the Frechet distances in all dimensions without noise."""
+    known = [grouped([each]) for each in candidates]
+    noise = mechanism(multiplier_for(epsilon), Relation.ADD_REMOVE)
+    clients = int(private.client.max()) + 1
+    query = design(known, noise.standard_deviation, clients, counted=False).query
+    released = noisy_sum(noise, bounded_moments(query, private.rows, private.client))
+    moments, law = released_moments(query, released, noise.standard_deviation, clients)
+    seen = [each.seen_by(query) for each in known]
+    means = np.array([np.square(moments.mean - each.moments.mean).sum() for each in seen])
+    full = np.array([float(frechet(client_law(private), each.moments)) for each in known])
+    return estimate(moments, law, seen).distance, means, full
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""pretext against its baselines: the same private sets, budget, generator, number of texts and student.
+
+    python scripts/studies/reproduce.py --sets a.jsonl.gz b.jsonl.gz --public wikipedia.jsonl.gz --csv results.csv
+        --out FOLDER [--methods prompt-only non-private pretext ...] [--epsilons 1 8] [--repetitions 3]
+        [--seconds LIMIT] [--population 128] [--rounds 4] [--texts 600] [--tokens 32]
+        [--clients 3000] [--texts-per-client 8] [--student tiny] [--set expansion.temperature=0.8] [--print-only]
+
+A private set has the columns client_id and text; its clients are split by a hash of their id into those who train,
+who validate and who test. Every cell (set, method, epsilon, repetition) appends a row to the CSV file and is not done
+again; an interrupted one goes on from its run folder. At the end, and with --print-only alone, the table is printed.
+The methods are described in comparison/methods.py and comparison/on_device.py.
+
+The figures are measured on private texts without noise and the federated methods draw noise that no ledger charges:
+this is for research data that is public, and nothing that it writes is covered by a guarantee.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from comparison.bench import ALL, Bench, epsilon_of
+from comparison.cells import Cell, add_row, is_done, read_rows
+from comparison.methods import Scale
+from comparison.sets import PrivateSet, read_set
+from comparison.table import table
+
+from pretext.clients.federation import LocalFederation
+from pretext.clients.private_data import read_private
+from pretext.clients.voting import Clients
+from pretext.config.resolve import resolve
+from pretext.config.settings import Config
+from pretext.errors import PretextError, UsageError
+from pretext.evaluation.student import CausalStudent, open_student
+from pretext.jobs.parts import Parts
+from pretext.lazy import Once
+from pretext.tables import located
+from privacy import PrivacyError
+from privacy.accounting import check_delta, check_epsilon
+
+
+def main() -> None:
+    """Do the cells that are missing and print the table."""
+    given = arguments().parse_args()
+    try:
+        if not given.print_only:
+            reproduce(given, open_student(given.student))
+        rows = read_rows(given.csv)
+        print(table(rows) if rows else f"There are no cells in {given.csv} yet.")
+    except (PretextError, PrivacyError) as error:
+        sys.exit(f"Error: {error}")
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--csv", type=Path, required=True, help="file of the finished cells")
+    parser.add_argument(
+        "--print-only", action="store_true", help="print the table of the finished cells and nothing else"
+    )
+    parser.add_argument("--sets", type=Path, nargs="+", default=[], help="private sets")
+    parser.add_argument("--public", type=Path, help="public texts for initial populations")
+    parser.add_argument("--out", type=Path, help="folder of the cells' run folders; default: beside the CSV file")
+    parser.add_argument("--methods", nargs="+", choices=ALL, default=list(ALL), metavar="METHOD", help=", ".join(ALL))
+    parser.add_argument("--epsilons", type=float, nargs="+", default=[1.0, 8.0])
+    parser.add_argument("--delta", type=float, default=3e-6)
+    parser.add_argument("--repetitions", type=int, default=1)
+    parser.add_argument("--population", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--texts", type=int, default=600)
+    parser.add_argument("--tokens", type=int, default=32, help="longest candidate and synthetic text")
+    parser.add_argument("--clients", type=int, default=3000, help="of a set at most, by hash")
+    parser.add_argument("--texts-per-client", type=int, default=8, help="at most, by hash")
+    parser.add_argument("--student", default="tiny", help="as in pretext.evaluation.student.open_student")
+    parser.add_argument("--generator", default="embedded", help="language model, as models.generator")
+    parser.add_argument("--engine", default="transformers", help="as speed.engine; vllm is faster where it is")
+    parser.add_argument("--masked", help="masked language model for the paper's own setting; default: in context")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="a trial: another value of a setting in every cell, best in a CSV file of its own",
+    )
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="no cell is begun after so many seconds")
+    return parser
+
+
+def reproduce(given: argparse.Namespace, student: CausalStudent, opened: Parts | None = None) -> None:
+    """Do the missing cells, set by set, one repetition of everything after another.
+
+    `opened` holds models to work with; default: those that the command line names, opened when they are needed.
+    """
+    if not given.sets or given.public is None:
+        raise UsageError("Give the private sets with --sets and a public one with --public (or --print-only).")
+    for epsilon in given.epsilons:
+        check_epsilon(epsilon)
+    check_delta(given.delta)
+    started = time.monotonic()
+    scale = Scale(
+        population=given.population,
+        rounds=given.rounds,
+        texts=given.texts,
+        tokens=given.tokens,
+        texts_per_client=given.texts_per_client,
+        delta=given.delta,
+        generator=given.generator,
+        engine=given.engine,
+        masked=given.masked,
+        changed=tuple(given.set),
+    )
+    out = given.out or given.csv.with_suffix("")
+    for path in given.sets:
+        private = read_set(path, given.clients, given.texts_per_client)
+        opened = parts_of(private, shared(scale), opened)
+        bench = Bench(private, opened, student, scale, located(given.public), out)
+        for cell in cells(private.name, given.methods, given.epsilons, given.repetitions):
+            if is_done(read_rows(given.csv), cell, student.name, bench.setting(cell.method)):
+                continue
+            if time.monotonic() - started > given.seconds:
+                print("The time is up; the same command goes on from here.", file=sys.stderr)
+                return
+            row = bench.run(cell)
+            add_row(given.csv, row)
+            print(f"{cell}: top-1 {row.top1:.4f}, {row.seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+def parts_of(private: PrivateSet, config: Config, opened: Parts | None) -> Parts:
+    """The parts of a set: its own clients, whose texts are embedded once, and the models of the sets before."""
+    if opened is None:
+        return Parts.of(config, private.rows)
+    embedder = opened.embedder
+
+    def gather() -> Clients:
+        return Clients.embed(read_private(config.data, config.privacy.max_texts_per_client, private.rows), embedder())
+
+    return replace(opened, federation=Once(lambda: LocalFederation(gather)))
+
+
+def shared(scale: Scale) -> Config:
+    """What the clients' embeddings and the models depend on, the same for all cells."""
+    return resolve(
+        settings={
+            "data": {"client_column": "client_id"},
+            "privacy": {"epsilon": 1.0, "max_texts_per_client": scale.texts_per_client},
+            "initial": {"prompts": ["-"]},
+            "models": {"generator": scale.generator},
+            "speed": {"engine": scale.engine},
+        },
+        overrides=scale.changed,
+    )
+
+
+def cells(name: str, methods: Sequence[str], epsilons: Sequence[float], repetitions: int) -> Iterator[Cell]:
+    """The cells of a set, the ends of the gap first, one repetition after another."""
+    for repetition in range(repetitions):
+        asked = (
+            Cell(name, method, epsilon_of(method, epsilon), repetition)
+            for method in ALL
+            if method in methods
+            for epsilon in epsilons
+        )
+        yield from dict.fromkeys(asked)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The attacks on the release path leave the real program alone and catch every mutant.
+
+An accusation has a false-alarm rate of 1e-7 for each attack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pretext.audit.finding import Finding
+from pretext.audit.release_path import ReleasePath, audit_releases, games_in_all, two_processes
+from pretext.audit.run import scratch
+from pretext.config.resolve import resolve
+from pretext.config.settings import Config
+from pretext.errors import PretextError
+from privacy import Ledger, Relation
+from tests.audit import mutants
+
+GAMES = 1024
+
+
+def make_config(relation: Relation = Relation.ADD_REMOVE, **privacy: object) -> Config:
+    table = {"epsilon": 8.0, "delta": 1e-5, "rounds": 2, "relation": relation.value, **privacy}
+    return resolve(settings={"privacy": table, "initial": {"prompts": ["x"]}, "evolution": {"seeds_from_round": 0}})
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    with scratch() as folder:
+        yield Ledger(folder / "ledger.sqlite")
+
+
+def unheard(_: int) -> None:
+    pass
+
+
+@pytest.mark.parametrize("relation", list(Relation))
+def test_the_program_stays_under_its_claim(relation: Relation, ledger: Ledger) -> None:
+    config, heard = make_config(relation), []
+    found = list(audit_releases(config, ledger, GAMES, heard.append))
+    assert len(found) == 7
+    assert [finding.verdict for finding in found if finding.verdict == "ABOVE THE CLAIM"] == []
+    assert all(7.99 < finding.claim <= 8.0 for finding in found)
+    assert sum(heard) == games_in_all(config, GAMES)
+    # The attacks see something (five standard deviations below what they see on average): without this, staying under
+    # the claim would mean little.
+    by_name = {finding.attack: finding for finding in found}
+    assert by_name["one candidate for each client"].bound > 2
+    assert by_name["neighbours before the noise"].bound > 7.99
+
+
+@pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_every_mutant_is_caught(
+    mutant: Callable[[pytest.MonkeyPatch], None], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced = mutant is mutants.replacement_at_the_price_of_removal
+    mutant(monkeypatch)
+    config = make_config(Relation.REPLACE_ONE if replaced else Relation.ADD_REMOVE)
+    # Half the noise, the least of what is measured here, is missed with a chance below 1e-6; some are calculated.
+    assert accused(audit_releases(config, ledger, 4 * GAMES, unheard))
+
+
+def test_a_copy_that_cannot_release_is_no_agreement(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Ledger, "release", broken)
+    with pytest.raises(PretextError, match="could not release"):
+        two_processes(ReleasePath.of(make_config(), ledger))
+
+
+def accused(findings: Iterator[Finding]) -> bool:
+    return any(finding.verdict == "ABOVE THE CLAIM" for finding in findings)
+
+
+def test_a_large_bound_and_one_text_are_attacked_too(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(max_texts_per_client=1, rounds=1)
+    assert not accused(audit_releases(config, ledger, GAMES, unheard))
+    # With one text of a client the door hides a missing clip; the attacking client comes past the door with more.
+    mutants.no_clipping(monkeypatch)
+    assert accused(audit_releases(config, ledger, GAMES, unheard))

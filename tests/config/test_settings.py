@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomlkit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pretext.config.presets import PRESETS
+from pretext.config.resolve import differences, plain, resolve, validated
+from pretext.config.settings import Config
+from pretext.errors import UsageError
+
+BASE: dict[str, Any] = {"privacy": {"epsilon": 1.0}, "initial": {"prompts": ["Short notes."]}}
+
+
+def small(*overrides: str) -> Config:
+    return resolve(overrides=overrides, defaults=BASE)
+
+
+def refused(*overrides: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        small(*overrides)
+    message = str(caught.value)
+    assert caught.value.exit_code == 2
+    assert message.rstrip("?").endswith((".", *"abcdefghijklmnopqrstuvwxyz")) and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("override", "neighbour"),
+    [
+        ("evoluton.population=3", "evolution"),
+        ("evolution.populaton=3", "evolution.population"),
+        ("privacy.epsilom=1", "privacy.epsilon"),
+        ("privacy.noise_multiplyer=1", "privacy.noise_multiplier"),
+        ("data.client_colum=id", "data.client_column"),
+        ("speed.batchsize=1", "speed.batch_size"),
+    ],
+)
+def test_an_unknown_key_names_its_nearest_neighbour(override: str, neighbour: str) -> None:
+    message = refused(override)
+    assert "There is no setting " in message and f"did you mean {neighbour}?" in message
+
+
+def test_an_unknown_key_without_a_neighbour_lists_what_is_allowed() -> None:
+    assert "allowed are preset, data, privacy" in refused("zzz=1")
+    assert "allowed are epsilon, noise_multiplier" in refused("privacy.zzzzzz=1")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "-inf", "lots", "[1]"])
+@pytest.mark.parametrize("name", ["epsilon", "noise_multiplier", "vote_norm", "budget_epsilon"])
+def test_what_must_be_positive_and_finite_is(name: str, value: str) -> None:
+    assert f"privacy.{name} is" in refused(f"privacy.{name}={value}")
+
+
+@pytest.mark.parametrize("value", ["0", "1", "1.5", "-0.1", "nan", "small"])
+def test_delta_lies_between_zero_and_one(value: str) -> None:
+    assert "privacy.delta is" in refused(f"privacy.delta={value}")
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("privacy.rounds=0", "privacy.rounds"),
+        ("privacy.max_texts_per_client=0", "privacy.max_texts_per_client"),
+        ("privacy.relation=swap", "privacy.relation"),
+        ("evolution.population=1", "evolution.population"),
+        ("evolution.population=1.5", "evolution.population"),
+        ("evolution.kept_parents=1", "evolution.kept_parents"),
+        ("variation.kind=dream", "variation.kind"),
+        ("expansion.temperature=-1", "expansion.temperature"),
+        ("expansion.top_p=0", "expansion.top_p"),
+        ("screening.min_words=200", "min_words is above max_words"),
+        ("privacy=1", "privacy"),
+        ("data.labels=a", "data.labels"),
+        ("speed.dtype=float99", "speed.dtype"),
+    ],
+)
+def test_a_value_out_of_range_is_named(override: str, named: str) -> None:
+    assert named in refused(override)
+
+
+def test_one_target_is_needed() -> None:
+    with pytest.raises(UsageError, match=r"privacy\.epsilon"):
+        resolve(settings={"initial": {"prompts": ["x"]}})
+    with pytest.raises(UsageError, match="either epsilon or noise_multiplier"):
+        resolve(settings={"privacy": {"rounds": 3}, "initial": {"prompts": ["x"]}})
+
+
+def test_both_targets_in_one_layer_contradict_each_other(tmp_path: Path) -> None:
+    both = {**BASE, "privacy": {"epsilon": 1.0, "noise_multiplier": 2.0}}
+    with pytest.raises(UsageError, match="either epsilon or noise_multiplier"):
+        resolve(settings=both)
+    (tmp_path / "both.toml").write_text(tomlkit.dumps(both), encoding="utf-8")
+    with pytest.raises(UsageError, match="either epsilon or noise_multiplier"):
+        resolve(tmp_path / "both.toml")
+    # A wrong guess here would spend a budget that nobody named.
+    assert "either epsilon or noise_multiplier" in refused("privacy.epsilon=1", "privacy.noise_multiplier=2")
+
+
+def test_a_target_takes_away_the_other_one_of_a_lower_layer(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("[privacy]\nnoise_multiplier = 3.0\n", encoding="utf-8")
+    assert resolve(overrides=["preset=icml2024", "privacy.epsilon=2"]).privacy.noise_multiplier is None
+    assert resolve(file, defaults=BASE).privacy.epsilon is None
+    assert resolve(file, ["privacy.epsilon=2"], defaults=BASE).privacy.noise_multiplier is None
+    assert resolve(file, settings=BASE).privacy.epsilon == 1.0
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    layers: list[dict[str, Any]] = [{"delta": 1e-3}, {"delta": 1e-4}, {"delta": 1e-5}]
+    file.write_text(tomlkit.dumps({"privacy": layers[1]}), encoding="utf-8")
+    lower = {"preset": "icml2024", "privacy": layers[0]}
+    assert resolve(overrides=["preset=icml2024"]).privacy.delta == 3e-6
+    assert resolve(defaults=lower).privacy.delta == 1e-3
+    assert resolve(file, defaults=lower).privacy.delta == 1e-4
+    assert resolve(file, defaults=lower, settings={"privacy": layers[2]}).privacy.delta == 1e-5
+    highest = resolve(file, ["privacy.delta=1e-7"], defaults=lower, settings={"privacy": layers[2]})
+    assert highest.privacy.delta == 1e-7
+    # What no layer names comes from the preset, and what that does not name from the defaults.
+    assert highest.privacy.rounds == 11 and highest.screening.max_words == 150
+
+
+def test_the_highest_layer_names_the_preset() -> None:
+    chosen = resolve(settings={"preset": "icml2024"}, defaults={**BASE, "preset": "default"})
+    assert chosen.preset == "icml2024" and chosen.evolution.population == 1024
+
+
+@pytest.mark.parametrize("preset", ["paper", 3, [1], {"a": 1}])
+def test_an_unknown_preset_is_a_usage_error(preset: Any) -> None:
+    with pytest.raises(UsageError, match="default"):
+        resolve(settings={**BASE, "preset": preset})
+
+
+def test_resolving_leaves_the_presets_alone() -> None:
+    before = repr(PRESETS)
+    resolve(overrides=["preset=icml2024", "privacy.epsilon=1", "models.generator=x"])
+    assert repr(PRESETS) == before
+
+
+def test_set_without_a_value_shows_how_to_write_it() -> None:
+    assert "section.key=value" in refused("privacy.epsilon")
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("data.path=/data/my notes.csv", "/data/my notes.csv"),
+        ("data.path='7.csv'", "7.csv"),
+        ("data.path=a=b.csv", "a=b.csv"),
+        ("data.path=hash#tag.csv", "hash#tag.csv"),
+        ("data.path=", ""),
+        ("data.path=C:\\notes.csv", "C:\\notes.csv"),
+    ],
+)
+def test_set_takes_what_is_not_toml_as_a_string(override: str, value: str) -> None:
+    assert small(override).data.path == value
+
+
+def test_set_reads_toml_and_nests() -> None:
+    config = small("data.labels=['a', 'b']", "privacy.normalise_votes=true", "data.label_column=kind")
+    assert config.data.labels == ("a", "b") and config.privacy.normalise_votes and config.data.label_column == "kind"
+    assert small("privacy.rounds=3", "privacy.rounds=4").privacy.rounds == 4
+
+
+def test_labels_are_listed_and_differ() -> None:
+    assert "labels must list the labels" in refused("data.label_column=kind")
+    assert "the same label twice" in refused("data.label_column=kind", "data.labels=['a','a']")
+    assert "at least the number of data.labels" in refused(
+        "data.label_column=kind", "data.labels=['a','b','c']", "evolution.population=2"
+    )
+
+
+def test_some_seeds_must_come_from_a_round() -> None:
+    assert "seeds_from_round is 8" in refused("evolution.seeds_from_round=8")
+    assert small("evolution.seeds_from_round=7").seed_rounds == range(7, 8)
+    assert small().seed_rounds == range(3, 8)
+    assert small("privacy.rounds=1").seed_rounds == range(1)
+
+
+@pytest.mark.parametrize("value", ["-1", "-0.001", "nan", "inf", "high"])
+def test_the_threshold_is_finite_and_not_negative(value: str) -> None:
+    assert "evolution.threshold" in refused(f"evolution.threshold={value}")
+
+
+def test_the_threshold_may_be_nothing() -> None:
+    assert small("evolution.threshold=0").evolution.threshold == 0
+
+
+def test_what_prompts_say_of_the_texts() -> None:
+    one = small("initial.prompts=['Notes of a nurse.']")
+    assert (one.about(0), small("initial.prompts=['a', 'b']").about(0)) == ("Notes of a nurse.", None)
+    labelled = small("initial.prompts=['a']", "data.labels=['x', 'y']", "data.label_column=kind")
+    assert [labelled.about(0), labelled.about(1)] == ["x", "y"]
+    refusal = refused("initial.examples=['invented']", "initial.prompts=[]", "initial.texts=public.jsonl")
+    assert "examples are shown with prompts" in refusal
+
+
+def test_the_initial_population_has_a_source() -> None:
+    with pytest.raises(UsageError, match=r"give texts .* or prompts"):
+        resolve(settings={"privacy": {"epsilon": 1.0}})
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There is no configuration file"):
+        resolve(tmp_path / "none.toml")
+    with pytest.raises(UsageError, match="cannot be read"):
+        resolve(tmp_path)
+    broken = tmp_path / "broken.toml"
+    for content in (b"privacy = [", b"\xff\xfe"):
+        broken.write_bytes(content)
+        with pytest.raises(UsageError, match="not valid TOML"):
+            resolve(broken)
+
+
+def test_the_paper_s_preset() -> None:
+    config = resolve(overrides=["preset=icml2024"])
+    privacy, evolution, variation = config.privacy, config.evolution, config.variation
+    assert (privacy.rounds, privacy.noise_multiplier, privacy.delta, privacy.epsilon) == (11, 11.3, 3e-6, None)
+    assert privacy.vote_norm == 8.0 and privacy.norm_squared == 64 and privacy.max_texts_per_client == 8
+    assert (evolution.population, evolution.lookahead, evolution.threshold, evolution.nearest) == (1024, 4, 1.0, 1)
+    assert (evolution.selection, evolution.kept_parents) == ("multinomial", 0.0)
+    assert (variation.kind, variation.mask_share, variation.mask_passes, variation.max_tokens) == (
+        "mask-fill",
+        0.3,
+        2,
+        64,
+    )
+    assert (config.expansion.texts, config.expansion.max_tokens, config.expansion.top_p) == (2_000_000, 85, 1.0)
+    assert config.initial.min_words == 21  # "more than 20 words"
+    assert config.screening.min_words == 4  # "more than 3 words"
+    models = config.models
+    assert all("/" in name for name in (models.generator, models.embedder, models.masked))
+
+
+def test_the_default_preset_holds_the_square_root_of_the_cap() -> None:
+    config = small("privacy.max_texts_per_client=9")
+    assert config.privacy.vote_norm is None and config.privacy.norm_squared == 9
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_plain_values_round_trip_through_toml(preset: str) -> None:
+    given = BASE if preset == "default" else {}
+    config = resolve(settings={**given, "preset": preset}, overrides=["data.labels=['é', 'b']", "data.label_column=k"])
+    assert validated(tomlkit.parse(tomlkit.dumps(plain(config))).unwrap()) == config
+    assert differences(config, validated(plain(config))) == []
+
+
+@settings(deadline=None)
+@given(
+    st.floats(1e-9, 1e9),
+    st.floats(1e-300, 1, exclude_max=True),
+    st.floats(0, 100),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+)
+def test_any_settings_round_trip(epsilon: float, delta: float, threshold: float, path: str) -> None:
+    tables = {
+        "privacy": {"epsilon": epsilon, "delta": delta},
+        "evolution": {"threshold": threshold},
+        "data": {"path": path},
+        "initial": {"prompts": [path]},
+    }
+    config = validated(tables)
+    again = validated(tomlkit.parse(tomlkit.dumps(plain(config))).unwrap())
+    assert again == config and math.isclose(again.privacy.delta, delta, rel_tol=0)
+
+
+def test_differences_ignore_speed() -> None:
+    one, other = small(), small("speed.engine=openai", "speed.batch_size=1", "privacy.rounds=6", "data.split=test")
+    assert differences(one, other) == ["data.split", "privacy.rounds"]
+    assert differences(one, small("speed.chunk=1")) == []
+    assert differences(one, small("privacy.clients=5")) == ["privacy.clients"]

@@ -1,0 +1,311 @@
+"""Evaluation of a run: end points of the gap, refusals, and no trace of a private text."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import secrets
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pretext.cli import cli
+from pretext.config.settings import Config, Data
+from pretext.errors import RunFolderError, UsageError
+from pretext.evaluation import evaluate as module
+from pretext.evaluation.evaluate import KINDS, Question, evaluate, interval
+from pretext.evaluation.held_out import Texts, check_apart, read_texts
+from pretext.evaluation.student import CausalStudent
+from pretext.evaluation.tiny import save
+from pretext.jobs.run import synthesize
+from pretext.lazy import Once
+from pretext.models.embedder import SentenceEmbedder
+from pretext.run.folder import Run
+from tests.support.runs import HashEmbedder, call_main, make_parts, rows_of, write_rows
+
+QUESTION = {"repetitions": 2, "tokens": 300, "texts": 40}
+
+
+def _data(path: Path, client_column: str | None = "client_id", **more: Any) -> Data:
+    return Data(path=str(path), client_column=client_column, **more)
+
+
+def _evaluate(
+    folder: Path, student: CausalStudent, test: Path, train: Path | None = None, **more: Any
+) -> dict[str, Any]:
+    question = Question(_data(test), None if train is None else _data(train), **(QUESTION | more))
+    return evaluate(folder, question, Once(lambda: student), Once(HashEmbedder))
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def evaluated(student: CausalStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command, with a small student out of a folder and the hashing embedder."""
+    save(student, tmp_path / "student")
+    monkeypatch.setattr(SentenceEmbedder, "from_config", lambda config: HashEmbedder())
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Result:
+        fixed = ["--student", str(tmp_path / "student"), "--tokens", "300", "--repetitions", "1"]
+        return CliRunner().invoke(cli, ["evaluate", *map(str, arguments), *fixed])
+
+    return call
+
+
+def test_an_evaluation_has_scores_gaps_and_metrics_all_marked(
+    run_folder: Path, student: CausalStudent, private_file: Path, test_file: Path
+) -> None:
+    before = _contents(run_folder)
+    told = _evaluate(run_folder, student, test_file, private_file)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert told["covered_by_guarantee"] is False
+    assert "NOT covered" in told["notice"]
+    for group in [told["gap_closed"], *told["scores"].values(), *told["metrics"].values()]:
+        assert group["covered_by_guarantee"] is False
+    assert set(told["scores"]) == {"before", "initial", "synthetic", "private"}
+    for kind in KINDS:
+        gap = told["gap_closed"][kind]
+        assert gap["interval"][0] <= gap["mean"] <= gap["interval"][1]
+        values = [told["scores"][name][kind]["values"] for name in ("synthetic", "initial", "private")]
+        assert gap["values"] == [(s - i) / (p - i) for s, i, p in zip(*values, strict=True)]
+    assert told["scores"]["private"]["cross_entropy"]["mean"] < told["scores"]["before"]["cross_entropy"]["mean"]
+    assert told["metrics"]["private"]["frechet"] < told["metrics"]["initial"]["frechet"]
+    assert told["metrics"]["held out"].keys() < told["metrics"]["private"].keys()
+    assert _contents(run_folder) == before
+
+
+def test_the_gap_is_0_for_the_initial_population_and_1_for_the_private_texts(
+    run_folder: Path, student: CausalStudent, private_file: Path, test_file: Path
+) -> None:
+    """The student is a function of the texts alone, so the ends are exact."""
+    population = Run.open(run_folder)[0].population(0)
+    assert population is not None
+    write_rows(run_folder / "synthetic.jsonl", [{"text": each.text} for each in population])
+    gap = _evaluate(run_folder, student, test_file, private_file)["gap_closed"]
+    assert all(gap[kind]["values"] == [0, 0] for kind in ("cross_entropy", "bits_per_byte"))
+    write_rows(run_folder / "synthetic.jsonl", [{"text": row["text"]} for row in rows_of()])
+    gap = _evaluate(run_folder, student, test_file, private_file)["gap_closed"]
+    assert all(gap[kind]["values"] == [1, 1] for kind in ("cross_entropy", "bits_per_byte"))
+
+
+def test_without_training_texts_there_is_no_gap(run_folder: Path, student: CausalStudent, test_file: Path) -> None:
+    told = _evaluate(run_folder, student, test_file, repetitions=1)
+    assert told["gap_closed"] is None
+    assert told["scores"]["synthetic"]["top1"]["interval"] is None
+
+
+def test_labels_carry_over(
+    make_config: Callable[..., Config], tmp_path: Path, student: CausalStudent, private_file: Path
+) -> None:
+    write_rows(private_file, rows_of(label=True))
+    labels = ("data.label_column=label", 'data.labels=["computers", "home"]')
+    config = make_config(*labels, "expansion.texts=40")
+    run = synthesize(config, tmp_path / "run", make_parts(config))
+    rows = [row | {"client_id": f"new{row['client_id']}"} for row in rows_of(20, label=True)]
+    data = config.data.model_copy(update={"path": str(write_rows(tmp_path / "test.jsonl", rows))})
+    question = Question(data, config.data, overlap_known=False, **QUESTION)
+    told = evaluate(run.folder, question, Once(lambda: student), Once(HashEmbedder))
+    assert told["metrics"]["private"]["classifier_transfer"] == 1
+    assert told["metrics"]["initial"]["classifier_transfer"] is None
+    assert 0 <= told["metrics"]["synthetic"]["classifier_transfer"] <= 1
+
+
+def test_an_interval_is_student_s() -> None:
+    """Mean 2, standard deviation 1, t(0.95, 2) = 2.919986."""
+    assert interval([1.0, 2.0, 3.0]) == pytest.approx([2 - 2.919986 / 3**0.5, 2 + 2.919986 / 3**0.5], rel=1e-6)
+    assert interval([1.0]) is None
+    assert interval([math.nan, 0.5]) is None
+
+
+def test_clients_that_the_run_saw_are_refused(run_folder: Path, student: CausalStudent, private_file: Path) -> None:
+    with pytest.raises(UsageError, match="have clients in common") as caught:
+        _evaluate(run_folder, student, private_file)
+    assert "60" not in str(caught.value).replace(str(private_file), "")  # a temporary folder has a number, too
+    told = _evaluate(run_folder, student, private_file, overlap_known=True, repetitions=1)
+    assert told["scores"]["synthetic"]
+
+
+def test_training_texts_of_tested_clients_are_refused_too(
+    run_folder: Path, student: CausalStudent, test_file: Path
+) -> None:
+    with pytest.raises(UsageError, match="have clients in common"):
+        _evaluate(run_folder, student, test_file, test_file)
+
+
+def test_apart_by_clients_or_by_texts_or_not_known(tmp_path: Path) -> None:
+    one = write_rows(tmp_path / "one.jsonl", [{"text": "a", "client_id": 1}, {"text": "b", "client_id": None}])
+    same_text = write_rows(tmp_path / "two.jsonl", [{"text": "a", "client_id": 2}, {"text": "b", "client_id": None}])
+    same_client = write_rows(tmp_path / "three.jsonl", [{"text": "c", "client_id": "1"}])
+    check_apart(_data(one), _data(same_text))
+    with pytest.raises(UsageError, match="clients in common"):
+        check_apart(_data(one), _data(same_client))
+    with pytest.raises(UsageError, match="texts in common"):
+        check_apart(_data(one), _data(same_text, None))
+    check_apart(_data(one), _data(same_client, None))
+    with pytest.raises(UsageError, match="cannot be told"):
+        check_apart(_data(one), Data())
+
+
+def test_texts_that_are_read_show_nothing_and_must_be_usable(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "one.jsonl", [{"text": text} for text in ("secret", " ", None, 7, "x" * 5000)])
+    read = read_texts(_data(path, None))
+    assert [len(text) for text in read.texts] == [6, 4000]
+    assert "secret" not in repr(read)
+    assert sorted(read.sample(9, 0).texts) == sorted(read.texts)
+    with pytest.raises(UsageError, match="no usable text"):
+        read_texts(_data(write_rows(path, [{"text": " "}]), None))
+
+
+def test_a_run_without_synthetic_texts_is_refused(run_folder: Path, student: CausalStudent, test_file: Path) -> None:
+    (run_folder / "synthetic.jsonl").unlink()
+    with pytest.raises(RunFolderError, match="pretext resume"):
+        _evaluate(run_folder, student, test_file)
+
+
+def test_the_command_writes_elsewhere_and_prints_marked_tables(
+    run_folder: Path, test_file: Path, private_file: Path, evaluated: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = evaluated(run_folder, "--test", test_file, "--train", private_file)
+    assert done.exit_code == 0, done.output
+    tables = done.stdout.split("\n\n")
+    assert len(tables) == 4
+    assert all("NOT covered" in table for table in tables)
+    assert "0.001)-differential privacy, unit client, relation add/remove" in tables[0]
+    told = json.loads((tmp_path / "evaluation.json").read_text())
+    assert f"{told['scores']['synthetic']['top1']['mean']:.4f}" in tables[1]
+    printed = evaluated(run_folder, "--test", test_file, "--json", "--out", "other.json")
+    assert json.loads(printed.stdout) == json.loads((tmp_path / "other.json").read_text())
+
+
+@pytest.mark.parametrize("place", ["run/evaluation.json", "run/deep/../e.json", "link/e.json", "run"])
+def test_the_run_folder_takes_no_evaluation(
+    place: str, run_folder: Path, test_file: Path, evaluated: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(run_folder)
+    before = _contents(run_folder)
+    done = evaluated(run_folder, "--test", test_file, "--out", tmp_path / place)
+    assert isinstance(done.exception, UsageError)
+    assert "lies in the run folder" in str(done.exception)
+    assert _contents(run_folder) == before
+
+
+def test_wrong_arguments_are_told_before_anything_is_trained(
+    run_folder: Path, test_file: Path, evaluated: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CausalStudent, "train", lambda *arguments, **named: pytest.fail("a student was trained"))
+    cases = [
+        ((tmp_path, "--test", test_file), "not a run folder"),
+        ((run_folder, "--test", "nowhere.jsonl"), "no file"),
+        ((run_folder, "--test", test_file, "--client-column", "who"), "no column 'who'"),
+        ((run_folder, "--test", test_file, "--train", "nowhere.jsonl"), "no file"),
+        ((run_folder, "--test", test_file, "--out", tmp_path / "no" / "folder.json"), "cannot be a file"),
+    ]
+    for arguments, sentence in cases:
+        done = evaluated(*arguments)
+        assert sentence in str(done.exception), arguments
+        assert list(tmp_path.glob("*.json")) == []
+
+
+def _planted(path: Path, prefix: str, clients: int) -> list[str]:
+    """Every text and client id of a file gets a unique string; these are returned."""
+    rows = rows_of(clients)
+    marks = [f"canary{secrets.token_hex(8)}" for _ in rows]
+    for row, mark in zip(rows, marks, strict=True):
+        row["text"] += f" {mark}"
+        row["client_id"] = f"{prefix}-{row['client_id']}-{mark[:20]}"
+    write_rows(path, rows)
+    return [*marks, *(row["client_id"] for row in rows)]
+
+
+def _said(marks: list[str], content: str | bytes) -> bool:
+    raw = content.encode() if isinstance(content, str) else content
+    return any(mark.encode() in raw for mark in marks)
+
+
+def test_an_evaluation_leaves_no_trace_of_a_private_text(
+    run_folder: Path,
+    private_file: Path,
+    test_file: Path,
+    evaluated: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    marks = _planted(private_file, "train", 20) + _planted(test_file, "test", 20)
+    with caplog.at_level(logging.DEBUG):
+        done = evaluated(run_folder, "--test", test_file, "--train", private_file)
+    assert done.exit_code == 0, done.output
+    assert not _said(marks, done.output + caplog.text)
+    # The search itself works: it finds the planted strings where they do stand, and nowhere else.
+    holding = {path for path, content in _contents(tmp_path).items() if _said(marks, content)}
+    assert holding == {str(private_file), str(test_file)}
+
+
+@pytest.mark.parametrize("place", ["train", "score", "embed", "compare"])
+def test_an_exception_quotes_nothing(
+    place: str,
+    run_folder: Path,
+    private_file: Path,
+    test_file: Path,
+    student: CausalStudent,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    marks = _planted(private_file, "train", 20) + _planted(test_file, "test", 20)
+
+    def broken(*arguments: object, **named: object) -> object:
+        raise MemoryError
+
+    where = {
+        "train": (CausalStudent, "train"),
+        "score": (CausalStudent, "score"),
+        "embed": (HashEmbedder, "__call__"),
+        "compare": (module.metrics, "mauve"),
+    }[place]
+    monkeypatch.setattr(*where, broken)
+    with pytest.raises(MemoryError) as caught:
+        _evaluate(run_folder, student, test_file, private_file, repetitions=1)
+    assert not _said(marks, "".join(traceback.format_exception(caught.value)))
+    assert not any(_said(marks, content) for content in _contents(run_folder).values())
+
+
+def test_an_interruption_ends_with_exit_code_4(
+    run_folder: Path, test_file: Path, evaluated: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*arguments: object, **named: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CausalStudent, "train", interrupted)
+    command = ["evaluate", run_folder, "--test", test_file, "--student", tmp_path / "student"]
+    assert call_main(monkeypatch, *command) == 4
+    assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_metrics_compare_samples_of_one_size(run_folder: Path, test_file: Path, student: CausalStudent) -> None:
+    sizes: list[int] = []
+
+    class Counting(HashEmbedder):
+        def __call__(self, texts: Any, *, announce: str | None = None) -> Any:
+            sizes.append(len(texts))
+            return super().__call__(texts)
+
+    question = Question(_data(test_file), texts=1000, repetitions=1, tokens=100)
+    evaluate(run_folder, question, Once(lambda: student), Once(Counting))
+    assert len(set(sizes)) == 1
+
+
+def test_a_sample_keeps_labels_with_their_texts() -> None:
+    texts = Texts([f"text {number}" for number in range(20)], [f"label {number}" for number in range(20)])
+    drawn = texts.sample(10, 1)
+    assert [text.split()[1] for text in drawn.texts] == [label.split()[1] for label in drawn.labels]
+    assert len(set(drawn.texts)) == 10
+    assert drawn == texts.sample(10, 1)
+    assert drawn != texts.sample(10, 2)

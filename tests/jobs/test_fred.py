@@ -1,0 +1,383 @@
+"""`pretext fred` from the command line: the ranking, what it costs, what it refuses, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pretext
+import pretext.clients.voting
+from pretext.errors import UsageError
+from pretext.fred.recommend import Line, recommendation
+from pretext.home import open_ledger
+from pretext.jobs.parts import Parts
+from tests.audit.mutants import no_noise
+from tests.support.runs import WORDS, Command, HashEmbedder, make_parts, rows_of, write_rows
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, called: Command) -> Command:
+    """Calls the entry point with the hashing embedder behind it; a given configuration wins over the conftest's."""
+    monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, given=None: make_parts(config)))
+    return called
+
+
+def sentences(words: list[str], count: int, seed: int) -> list[dict[str, str]]:
+    rng = np.random.default_rng(seed)
+    return [{"text": " ".join(rng.choice(words, 6))} for _ in range(count)]
+
+
+@pytest.fixture
+def candidates(tmp_path: Path) -> dict[str, Path]:
+    """Talk of computers, of the home, of both as the private clients do, and in another language."""
+    foreign = ["der", "die", "das", "und", "nicht", "ein", "zwei", "haus", "garten", "suppe", "blume", "ofen"]
+    made = {
+        "computers": sentences(WORDS[:10], 300, 1),
+        "home": sentences(WORDS[10:], 300, 2),
+        "both": sentences(WORDS[:10], 150, 3) + sentences(WORDS[10:], 150, 4),
+        "german": sentences(foreign, 300, 5),
+    }
+    return {name: write_rows(tmp_path / f"{name}.jsonl", rows) for name, rows in made.items()}
+
+
+@pytest.fixture
+def flags(tmp_path: Path, candidates: dict[str, Path]) -> list[str]:
+    private = write_rows(tmp_path / "private.jsonl", rows_of(clients=1500))
+    given = ["--private", private, "--client-column", "client_id", "--clients", 1500, "--epsilon", 1, "--delta", 1e-5]
+    given += ["--out", tmp_path / "fred"]
+    return ["fred", *map(str, given), *(part for path in candidates.values() for part in ("--candidate", str(path)))]
+
+
+def spent(name: str = "private") -> float:
+    return open_ledger().account(name).spent_epsilon
+
+
+def releases(name: str = "private") -> int:
+    return len(open_ledger().account(name).releases)
+
+
+def lines_of(out: str) -> dict[str, dict[str, Any]]:
+    return {line["candidate"]: line for line in json.loads(out)["lines"]}
+
+
+def test_the_nearest_is_found_and_charged_once(command: Command, flags: list[str], tmp_path: Path) -> None:
+    code, out, err = command(*flags)
+    assert code == 0, err
+    assert "Prefinetune on both: it is the nearest with probability" in out
+    assert out.splitlines()[1].startswith("both")
+    assert "unit client, relation add/remove" in out
+    assert 0.9 < spent() <= 1
+    privacy = json.loads((tmp_path / "fred" / "privacy.json").read_text())
+    assert privacy["guarantee"]["epsilon"] == pytest.approx(spent(), abs=1e-6)
+    assert privacy["releases"][0]["l2_sensitivity"] == pytest.approx(1, abs=1e-6)
+
+
+def test_a_repeat_replays_without_opening_the_private_file(
+    command: Command, flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = json.loads(command(*flags, "--json")[1])
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("the private texts were read")
+
+    monkeypatch.setattr("tests.support.runs.read_private", never)
+    again = json.loads(command(*flags, "--json")[1])
+    # In another folder too: the label is made from the question's content.
+    elsewhere = json.loads(command(*flags, "--json", "--out", tmp_path / "elsewhere")[1])
+    assert first["lines"] == again["lines"] == elsewhere["lines"]
+    assert releases() == 1
+
+
+def test_new_candidates_are_ranked_from_the_stored_release(
+    command: Command, flags: list[str], candidates: dict[str, Path], tmp_path: Path
+) -> None:
+    command(*flags)
+    late = write_rows(tmp_path / "late.jsonl", sentences(WORDS, 400, 9))
+    code, out, err = command(
+        "fred", "--out", tmp_path / "fred", "--candidate", late, "--candidate", candidates["german"], "--json"
+    )
+    assert code == 0, err
+    assert set(lines_of(out)) == {"late", "german"}
+    assert releases() == 1
+
+
+def test_replace_one_is_paid_with_twice_the_noise(command: Command, flags: list[str], tmp_path: Path) -> None:
+    command(*flags, "--relation", "replace-one")
+    release = json.loads((tmp_path / "fred" / "privacy.json").read_text())["releases"][0]
+    assert release["l2_sensitivity"] == pytest.approx(2, abs=1e-6)
+    assert spent() <= 1
+
+
+def test_an_exact_number_of_clients_is_not_asked_for(command: Command, flags: list[str]) -> None:
+    counted = json.loads(command(*flags, "--plan", "--json")[1])
+    exact = json.loads(command(*flags, "--plan", "--json", "--clients-exact")[1])
+    assert exact["mean_directions"] == counted["mean_directions"] == 32
+    rank = exact["second_moment_directions"]
+    assert exact["coordinates"] == 32 + rank * (rank + 1) // 2
+    code, out, _ = command(*flags, "--clients-exact")
+    assert code == 0
+    assert "Prefinetune on both" in out
+
+
+def test_plan_touches_nothing_private(command: Command, flags: list[str], tmp_path: Path) -> None:
+    (tmp_path / "private.jsonl").unlink()
+    code, out, err = command(*flags, "--plan")
+    assert code == 0, err
+    for words in ("bias of a distance", "error of the gap", "chance of ranking two candidates right", "counted"):
+        assert words in out
+    assert open_ledger().names() == []
+    poor = json.loads(command(*flags, "--plan", "--json", "--epsilon", "0.001")[1])
+    rich = json.loads(command(*flags, "--plan", "--json", "--epsilon", "5")[1])
+    assert poor["chance"] < rich["chance"]
+    assert poor["second_moment_directions"] <= rich["second_moment_directions"]
+
+
+def test_a_mixture_is_chosen_greedily(command: Command, flags: list[str], candidates: dict[str, Path]) -> None:
+    at = flags.index(str(candidates["both"]))
+    without = [*flags[: at - 1], *flags[at + 1 :]]
+    answer = json.loads(command(*without, "--choose", "2", "--json", "--epsilon", "3")[1])
+    assert set(answer["mixture"]) == {"computers", "home"}
+    assert answer["mixture_distances"][1] < answer["mixture_distances"][0]
+    assert "Mixture" in command(*without, "--choose", "2", "--epsilon", "3")[1]
+
+
+@pytest.fixture
+def noiseless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said is decided by the noise that is planned, not by the one that happens to be drawn."""
+    no_noise(monkeypatch)
+
+
+@pytest.mark.usefixtures("noiseless")
+def test_too_small_an_epsilon_is_said(command: Command, flags: list[str]) -> None:
+    code, out, _ = command(*flags, "--epsilon", "0.0005")
+    assert code == 0
+    assert "This budget tells nothing" in out or "does not tell" in out
+
+
+def test_more_than_the_budget_is_refused_and_costs_nothing(command: Command, flags: list[str], tmp_path: Path) -> None:
+    assert command(*flags)[0] == 0
+    code, _, err = command(*flags, "--epsilon", "0.5", "--out", tmp_path / "second")
+    assert code == 3
+    assert "asked is epsilon 0.5" in err
+    assert releases() == 1
+
+
+def line(name: str, best: float) -> Line:
+    return Line(name, 0.1, 0.0, 0.2, best, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("chances", "words"),
+    [
+        ([0.97, 0.03, 0.0], "Prefinetune on a: it is the nearest with probability 97 %"),
+        ([1.0, 0.0], "99 %"),
+        ([0.6, 0.4, 0.0], "does not tell a (60 %) and b (40 %) apart; the others are farther"),
+        ([0.6, 0.4], "does not tell a (60 %) and b (40 %) apart. Take either"),
+        ([0.4, 0.3, 0.3], "tells nothing"),
+    ],
+)
+def test_the_recommendation_says_what_is_known(chances: list[float], words: str) -> None:
+    assert words in recommendation([line(name, chance) for name, chance in zip("abc", chances, strict=False)])
+
+
+# Bad input
+
+
+def test_one_candidate_is_no_choice(command: Command, flags: list[str], candidates: dict[str, Path]) -> None:
+    alone = [*flags[: flags.index("--candidate")], "--candidate", str(candidates["home"])]
+    code, _, err = command(*alone)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "at least two are needed" in err
+
+
+BAD = {
+    "empty": (b"", "is empty"),
+    "blank": (b'{"text": " "}\n', "no usable text"),
+    "without the column": (b'{"body": "soup"}\n', "no column 'text'"),
+    "not of its format": (b"soup\n", "cannot be read as jsonl"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_unusable_candidates(case: str, command: Command, flags: list[str], tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_bytes(BAD[case][0])
+    code, _, err = command(*flags, "--candidate", tmp_path / "bad.jsonl")
+    assert code == 2
+    assert BAD[case][1] in err
+    assert str(tmp_path / "bad.jsonl") in err
+    assert err.strip().splitlines()[-1].endswith(".")
+    assert not (tmp_path / "fred").exists()
+    assert open_ledger().names() == []
+
+
+def test_two_equal_candidates(command: Command, flags: list[str], candidates: dict[str, Path], tmp_path: Path) -> None:
+    twin = tmp_path / "twin.jsonl"
+    twin.write_bytes(candidates["home"].read_bytes())
+    code, _, err = command(*flags, "--candidate", twin)
+    assert code == 2
+    assert f"{candidates['home']} and {twin} hold the same texts" in err
+
+
+def test_a_candidate_in_another_language_is_the_farthest(command: Command, flags: list[str]) -> None:
+    found = lines_of(command(*flags, "--json")[1])
+    assert list(found)[-1] == "german"
+    assert found["german"]["best"] == 0
+
+
+@pytest.mark.usefixtures("noiseless")
+def test_fewer_clients_than_dimensions(command: Command, flags: list[str], tmp_path: Path) -> None:
+    write_rows(tmp_path / "private.jsonl", rows_of(clients=6))
+    code, out, err = command(*flags, "--clients", "6")
+    assert code == 0, err
+    assert "nan" not in out
+    assert "This budget" in out
+
+
+def test_the_number_of_clients_must_be_stated(command: Command, flags: list[str]) -> None:
+    at = flags.index("--clients")
+    code, _, err = command(*flags[:at], *flags[at + 2 :])
+    assert code == 2
+    assert "--clients" in err
+
+
+def test_another_embedder_is_refused_by_name(
+    command: Command, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(*flags)
+    code, _, err = command(*flags, "--set", "models.embedder=other/model")
+    assert code == 1
+    assert "models.embedder" in err
+    honest = HashEmbedder.__call__
+
+    def turned(self: HashEmbedder, texts: Any, *, announce: str | None = None) -> Any:
+        return np.ascontiguousarray(honest(self, texts)[:, ::-1])
+
+    monkeypatch.setattr(HashEmbedder, "__call__", turned)
+    code, _, err = command(*flags)
+    assert code == 2
+    assert "was made with the embedder embedded, 64 tokens" in err
+    assert releases() == 1
+
+
+def test_another_question_in_the_same_folder_is_refused(command: Command, flags: list[str]) -> None:
+    command(*flags)
+    code, _, err = command(*flags, "--epsilon", "2")
+    assert code == 1
+    assert "privacy.epsilon" in err
+
+
+def test_a_damaged_question(command: Command, flags: list[str], tmp_path: Path) -> None:
+    command(*flags)
+    (tmp_path / "fred" / "query.json").write_text('{"query": {}}')
+    code, _, err = command(*flags)
+    assert code == 1
+    assert "damaged" in err
+
+
+def test_private_files_that_cannot_be_used(command: Command, flags: list[str], tmp_path: Path) -> None:
+    code, _, err = command(*flags, "--client-column", "user")
+    assert code == 2
+    assert "no column 'user'" in err
+    code, _, err = command(*flags, "--private", tmp_path / "nowhere.jsonl")
+    assert code == 2
+    assert "no file" in err
+
+
+def test_an_interrupt_is_exit_4_and_the_same_command_goes_on(
+    command: Command, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretext.clients.voting, "bounded_moments", interrupted)
+        code, _, err = command(*flags)
+    assert code == 4
+    assert "same command again" in err
+    assert command(*flags)[0] == 0
+    assert releases() == 1
+
+
+# Charts and notebooks
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_a_chart(ending: str, command: Command, flags: list[str], tmp_path: Path) -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        code, _, err = command(*flags, "--chart", tmp_path / f"chart.{ending}")
+        assert code == 2
+        assert "pretext[plot]" in err
+        pytest.skip("needs matplotlib")
+    code, _, err = command(*flags, "--chart", tmp_path / f"chart.{ending}")
+    assert code == 0, err
+    start = (tmp_path / f"chart.{ending}").read_bytes()[:8]
+    assert start.startswith(b"<?xml" if ending == "svg" else b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("chart", "words"), [("chart.pdf", ".svg or .png"), ("no/such/chart.svg", "there is no folder")]
+)
+def test_a_chart_that_cannot_be_drawn_is_refused_before_anything_is_released(
+    chart: str, words: str, command: Command, flags: list[str], tmp_path: Path, home: Path
+) -> None:
+    code, _, err = command(*flags, "--chart", tmp_path / chart)
+    assert code == 2
+    assert words in err
+    assert not (home / "ledger.sqlite").exists()
+
+
+def test_from_python(candidates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pretext.jobs.parts._embedder", lambda config: HashEmbedder())
+    answer = pretext.rank_public_sets(
+        rows_of(clients=1500),
+        list(candidates.values()),
+        clients=1500,
+        client_column="client_id",
+        epsilon=1,
+        delta=1e-5,
+        data_set="notes",
+        out=tmp_path / "fred",
+    )
+    assert answer.ranking.lines[0].candidate == "both"
+    assert answer.privacy["data_set"]["name"] == "notes"
+    with pytest.raises(UsageError, match="data_set"):
+        pretext.rank_public_sets(["a text"], list(candidates.values()), clients=10, epsilon=1)
+
+
+# Leaks
+
+
+def test_nothing_private_is_left_behind(
+    command: Command, flags: list[str], tmp_path: Path, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Planted strings in texts and client ids, and the number of clients, are in no file and no output."""
+    rows, marks = rows_of(clients=1237), []
+    for row in rows:
+        marks.append(f"canary{secrets.token_hex(8)}")
+        row["text"] += f" {marks[-1]}"
+        row["client_id"] += marks[-1][:14] if row["client_id"] == "c0" else ""
+    write_rows(tmp_path / "private.jsonl", rows)
+    code, out, err = command(*flags)
+    assert code == 0, err
+    files = [path for folder in (tmp_path / "fred", home) for path in folder.rglob("*") if path.is_file()]
+    said = [out.encode(), err.encode(), caplog.text.encode(), *(path.read_bytes() for path in files)]
+    assert not [mark for mark in marks for each in said if mark.encode() in each]
+    assert not [each for each in (out, err, caplog.text) if "1237" in each or "3711" in each]
+    assert len(files) >= 6
+
+
+def test_the_release_is_never_the_true_sum(command: Command, flags: list[str], home: Path) -> None:
+    """With noise every coordinate of the same question moves, from one ledger to the next."""
+    command(*flags)
+    first = open_ledger().account("private").releases[0].noisy
+    for file in home.glob("ledger.sqlite*"):
+        file.unlink()
+    command(*flags)
+    assert (open_ledger().account("private").releases[0].noisy != first).all()

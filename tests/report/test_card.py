@@ -1,0 +1,72 @@
+"""The dataset card, read by the library that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import DatasetCard
+
+from pretext.jobs.run import expand_run
+from pretext.report.licences import duties
+from pretext.run.folder import Run
+from pretext.run.shards import synthetic_rows
+from privacy.rounding import round_up
+from tests.support.runs import make_parts
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["expansion.format=parquet"],
+        ["expansion.shard_texts=9"],
+        ["expansion.shard_texts=9", "expansion.format=parquet"],
+    ],
+)
+def test_load_dataset_loads_the_synthetic_texts_and_nothing_else(
+    finished: Callable[..., Run], tmp_path: Path, settings: list[str]
+) -> None:
+    import datasets
+
+    run = finished(*settings)
+    loaded = datasets.load_dataset(str(run.folder), cache_dir=str(tmp_path / "cache"))
+    assert list(loaded) == ["train"]
+    assert loaded["train"].to_list() == list(synthetic_rows(run.folder))
+    assert len(loaded["train"]) == 30
+
+
+def test_the_header_and_the_promise(finished: Callable[..., Run]) -> None:
+    run = finished("card.license=cc0-1.0", "card.languages=['en']")
+    card = DatasetCard.load(run.folder / "README.md")
+    assert card.data.license == "cc0-1.0"
+    assert card.data.language == ["en"]
+    assert card.data.size_categories == ["n<1K"]
+    assert {"synthetic", "differential-privacy"} <= set(card.data.tags)
+    held = run.load("privacy.json")["guarantee"]
+    assert f"({round_up(held['epsilon'])}, 0.001)-differentially private" in card.text
+    assert "unit | client: all texts of one client" in card.text
+    for sentence in run.load("privacy.json")["not_covered"]:
+        assert sentence in card.text
+    assert str(run.folder.parent) not in card.content  # where things lie is nobody's business
+
+
+def test_it_is_written_anew_when_a_run_grows(finished: Callable[..., Run]) -> None:
+    run = finished()
+    _, config = Run.open(run.folder)
+    assert "\n30 synthetic texts" in (run.folder / "README.md").read_text()
+    expand_run(config, run, make_parts(config), 40)
+    text = (run.folder / "README.md").read_text()
+    assert "\n40 synthetic texts" in text
+
+
+def test_duties_of_known_and_unknown_licences() -> None:
+    assert "Built with Llama" in duties("meta-llama/Llama-3.1-8B-Instruct")
+    assert "Built with Llama" in duties("llama3.2:1b")
+    assert "Built with Meta Llama 3" in duties("meta-llama/Meta-Llama-3-8B")
+    assert "may not be used to improve" in duties("meta-llama/Llama-2-7b-hf")
+    assert "Gemma Terms of Use" in duties("google/gemma-2-2b-it")
+    assert "Apache-2.0" in duties("SmolLM2-135M-Instruct")
+    assert "not known" in duties("somebody/model")
+    assert "Built with Llama" not in duties("TinyLlama/TinyLlama-1.1B")

@@ -1,0 +1,233 @@
+"""The page as text: what a stranger must find in it, and what must not be in it. How it looks: test_browser."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pretext.config.settings import Config
+from pretext.errors import RunFolderError, UsageError
+from pretext.home import open_ledger
+from pretext.jobs.run import synthesize
+from pretext.report.page import write_report
+from pretext.run.folder import Run
+from privacy.rounding import round_down, round_up
+from tests.report.conftest import HOSTILE
+from tests.support.runs import make_parts, rows_of, write_rows
+
+
+def _page(folder: Path, evaluation: Path | None = None) -> str:
+    out = folder.parent / "report.html"
+    write_report(folder, out, evaluation)
+    return out.read_text(encoding="utf-8")
+
+
+def _words(page: str) -> str:
+    """What a reader sees, roughly."""
+    body = re.sub(r"<(style|script)>.*?</\1>", " ", page, flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_a_stranger_finds_the_four_answers(finished: Callable[..., Run]) -> None:
+    run = finished("privacy.budget_epsilon=30")
+    page, stated = _words(_page(run.folder)), run.load("privacy.json")
+    held, book = stated["guarantee"], stated["data_set"]
+    assert "Whose data? private Protected is: all texts of one client, as told apart by the column 'client_id'" in page
+    assert f"ε = {round_up(held['epsilon'])} at δ = 0.001, unit client, relation add/remove" in page
+    assert f"room for ε = {round_down(book['left_epsilon'])}" in page
+    assert f"ε = {round_up(book['spent_epsilon'])} of 30 is spent by all runs so far" in page
+    assert "Quality itself needs pretext evaluate" in page
+    other = stated["other_relation"][0]
+    assert f"ε = {round_up(other['epsilon'])}, δ = 0.001, unit client, relation replace-one" in page
+    for sentence in stated["not_covered"]:
+        assert sentence in page
+    seeds = (run.folder / "seeds.jsonl").read_text(encoding="utf-8").splitlines()
+    assert all(json.loads(line)["text"] in page for line in seeds)
+    assert "NOT COVERED" not in page
+    assert "not finished" not in page
+
+
+def test_epsilons_are_rounded_up_and_what_is_left_is_rounded_down(finished: Callable[..., Run]) -> None:
+    run = finished()
+    stated = run.load("privacy.json")
+    stated["guarantee"]["epsilon"] = stated["data_set"]["spent_epsilon"] = 1.23451
+    stated["data_set"]["left_epsilon"] = 2.34569
+    run.save("privacy.json", stated)
+    page = _words(_page(run.folder))  # without the coordinates of the charts, which have any digits
+    assert "1.2346" in page
+    assert "1.2345" not in page
+    assert "2.3456" in page
+    assert "2.3457" not in page
+
+
+def test_it_is_made_from_the_run_folder_alone(
+    finished: Callable[..., Run], tmp_path: Path, home: Path, private_file: Path, public_file: Path
+) -> None:
+    run = finished()
+    elsewhere = tmp_path / "elsewhere" / "run"
+    shutil.move(run.folder, elsewhere)
+    shutil.rmtree(home)
+    private_file.unlink()
+    public_file.unlink()
+    before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
+    assert "Is it any good?" in _page(elsewhere)
+    assert before == {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
+
+
+def test_hostile_texts_are_texts(finished: Callable[..., Run]) -> None:
+    run = finished(hostile=True)
+    assert HOSTILE.split()[0] in (run.folder / "synthetic.jsonl").read_text()
+    page = _page(run.folder)
+    assert page.count("<script>") == 1
+    assert page.count("</script>") == 1
+    assert "<img" not in page
+    assert HOSTILE in _words(page)
+
+
+def test_nothing_is_asked_of_anywhere_else(finished: Callable[..., Run]) -> None:
+    page = _page(finished().folder)
+    assert not re.search(r"(src|href)=[\"'](?!#|data:,)", page)
+    assert "@import" not in page
+    assert "url(" not in page
+    assert "default-src 'none'" in page
+
+
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [
+        (["privacy.json"], "no privacy statement"),
+        (["expansion.json", "synthetic.jsonl"], "0 of 30 synthetic texts are written"),
+        (["expansion.json", "synthetic.jsonl", "seeds.jsonl", "selected/002.json"], "2 of 3 rounds of voting"),
+        (
+            [
+                "expansion.json",
+                "synthetic.jsonl",
+                "seeds.jsonl",
+                "privacy.json",
+                "timings.json",
+                "selected",
+                "positions",
+            ],
+            "0 of 3 rounds of voting",
+        ),
+        (["population", "selected", "positions"], "0 of 3 rounds"),
+    ],
+)
+def test_an_unfinished_run_says_what_is_missing(finished: Callable[..., Run], gone: list[str], words: str) -> None:
+    run = finished()
+    for name in gone:
+        path = run.folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    page = _words(_page(run.folder))
+    assert "This run is not finished" in page
+    assert words in page
+
+
+def test_folders_of_earlier_versions(finished: Callable[..., Run]) -> None:
+    """Without positions, without the history of the data set, without the card."""
+    run = finished()
+    shutil.rmtree(run.folder / "positions")
+    stated = run.load("privacy.json")
+    stated["data_set"].pop("history", None)
+    run.save("privacy.json", stated)
+    page = _words(_page(run.folder))
+    assert "does not hold where the candidates stood" in page
+    assert "This folder does not tell the runs apart" in page
+    assert "not finished" not in page
+
+
+def test_the_history_of_the_data_set(finished: Callable[..., Run]) -> None:
+    run = finished("privacy.budget_epsilon=40")
+    stated = run.load("privacy.json")
+    past = {
+        "time": "2026-01-02T03:04:05+00:00",
+        "run": "earlier",
+        "releases": 2,
+        "epsilon": 1.00001,
+        "spent_epsilon": 10,
+    }
+    stated["data_set"]["history"] = [past, past | {"run": run.id, "spent_epsilon": 20.00001}]
+    run.save("privacy.json", stated)
+    page = _page(run.folder)
+    assert "earlier 10 1.0001 2 2026-01-02 03:04 this run 20.0001 1.0001" in _words(page)
+    assert 'class="fill " width="25.00%"' in page
+    assert 'class="fill this" width="50.00%"' in page
+
+
+def test_labels_and_the_unit_of_single_records(
+    make_config: Callable[..., Config], tmp_path: Path, private_file: Path
+) -> None:
+    write_rows(private_file, rows_of(label=True))
+    config = make_config("data.label_column=label", "data.labels=['computers', 'home']", "privacy.epsilon=40")
+    plain = config.model_copy(update={"data": config.data.model_copy(update={"client_column": None})})
+    run = synthesize(plain, tmp_path / "run", make_parts(plain))
+    page = _page(run.folder)
+    assert "<td>home</td><td>synthetic</td>" in page
+    assert "a person with many records is NOT protected as a whole" in _words(page)
+    assert "every record voted" in _words(page)
+
+
+def test_a_run_without_signal_is_told_as_one(finished: Callable[..., Run]) -> None:
+    with pytest.raises(Exception, match="no seeds"):
+        finished("privacy.epsilon=0.01", "evolution.threshold=6")
+    folder = Path(open_ledger().path).parent.parent / "run"
+    page = _words(_page(folder))
+    assert "cannot be told from noise" in page
+    assert "no candidate had more noisy votes than the threshold" in page
+
+
+def test_an_evaluation_does_not_get_into_the_run_folder(finished: Callable[..., Run], tmp_path: Path) -> None:
+    run = finished()
+    with pytest.raises(UsageError, match="lies in the run folder, which holds nothing that is not covered"):
+        write_report(run.folder, run.folder / "report.html", tmp_path / "evaluation.json")
+    assert not (run.folder / "report.html").exists()
+
+
+def test_an_evaluation_is_marked(finished: Callable[..., Run], tmp_path: Path) -> None:
+    run = finished()
+    path = tmp_path / "evaluation.json"
+    estimate = {"mean": 0.123456, "interval": [0.1, 0.2], "values": [0.1, 0.15]}
+    told = {
+        "run": run.id,
+        "rows": [{"trained_on": "<b>synthetic</b>", "accuracy": 0.5}],
+        "scores": {"synthetic": {"top1": estimate, "covered_by_guarantee": False}},
+        "gap_closed": {"top1": estimate, "covered_by_guarantee": False},
+    }
+    path.write_text(json.dumps(told), encoding="utf-8")
+    page = _page(run.folder, path)
+    words = _words(page)
+    assert "NOT COVERED BY THE GUARANTEE." in words
+    assert "trained on accuracy <b>synthetic</b> 0.5" in words
+    assert words.count("0.1235 (0.1 to 0.2)") == 2
+    assert "<b>synthetic" not in page
+    assert "this page but for its evaluation" in words
+
+
+def test_wrong_files_are_told_in_a_sentence(finished: Callable[..., Run], tmp_path: Path) -> None:
+    run, path = finished(), tmp_path / "evaluation.json"
+    with pytest.raises(UsageError, match="There is no file"):
+        _page(run.folder, path)
+    for content, words in (
+        ("[]", "not a JSON object"),
+        ("{", "cannot be read as JSON"),
+        ('{"run": "x"}', "is of run x"),
+    ):
+        path.write_text(content)
+        with pytest.raises(UsageError, match=words):
+            _page(run.folder, path)
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_report(run.folder, tmp_path)
+    with pytest.raises(RunFolderError, match="not a run folder"):
+        _page(tmp_path)
+    run.save("privacy.json", {"format": "another"})
+    with pytest.raises(RunFolderError, match="no privacy statement that this version can read"):
+        _page(run.folder)
+    (run.folder / "synthetic.jsonl").write_text('{"text": "cut o')
+    with pytest.raises(RunFolderError, match="put a whole copy of it back"):
+        _page(run.folder)

@@ -1,0 +1,144 @@
+"""The run folder: atomic, told in sentences, and the same after any kill."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pretext.config.settings import Config
+from pretext.errors import RunFolderError
+from pretext.run.folder import Run
+from pretext.run.records import Candidate, Selected
+
+
+def test_what_is_saved_is_loaded(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    config = make_config()
+    run = Run.create(tmp_path / "run", config)
+    population = [
+        Candidate("emoji \U0001f600 and \u05e2\u05d1\u05e8\u05d9\u05ea", 1),
+        Candidate("a lone surrogate \ud800"),
+    ]
+    run.save_population(0, population)
+    again, stored = Run.open(tmp_path / "run")
+    assert again == run
+    assert stored == config
+    assert again.population(0) == population
+    assert again.population(1) is None
+
+
+def test_the_same_configuration_continues_and_another_is_refused(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    run = Run.create(tmp_path / "run", make_config())
+    assert Run.create(tmp_path / "run", make_config("speed.batch_size=3")).id == run.id
+    with pytest.raises(RunFolderError, match=r"differs in privacy\.epsilon"):
+        Run.create(tmp_path / "run", make_config("privacy.epsilon=2"))
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("precious")
+    with pytest.raises(RunFolderError, match="not a run folder"):
+        Run.create(tmp_path / "run", make_config())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+def test_an_empty_folder_is_taken(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    Run.create(tmp_path / "run", make_config())
+    assert (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "denied")]
+)
+def test_what_the_file_system_refuses_is_one_sentence(
+    number: int, words: str, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.create(tmp_path / "run", make_config())
+    run.save("thing.json", 1)
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(RunFolderError, match=words) as caught:
+        run.save("thing.json", 2)
+    assert "pretext resume" in str(caught.value)
+    assert run.load("thing.json") == 1
+
+
+def test_a_folder_that_cannot_be_made(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        Run.create(tmp_path / "file" / "run", make_config())
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.toml"])
+def test_damage_is_told(name: str, make_config: Callable[..., Config], tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", make_config())
+    (run.folder / name).write_text("{ not valid")
+    with pytest.raises(RunFolderError, match="damaged"):
+        Run.open(run.folder)
+    (run.folder / name).unlink()
+    with pytest.raises(RunFolderError, match="not a run folder"):
+        Run.open(run.folder)
+
+
+def test_a_damaged_round_is_told(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", make_config())
+    run.save_population(0, [Candidate("a b c")])
+    (run.folder / "population" / "000.json").write_text('{"candidates": [')
+    with pytest.raises(RunFolderError, match=r"population/000\.json cannot be read"):
+        run.population(0)
+
+
+SELECTED: dict[str, Any] = {
+    "noisy": [1.0, 9, 8.5],
+    "sigma": 2.0,
+    "threshold": 1.5,
+    "survivors": [1, 2],
+    "weights": [6.0, 5.5],
+    "parents": [1, 1, 2],
+}
+MISSHAPEN: dict[str, tuple[str, Any]] = {
+    "candidates that are none": ("population", {"candidates": [["a b c"]]}),
+    "a population without candidates": ("population", {}),
+    "fewer origins than candidates": ("population", {"candidates": [["a b c", 0]], "origins": []}),
+    "another value": ("selected", 3),
+    "a selection without votes": ("selected", {key: value for key, value in SELECTED.items() if key != "noisy"}),
+    "a vote that is a word": ("selected", SELECTED | {"noisy": [1.0, "many", 8.5]}),
+    "fewer weights than survivors": ("selected", SELECTED | {"weights": [6.0]}),
+    "a survivor that is no candidate": ("selected", SELECTED | {"survivors": [1, 3]}),
+    "a parent that is no candidate": ("selected", SELECTED | {"parents": [-1, 1, 2]}),
+}
+
+
+@pytest.mark.parametrize("case", MISSHAPEN)
+def test_a_round_of_a_wrong_shape_is_told(case: str, make_config: Callable[..., Config], tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", make_config())
+    run.save("selected/000.json", SELECTED)
+    assert run.selected(0) == Selected(**SELECTED)
+    kind, content = MISSHAPEN[case]
+    run.save(f"{kind}/000.json", content)
+    with pytest.raises(RunFolderError, match=rf"{kind}/000\.json cannot be read"):
+        getattr(run, kind)(0)
+
+
+def test_seeds_are_readable_by_people(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    from pretext.run.records import Seed
+
+    run = Run.create(tmp_path / "run", make_config())
+    run.save_seeds([Seed("héllo", 1, 2, 17.25, 3.0)], ["a", "b"])
+    assert json.loads((run.folder / "seeds.jsonl").read_text()) == {
+        "text": "héllo",
+        "label": "b",
+        "round": 2,
+        "votes": 17.25,
+    }

@@ -1,0 +1,62 @@
+"""The manifest lists what is part of the result, and nothing else; the ledger holds its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pretext.config.settings import Config
+from pretext.errors import RunFolderError
+from pretext.home import open_ledger
+from pretext.jobs.run import synthesize
+from pretext.run.folder import Run
+from pretext.run.manifest import MANIFEST, described, file_digest, seal
+from tests.support.runs import make_parts
+
+
+@pytest.fixture
+def run(make_config: Callable[..., Config], tmp_path: Path) -> Run:
+    config = make_config("privacy.rounds=2", "expansion.texts=20", "expansion.shard_texts=8")
+    return synthesize(config, tmp_path / "run", make_parts(config))
+
+
+def test_the_files_of_the_result_are_listed(run: Run) -> None:
+    for beside in ("report.html", ".privacy.json.tmp", "synthetic.00003.part", "synthetic/.00009.jsonl.tmp"):
+        (run.folder / beside).write_text("not of the result")
+    listed = json.loads((run.folder / MANIFEST).read_text())
+    assert listed == {"run": run.id, "files": described(run.folder)}
+    assert list(listed["files"]) == [
+        "README.md",
+        "config.toml",
+        "population/000.json",
+        "population/001.json",
+        "positions/000.npy",
+        "positions/001.npy",
+        "privacy.json",
+        "run.json",
+        "seeds.jsonl",
+        "selected/000.json",
+        "selected/001.json",
+        "synthetic/00000.jsonl",
+        "synthetic/00001.jsonl",
+        "synthetic/00002.jsonl",
+    ]
+    for name, file in listed["files"].items():
+        content = (run.folder / name).read_bytes()
+        assert file == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def test_the_ledger_holds_the_digest_of_the_last_manifest(run: Run) -> None:
+    sealed = open_ledger().account("private").sealed(run.id)
+    assert sealed is not None
+    assert sealed.manifest == file_digest(run.folder / MANIFEST)
+
+
+def test_without_a_statement_nothing_says_which_data_set(run: Run) -> None:
+    (run.folder / "privacy.json").unlink()
+    with pytest.raises(RunFolderError, match=r"holds no whole privacy\.json; `pretext resume"):
+        seal(run, open_ledger())
