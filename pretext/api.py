@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pretext.config.resolve import resolve
 from pretext.errors import UsageError
 from pretext.run.shards import synthetic_rows
-from pretext.tables import located
+from pretext.tables import resolve_location
 
 if TYPE_CHECKING:
     import pandas
 
-    from pretext.evaluation.memorization import Check
+    from pretext.evaluation.memorization import MemorizationCheck
     from pretext.jobs.fred import Answer
 
 
@@ -55,22 +55,22 @@ class Result:
         expand_run(config, run, Parts.of(config), texts)
         return self
 
-    def memorisation(self, data: Any = None, *, embedding: bool = True, control: int = 0) -> Check:
+    def check_memorization(self, data: Any = None, *, embedding: bool = True, control: int = 0) -> MemorizationCheck:
         """What of the private texts stands in the synthetic ones. NOT private: for whoever holds the data, no release.
 
         Args:
             data: the private texts again, where they came from memory.
             embedding: look for near duplicates too, by embedding all private texts.
-            control: texts to write as a control group; see `pretext.evaluation.memorization.check`.
+            control: texts to write as a control group; see `pretext.evaluation.memorization.check_memorization`.
         """
-        from pretext.evaluation.memorization import check
+        from pretext.evaluation.memorization import check_memorization
         from pretext.jobs.parts import Parts
         from pretext.run.folder import Run
 
         run, config = Run.open(self.folder)
         parts = Parts.of(config)
         embed, engine = parts.embedder() if embedding else None, parts.engine() if control else None
-        return check(config, run, embed=embed, engine=engine, control=control, given=_rows_of(data))
+        return check_memorization(config, run, embed=embed, engine=engine, control=control, rows=_convert_rows(data))
 
 
 def synthesize(
@@ -82,19 +82,19 @@ def synthesize(
     client_column: str | None = None,
     prompts: Sequence[str] = (),
     public: str | Path | None = None,
-    data_set: str | None = None,
+    dataset: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
     """Private texts in, differentially private synthetic texts out. Called again with the same arguments, it resumes.
 
     Args:
-        data: a file, a Hugging Face data set id, a list of texts, a list of rows, or a DataFrame.
+        data: a file, a Hugging Face dataset id, a list of texts, a list of rows, or a DataFrame.
         out: the run folder.
         epsilon, delta: the guarantee of this run.
         client_column: column that tells clients apart; without it every record is a client of its own.
         prompts: public sentences that describe the domain.
-        public: file or data set of public texts for the initial population.
-        data_set: name in the ledger; needed when `data` is not a file, so that its budget is found again.
+        public: file or dataset of public texts for the initial population.
+        dataset: name in the ledger; needed when `data` is not a file, so that its budget is found again.
         settings: any further settings, nested as in the configuration file.
 
     Raises:
@@ -103,13 +103,13 @@ def synthesize(
     from pretext.jobs.parts import Parts
     from pretext.jobs.run import synthesize as run_job
 
-    path, rows = _source_of(data, data_set)
+    path, rows = _locate_source(data, dataset)
     chosen: dict[str, dict[str, Any]] = {
         "data": {"path": path, "client_column": client_column},
-        "privacy": {"epsilon": epsilon, "delta": delta, "data_set": data_set},
+        "privacy": {"epsilon": epsilon, "delta": delta, "dataset": dataset},
         "initial": {
             "prompts": list(prompts) or None,
-            "texts": None if public is None else located(public),
+            "texts": None if public is None else resolve_location(public),
         },
     }
     given = {name: {key: value for key, value in table.items() if value is not None} for name, table in chosen.items()}
@@ -119,7 +119,7 @@ def synthesize(
 
 def rank_public_sets(
     data: str | Path | Sequence[str] | Sequence[Mapping[str, Any]] | pandas.DataFrame,
-    candidates: Sequence[str | Path],
+    public_sets: Sequence[str | Path],
     *,
     clients: int,
     out: str | Path = "fred",
@@ -127,7 +127,7 @@ def rank_public_sets(
     delta: float | None = None,
     client_column: str | None = None,
     choose: int = 1,
-    data_set: str | None = None,
+    dataset: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Answer:
     """Which of the public candidates is nearest to the private texts, by one release (FreD).
@@ -136,13 +136,13 @@ def rank_public_sets(
 
     Args:
         data: as for `synthesize`.
-        candidates: at least two public files or Hugging Face data set ids.
+        public_sets: at least two public files or Hugging Face dataset ids.
         clients: a public estimate of the number of clients.
         out: the FreD folder.
         epsilon, delta: the guarantee of the release.
         client_column: column that tells clients apart.
         choose: how many candidates the nearest mixture may hold.
-        data_set: name in the ledger; needed when `data` is not a file.
+        dataset: name in the ledger; needed when `data` is not a file.
         settings: any further settings, nested as in the configuration file.
 
     Returns:
@@ -152,32 +152,32 @@ def rank_public_sets(
     Raises:
         PretextError, privacy.PrivacyError: see the command line; each message is one full sentence.
     """
-    from pretext.jobs.fred import fred
+    from pretext.jobs.fred import run_fred
     from pretext.jobs.parts import Parts
 
-    path, rows = _source_of(data, data_set)
+    path, rows = _locate_source(data, dataset)
     chosen: dict[str, dict[str, Any]] = {
         "data": {"path": path, "client_column": client_column},
-        "privacy": {"epsilon": epsilon, "delta": delta, "data_set": data_set, "clients": clients},
-        "initial": {"candidates": [located(candidate) for candidate in candidates]},
+        "privacy": {"epsilon": epsilon, "delta": delta, "dataset": dataset, "clients": clients},
+        "initial": {"public_sets": [resolve_location(location) for location in public_sets]},
     }
     given = {name: {key: value for key, value in table.items() if value is not None} for name, table in chosen.items()}
     config = resolve(settings=settings, defaults=given)
-    return fred(config, Path(out), Parts.of(config, rows), choose=choose)
+    return run_fred(config, Path(out), Parts.of(config, rows), choose=choose)
 
 
-def _source_of(data: Any, data_set: str | None) -> tuple[str, list[Mapping[str, Any]] | None]:
+def _locate_source(data: Any, dataset: str | None) -> tuple[str, list[Mapping[str, Any]] | None]:
     """A location, or rows from memory."""
     if isinstance(data, str | Path):
-        return located(data), None
-    if data_set is None:
+        return resolve_location(data), None
+    if dataset is None:
         raise UsageError(
-            "Texts from memory need a name for their budget in the ledger: give data_set, for example data_set='notes'."
+            "Texts from memory need a name for their budget in the ledger: give dataset, for example dataset='notes'."
         )
-    return "", _rows_of(data)
+    return "", _convert_rows(data)
 
 
-def _rows_of(data: Any) -> list[Mapping[str, Any]] | None:
+def _convert_rows(data: Any) -> list[Mapping[str, Any]] | None:
     """Rows from memory, if there are any."""
     if data is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pretext.config.settings import Config
 from privacy import Cost, DiscreteGaussian, Relation, calibrate, compose
 from privacy.bounding import grid_for, sensitivity_squared
-from privacy.moments import mechanism, moments_cost
+from privacy.moments import moments_cost, moments_mechanism
 
 _LARGEST_DIMENSION = 32_768
 
@@ -17,25 +17,25 @@ def moments_multiplier(config: Config, epsilon: float | None = None) -> float:
     if target is None:
         assert privacy.noise_multiplier is not None
         return privacy.noise_multiplier
-    return calibrate(target, privacy.delta, lambda multiplier: largest_cost(config, multiplier, privacy.relation))
+    return calibrate(target, privacy.delta, lambda multiplier: max_moments_cost(config, multiplier, privacy.relation))
 
 
-def largest_cost(config: Config, multiplier: float, relation: Relation) -> Cost:
+def max_moments_cost(config: Config, multiplier: float, relation: Relation) -> Cost:
     """What a query costs at most under the configured relation or the budget's own; its size hardly matters."""
-    return moments_cost(_LARGEST_DIMENSION, mechanism(multiplier, config.privacy.relation), relation)
+    return moments_cost(_LARGEST_DIMENSION, moments_mechanism(multiplier, config.privacy.relation), relation)
 
 
-def share_of_epsilon(config: Config) -> float | None:
+def fred_epsilon(config: Config) -> float | None:
     """What finding the initial candidates may spend of a run's epsilon."""
     epsilon = config.privacy.epsilon
-    return None if epsilon is None else epsilon * config.initial.candidates_share
+    return None if epsilon is None else epsilon * config.initial.public_sets_share
 
 
-def share_cost(config: Config, relation: Relation) -> Cost:
+def fred_cost(config: Config, relation: Relation) -> Cost:
     """What finding the initial candidates costs a run at most; nothing where there are none."""
-    if not config.initial.candidates:
+    if not config.initial.public_sets:
         return Cost()
-    return largest_cost(config, moments_multiplier(config, share_of_epsilon(config)), relation)
+    return max_moments_cost(config, moments_multiplier(config, fred_epsilon(config)), relation)
 
 
 def noise_multiplier(config: Config) -> float:
@@ -48,7 +48,7 @@ def noise_multiplier(config: Config) -> float:
     def cost_of(multiplier: float) -> Cost:
         return compose([round_cost(config, multiplier)] * privacy.rounds)
 
-    return calibrate(privacy.epsilon, privacy.delta, cost_of, share_cost(config, privacy.relation))
+    return calibrate(privacy.epsilon, privacy.delta, cost_of, fred_cost(config, privacy.relation))
 
 
 def round_cost(config: Config, multiplier: float, relation: Relation | None = None) -> Cost:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 
-def finite(value: Any) -> Any:
+def replace_nonfinite(value: Any) -> Any:
     """A value for JSON, which has neither infinity nor NaN: null in their place, wherever they stand in it."""
     if isinstance(value, dict):
-        return {name: finite(each) for name, each in value.items()}
+        return {name: replace_nonfinite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
+        return [replace_nonfinite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -28,7 +28,7 @@ Row: TypeAlias = dict[str, str]
 
 
 @contextmanager
-def written(path: Path) -> Iterator[IO[bytes]]:
+def write_atomically(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that appears under its name when it is whole."""
     part = path.with_name(f".{path.name}.tmp")
     try:
@@ -47,7 +47,7 @@ def json_line(row: Row) -> bytes:
     return (json.dumps(row, ensure_ascii=False) + "\n").encode(errors="replace")
 
 
-def to_parquet(rows: Iterator[Row], file: IO[bytes]) -> None:
+def write_parquet(rows: Iterator[Row], file: IO[bytes]) -> None:
     """Write at least one row as parquet, in pieces; all columns are strings."""
     import pyarrow
     from pyarrow.parquet import ParquetWriter

@@ -10,7 +10,7 @@ import platformdirs
 from privacy import Ledger
 
 
-def cache_folder() -> Path:
+def model_cache_folder() -> Path:
     """Where converted models are kept: $PRETEXT_HOME/models, or the user's cache folder."""
     home = os.environ.get("PRETEXT_HOME")
     if home:
@@ -20,16 +20,16 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("pretext")) / "models"
 
 
-def home() -> Path:
+def user_folder() -> Path:
     """The user's data folder: PRETEXT_HOME, or the platform's place for it."""
     return Path(os.environ.get("PRETEXT_HOME") or platformdirs.user_data_dir("pretext"))
 
 
 def open_ledger() -> Ledger:
     """The user's ledger."""
-    return Ledger(home() / "ledger.sqlite")
+    return Ledger(user_folder() / "ledger.sqlite")
 
 
-def cache() -> Path:
+def fred_cache_folder() -> Path:
     """Where statistics of public sets are kept."""
-    return home() / "fred"
+    return user_folder() / "fred"

@@ -8,18 +8,18 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress(name: str | None, total: int, *, counts: bool = True) -> Iterator[Callable[[int], None]]:
+def show_progress(name: str | None, total: int, *, show_counts: bool = True) -> Iterator[Callable[[int], None]]:
     """A function that advances the display by so many steps.
 
     Args:
         name: what is going on; None shows nothing.
         total: steps in all.
-        counts: show numbers. Off where the total is private: then neither a number nor a share is shown.
+        show_counts: show numbers. Off where the total is private: then neither a number nor a share is shown.
     """
     if name is None:
         yield lambda steps: None
     elif sys.stderr.isatty():
-        with _bar(name, total if counts else None) as advance:
+        with _show_bar(name, total if show_counts else None) as advance:
             yield advance
     else:
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -27,7 +27,7 @@ def progress(name: str | None, total: int, *, counts: bool = True) -> Iterator[C
 
 
 @contextmanager
-def _bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def _show_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,

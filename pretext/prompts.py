@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 HEADER = "Original Text Sample"
 INSTRUCTION = "diverse original text samples"
-_REWRITTEN = "The same sample in other words"
+_REWRITE_HEADER = "The same sample in other words"
 _REQUEST = "Write one more of the same kind, on a subject of its own."
 _REWRITE = "in other words, in the same style and length"
 _ANSWER_ONLY = "Answer with the text only."
 _FRAGMENTS = [
-    piece.casefold().rstrip(".") for piece in (HEADER, INSTRUCTION, _REWRITTEN, _REQUEST, _REWRITE, _ANSWER_ONLY)
+    piece.casefold().rstrip(".") for piece in (HEADER, INSTRUCTION, _REWRITE_HEADER, _REQUEST, _REWRITE, _ANSWER_ONLY)
 ]
 # How chat models introduce an answer in spite of being asked for the text only; the line names what it introduces.
 _PREAMBLE = re.compile(
@@ -29,8 +29,8 @@ _PREAMBLE = re.compile(
     r"\b(?:samples?|texts?|examples?|versions?|rewrites?|rewritten|in other words)\b[^\n:]{0,40}:[ \t]*(?:\n|\Z)",
     re.IGNORECASE,
 )
-_NUMBERED = re.compile(r"^[*#_ \t]*sample \d+[*:._ \t]*$", re.IGNORECASE | re.MULTILINE)
-_QUOTED = re.compile(r"\A(?:\"([^\"]+)\"|“([^“”]+)”)\Z")
+_NUMBERED_HEADER = re.compile(r"^[*#_ \t]*sample \d+[*:._ \t]*$", re.IGNORECASE | re.MULTILINE)
+_QUOTED_ANSWER = re.compile(r"\A(?:\"([^\"]+)\"|“([^“”]+)”)\Z")
 
 
 @dataclass(frozen=True)
@@ -41,41 +41,41 @@ class Prompt:
     chat: bool = False
 
 
-def few_shot(examples: Sequence[str], about: str | None, chat: bool) -> Prompt:
+def few_shot_prompt(examples: Sequence[str], about: str | None, chat: bool) -> Prompt:
     """Asks for one more text like the examples (PrE-Text, appendix); `about` says what they are, and is public."""
-    about = _in_brackets(about)
+    about = _parenthesize(about)
     samples = "\n\n".join(f"{HEADER} {number}\n{text}" for number, text in enumerate(examples, start=1))
     if chat:
         return Prompt(f"Below are {INSTRUCTION}{about}. {_REQUEST} {_ANSWER_ONLY}\n\n{samples}", chat=True)
     return Prompt(f"List of {2 * len(examples)} {INSTRUCTION}{about}:\n\n{samples}\n\n{HEADER} {len(examples) + 1}\n")
 
 
-def rewrite(text: str, about: str | None, chat: bool) -> Prompt:
-    """Asks for the text in other words (Aug-PE's variation); `about` as in `few_shot`."""
-    about = _in_brackets(about)
+def rewrite_prompt(text: str, about: str | None, chat: bool) -> Prompt:
+    """Asks for the text in other words (Aug-PE's variation); `about` as in `few_shot_prompt`."""
+    about = _parenthesize(about)
     if chat:
         request = f"Write the sample{about} below {_REWRITE}. {_ANSWER_ONLY}"
         return Prompt(f"{request}\n\n{HEADER} 1\n{text}", chat=True)
-    return Prompt(f"{HEADER} 1{about}\n{text}\n\n{_REWRITTEN}\n")
+    return Prompt(f"{HEADER} 1{about}\n{text}\n\n{_REWRITE_HEADER}\n")
 
 
-def _in_brackets(about: str | None) -> str:
+def _parenthesize(about: str | None) -> str:
     return "" if about is None else f" ({about.rstrip(' .')})"
 
 
-def described(description: str, chat: bool) -> Prompt:
+def description_prompt(description: str, chat: bool) -> Prompt:
     """Asks for a text out of a domain that a public description names."""
     if chat:
         return Prompt(f"{description}\n\nWrite one such text. {_ANSWER_ONLY}", chat=True)
     return Prompt(f"{description}\n\nList of 6 {INSTRUCTION}:\n\n{HEADER} 1\n")
 
 
-def stops(one_paragraph: bool) -> tuple[str, ...]:
+def stop_strings(one_paragraph: bool) -> tuple[str, ...]:
     """Where an answer ends: at the next header, and with `one_paragraph` at a blank line."""
     return (HEADER, "\n\n") if one_paragraph else (HEADER,)
 
 
-def answer(completion: str | None) -> str | None:
+def extract_answer(completion: str | None) -> str | None:
     """The text in a completion: what stands before the next header, without white space, preamble or quotes around it.
 
     What else a generator may write is left alone: a line is a preamble only if it names a sample, a text, ..., and
@@ -84,12 +84,14 @@ def answer(completion: str | None) -> str | None:
     if completion is None:
         return None
     text = _PREAMBLE.sub("", completion.split(HEADER)[0].strip()).strip()
-    text = _NUMBERED.split(_NUMBERED.sub("", text, count=1) if _NUMBERED.match(text) else text)[0].strip()
-    quoted = _QUOTED.match(text)
+    text = _NUMBERED_HEADER.split(_NUMBERED_HEADER.sub("", text, count=1) if _NUMBERED_HEADER.match(text) else text)[
+        0
+    ].strip()
+    quoted = _QUOTED_ANSWER.match(text)
     return (quoted[1] or quoted[2]).strip() if quoted else text
 
 
-def leaks(text: str) -> bool:
+def has_prompt_leak(text: str) -> bool:
     """Whether the text holds a piece of our own prompts."""
     folded = text.casefold()
     return any(fragment in folded for fragment in _FRAGMENTS)

@@ -1,8 +1,8 @@
-"""Columns of a file or of a Hugging Face data set, streamed in batches.
+"""Columns of a file or of a Hugging Face dataset, streamed in batches.
 
 Files are read record by record, by parsers that never guess a type from other records. A loader that infers a column's
 type from all of its cells lets one client change how every other client's text is read, and then no bound on one
-client's votes bounds what that client changes. Hugging Face data sets, whose types are fixed by their publisher, come
+client's votes bounds what that client changes. Hugging Face datasets, whose types are fixed by their publisher, come
 through `datasets`.
 
 Parsers quote what they fail on, so neither their messages nor their exceptions are passed on.
@@ -26,12 +26,12 @@ from pretext.errors import UsageError
 _FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".parquet": "parquet"}
 _BATCH_ROWS = 4096
 
-Batch = dict[str, list[Any]]
+ColumnBatch = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file by path, or a Hugging Face data set by id with subset and split."""
+    """A file by path, or a Hugging Face dataset by id with subset and split."""
 
     location: str
     subset: str | None = None
@@ -41,11 +41,11 @@ class Source:
     def file(self) -> Path | None:
         """The path if this names a file (by its ending or by existing), else None."""
         path = Path(self.location).expanduser()
-        return path if _format(path) is not None or path.exists() else None
+        return path if _detect_format(path) is not None or path.exists() else None
 
     @property
     def identity(self) -> str:
-        """What the ledger calls this source: the resolved path, or the data set's id, subset and split."""
+        """What the ledger calls this source: the resolved path, or the dataset's id, subset and split."""
         if self.file is not None:
             return str(self.file.resolve())
         return ":".join(["hf", self.location, self.subset or "default", self.split])
@@ -56,23 +56,23 @@ class Source:
         return Path(self.location).name.split(".")[0] or "data"
 
 
-def read_columns(source: Source, columns: Sequence[str]) -> Iterator[Batch]:
+def read_columns(source: Source, columns: Sequence[str]) -> Iterator[ColumnBatch]:
     """Batches of the named columns, as plain Python values; a record without one of them holds None there.
 
     Raises:
         UsageError: the source is missing, empty, of an unknown format, damaged, or lacks a column; nothing of its
             content is quoted, not even in the chain of exceptions.
     """
-    batches = _of_hub(source, columns) if source.file is None else _of_file(source.file, columns)
+    batches = _read_hub(source, columns) if source.file is None else _read_file(source.file, columns)
     rows = 0
     while True:
-        batch, failure = _next(batches, source)
+        batch, failure = _next_batch(batches, source)
         if failure is not None:
             raise UsageError(failure)
         if batch is None:
             break
         if rows == 0:
-            _check_present(source, batch, columns)
+            _check_has_columns(source, batch, columns)
         length = max(map(len, batch.values()), default=0)
         rows += length
         yield {name: batch.get(name, [None] * length) for name in columns}
@@ -80,8 +80,8 @@ def read_columns(source: Source, columns: Sequence[str]) -> Iterator[Batch]:
         raise UsageError(f"{source.location} holds no rows; it must hold at least one text.")
 
 
-def located(source: str | Path) -> str:
-    """The absolute path of a file, so that a run can be resumed from anywhere, or the data set's id as it is."""
+def resolve_location(source: str | Path) -> str:
+    """The absolute path of a file, so that a run can be resumed from anywhere, or the dataset's id as it is."""
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() else str(source)
 
@@ -91,7 +91,7 @@ def check_columns(source: Source, columns: Sequence[str]) -> None:
     next(read_columns(source, columns))
 
 
-def _next(batches: Iterator[Batch], source: Source) -> tuple[Batch | None, str | None]:
+def _next_batch(batches: Iterator[ColumnBatch], source: Source) -> tuple[ColumnBatch | None, str | None]:
     """The next batch, or why there is none. A parser's exception holds content, so it ends here, in no chain."""
     try:
         return next(batches, None), None
@@ -102,12 +102,12 @@ def _next(batches: Iterator[Batch], source: Source) -> tuple[Batch | None, str |
     except MemoryError:
         return None, f"{source.location} does not fit into memory; as jsonl, csv or parquet it is read in pieces."
     except Exception as error:
-        kind = _format(source.file) if source.file is not None else "a Hugging Face data set"
+        kind = _detect_format(source.file) if source.file is not None else "a Hugging Face dataset"
         name = type(error).__name__
         return None, f"{source.location} cannot be read as {kind} ({name}); check that it is whole and of that format."
 
 
-def _check_present(source: Source, batch: Batch, columns: Sequence[str]) -> None:
+def _check_has_columns(source: Source, batch: ColumnBatch, columns: Sequence[str]) -> None:
     """The first records must know every column. Theirs are not listed: without a header they would be a record."""
     for name in columns:
         if name not in batch:
@@ -117,21 +117,21 @@ def _check_present(source: Source, batch: Batch, columns: Sequence[str]) -> None
             )
 
 
-def _of_file(path: Path, columns: Sequence[str]) -> Iterator[Batch]:
-    kind = _format(path)
+def _read_file(path: Path, columns: Sequence[str]) -> Iterator[ColumnBatch]:
+    kind = _detect_format(path)
     _check_file(path, kind)
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     if kind == "parquet":
         with opened(path, "rb") as raw:
-            yield from _of_parquet(raw, columns)  # type: ignore[arg-type]
+            yield from _read_parquet(raw, columns)  # type: ignore[arg-type]
         return
     with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
-        records = _of_csv(stream) if kind == "csv" else _of_json(stream)
+        records = _read_csv_records(stream) if kind == "csv" else _read_json_records(stream)
         while rows := list(islice(records, _BATCH_ROWS)):
             yield {name: [row.get(name) for row in rows] for name in columns if any(name in row for row in rows)}
 
 
-def _of_csv(stream: IO[str]) -> Iterator[dict[str, Any]]:
+def _read_csv_records(stream: IO[str]) -> Iterator[dict[str, Any]]:
     """Every cell is a text: "NA" and "007" are neither gaps nor numbers."""
     csv.field_size_limit(2**31 - 1)
     for row in csv.DictReader(stream, strict=True):
@@ -140,7 +140,7 @@ def _of_csv(stream: IO[str]) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _of_json(stream: IO[str]) -> Iterator[dict[str, Any]]:
+def _read_json_records(stream: IO[str]) -> Iterator[dict[str, Any]]:
     """One object a line, or one array of objects."""
     start = stream.read(4096)
     stream.seek(0)
@@ -153,7 +153,7 @@ def _of_json(stream: IO[str]) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def _of_parquet(raw: IO[bytes], columns: Sequence[str]) -> Iterator[Batch]:
+def _read_parquet(raw: IO[bytes], columns: Sequence[str]) -> Iterator[ColumnBatch]:
     from pyarrow.parquet import ParquetFile
 
     table = ParquetFile(raw)
@@ -162,7 +162,7 @@ def _of_parquet(raw: IO[bytes], columns: Sequence[str]) -> Iterator[Batch]:
         yield {name: batch.column(name).to_pylist() for name in present}
 
 
-def _of_hub(source: Source, columns: Sequence[str]) -> Iterator[Batch]:
+def _read_hub(source: Source, columns: Sequence[str]) -> Iterator[ColumnBatch]:
     from datasets import load_dataset
     from datasets.utils.logging import set_verbosity
 
@@ -171,7 +171,7 @@ def _of_hub(source: Source, columns: Sequence[str]) -> Iterator[Batch]:
         stream = load_dataset(source.location, source.subset, split=source.split, streaming=True)
     except Exception as error:
         raise UsageError(
-            f"{source.location} is neither a file here nor a Hugging Face data set that can be reached "
+            f"{source.location} is neither a file here nor a Hugging Face dataset that can be reached "
             f"({type(error).__name__}); give the path of a csv, json, jsonl or parquet file (each also .gz), or check "
             "the id, subset, split and the connection."
         ) from None
@@ -179,7 +179,7 @@ def _of_hub(source: Source, columns: Sequence[str]) -> Iterator[Batch]:
         yield {name: table.column(name).to_pylist() for name in columns if name in table.column_names}
 
 
-def _format(path: Path) -> str | None:
+def _detect_format(path: Path) -> str | None:
     suffixes = path.suffixes[-2:]
     ending = suffixes[0] if len(suffixes) == 2 and suffixes[1].lower() == ".gz" else path.suffix
     return _FORMATS.get(ending.lower())

@@ -18,7 +18,7 @@ class Embedder(Protocol):
         ...
 
 
-def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def normalize_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length 1; a zero row stays zero, and one that is not finite (half precision overflows) becomes
     zero."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)

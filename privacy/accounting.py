@@ -50,7 +50,7 @@ def compose(costs: Iterable[Cost]) -> Cost:
 
 def delta(cost: Cost, epsilon: float) -> float:
     """The smallest delta at which the releases are (epsilon, delta)-DP, at most 1."""
-    return min(1.0, _gaussian_delta(cost.mu_squared, epsilon) + _slack(cost, epsilon))
+    return min(1.0, _gaussian_delta(cost.mu_squared, epsilon) + _slack_delta(cost, epsilon))
 
 
 def epsilon(cost: Cost, delta_target: float) -> float:
@@ -65,7 +65,7 @@ def epsilon(cost: Cost, delta_target: float) -> float:
     low = high = _gaussian_epsilon(cost.mu_squared, delta_target)
     step = 1e-9
     while delta(cost, high) > delta_target:
-        room = delta_target - _slack(cost, high)
+        room = delta_target - _slack_delta(cost, high)
         if room <= 0:
             return math.inf
         low, high, step = high, max(_gaussian_epsilon(cost.mu_squared, room), high) + step, 2 * step
@@ -84,20 +84,20 @@ def rdp_epsilon(cost: Cost, delta_target: float) -> float:
     if cost.mu_squared == 0:
         return 0.0
     accountant = RdpAccountant()
-    accountant.compose(GaussianDpEvent(_sigma(cost.mu_squared)))
+    accountant.compose(GaussianDpEvent(_noise_multiplier_for(cost.mu_squared)))
     return float(accountant.get_epsilon(delta_target))
 
 
 def fits(cost: Cost, epsilon_target: float, delta_target: float) -> bool:
     """Whether releases of this cost, chosen adaptively, stay within (epsilon_target, delta_target)."""
-    epsilon_target = _kept(epsilon_target, delta_target)
-    aside = _aside(epsilon_target, delta_target) * delta_target
+    epsilon_target = _cap_epsilon(epsilon_target, delta_target)
+    aside = _slack_share(epsilon_target, delta_target) * delta_target
     gaussian = _gaussian_delta(cost.mu_squared, epsilon_target)
-    return gaussian <= delta_target - aside and _slack(cost, epsilon_target) <= aside
+    return gaussian <= delta_target - aside and _slack_delta(cost, epsilon_target) <= aside
 
 
 def calibrate(
-    epsilon_target: float, delta_target: float, cost_of: Callable[[float], Cost], beside: Cost | None = None
+    epsilon_target: float, delta_target: float, cost_of: Callable[[float], Cost], fixed_cost: Cost | None = None
 ) -> float:
     """The smallest noise multiplier (to a relative 1e-9) whose cost fits (epsilon_target, delta_target).
 
@@ -109,7 +109,7 @@ def calibrate(
     """
     check_epsilon(epsilon_target)
     check_delta(delta_target)
-    fixed = beside or Cost()
+    fixed = fixed_cost or Cost()
     room = mu_squared_for(epsilon_target, delta_target) - fixed.mu_squared
     if room <= 0:
         raise InvalidParameter(f"The other releases leave nothing of epsilon {epsilon_target}; give them less.")
@@ -131,10 +131,12 @@ def calibrate(
 
 def mu_squared_for(epsilon_target: float, delta_target: float) -> float:
     """The largest mu^2 that fits (epsilon_target, delta_target), to floating-point precision."""
-    epsilon_target = _kept(epsilon_target, delta_target)
+    epsilon_target = _cap_epsilon(epsilon_target, delta_target)
     from dp_accounting.gaussian_mechanism import get_sigma_gaussian
 
-    return float(get_sigma_gaussian(epsilon_target, delta_target * (1 - _aside(epsilon_target, delta_target)))) ** -2
+    return (
+        float(get_sigma_gaussian(epsilon_target, delta_target * (1 - _slack_share(epsilon_target, delta_target)))) ** -2
+    )
 
 
 def check_epsilon(value: float) -> None:
@@ -149,7 +151,7 @@ def check_delta(value: float) -> None:
         raise InvalidParameter(f"delta is {value}; it must lie between 0 and 1, below one over the number of clients.")
 
 
-def _kept(epsilon_target: float, delta_target: float) -> float:
+def _cap_epsilon(epsilon_target: float, delta_target: float) -> float:
     """The epsilon that is kept in place of a very large one (above about 20 at delta 1e-6), which follows from it.
 
     Slack counts e^epsilon times, so a target of 100 taken literally would have no room for any release.
@@ -157,7 +159,7 @@ def _kept(epsilon_target: float, delta_target: float) -> float:
     return min(epsilon_target, max(10.0, math.log(0.5 * delta_target / _LARGEST_SLACK)))
 
 
-def _aside(epsilon_target: float, delta_target: float) -> float:
+def _slack_share(epsilon_target: float, delta_target: float) -> float:
     """Share of delta that is set aside for the slack: a hundred-thousandth, more where e^epsilon makes slack dear."""
     if epsilon_target <= 10:
         return 1e-5
@@ -166,12 +168,14 @@ def _aside(epsilon_target: float, delta_target: float) -> float:
     )
 
 
-def _gaussian_delta(mu_squared: float, at: float) -> float:
+def _gaussian_delta(mu_squared: float, epsilon_target: float) -> float:
     from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
 
     if mu_squared == 0:
         return 0.0
-    return float(GaussianPrivacyLoss(standard_deviation=_sigma(mu_squared)).get_delta_for_epsilon(at))
+    return float(
+        GaussianPrivacyLoss(standard_deviation=_noise_multiplier_for(mu_squared)).get_delta_for_epsilon(epsilon_target)
+    )
 
 
 def _gaussian_epsilon(mu_squared: float, delta_target: float) -> float:
@@ -180,13 +184,13 @@ def _gaussian_epsilon(mu_squared: float, delta_target: float) -> float:
     if mu_squared == 0:
         return 0.0
     with np.errstate(divide="ignore"):  # its search passes by log(0)
-        return float(get_epsilon_gaussian(_sigma(mu_squared), delta_target))
+        return float(get_epsilon_gaussian(_noise_multiplier_for(mu_squared), delta_target))
 
 
-def _sigma(mu_squared: float) -> float:
+def _noise_multiplier_for(mu_squared: float) -> float:
     """The noise multiplier of one Gaussian release that costs this; near 0 rounded up, clear of overflow."""
     return 1.0 / math.sqrt(max(mu_squared, 1e-100))
 
 
-def _slack(cost: Cost, at: float) -> float:
-    return (math.exp(min(at, 700.0)) + 1.0) * cost.slack
+def _slack_delta(cost: Cost, epsilon_target: float) -> float:
+    return (math.exp(min(epsilon_target, 700.0)) + 1.0) * cost.slack

@@ -14,7 +14,7 @@ few entries (votes), `bounded_rows` signed dense ones (moments).
 
 The default K allows a squared norm of `max_texts_per_client` votes: a client whose k texts choose k different
 candidates is not scaled down, one whose k texts choose the same candidate counts as sqrt(k) votes instead of k. That
-costs a sensitivity of sqrt(k), not k. With `normalise` smaller vectors are scaled up to the bound as well: the same
+costs a sensitivity of sqrt(k), not k. With `normalize` smaller vectors are scaled up to the bound as well: the same
 premise is checked, so the claim is the same, but now one client with one text puts sqrt(K) on one candidate.
 """
 
@@ -104,7 +104,7 @@ def bounded_sum(
     *,
     dimension: int,
     norm_squared: Fraction,
-    normalise: bool = False,
+    normalize: bool = False,
 ) -> Bounded:
     """Sum of the clients' non-negative vectors, each scaled to a squared L2 norm of at most `norm_squared`.
 
@@ -116,7 +116,7 @@ def bounded_sum(
         weight: shape (m,), 0 to 2^20, in votes.
         dimension: n, public.
         norm_squared: the bound C^2 in squared votes, public.
-        normalise: also scale smaller vectors up to the bound, so that every client uses all of its sensitivity.
+        normalize: also scale smaller vectors up to the bound, so that every client uses all of its sensitivity.
 
     Raises:
         InvalidParameter: a weight or a coordinate is out of range (the message names no value).
@@ -127,10 +127,10 @@ def bounded_sum(
     if coordinate.size and not (coordinate.min() >= 0 and coordinate.max() < dimension):
         raise InvalidParameter(f"A client votes outside of the {dimension} coordinates.")
     grid, bound = grid_for(norm_squared)
-    owner, where, votes = _merged(client, coordinate, weight, dimension)
-    steps = _on_grid(owner, votes, norm_squared, normalise, grid)
+    owner, where, votes = _merge_votes(client, coordinate, weight, dimension)
+    steps = _scale_to_grid(owner, votes, norm_squared, normalize, grid)
     # Steps above 2^31 would overflow when squared; they exceed every bound anyway.
-    if (steps > 2**31).any() or (_sums(owner, steps * steps) > bound).any():
+    if (steps > 2**31).any() or (_sum_by_owner(owner, steps * steps) > bound).any():
         raise InvalidParameter("A client's vector exceeds its bound after scaling; refusing to release.")
     total = np.zeros(dimension, np.int64)
     np.add.at(total, where, steps)
@@ -162,7 +162,7 @@ def bounded_rows(blocks: Iterable[NDArray[np.float64]], *, dimension: int, norm_
     return Bounded(total, grid, bound, nonnegative=False)
 
 
-def _merged(
+def _merge_votes(
     client: NDArray[np.int64], coordinate: NDArray[np.int64], weight: NDArray[np.float64], dimension: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Add up repeated (client, coordinate) pairs; owners are renumbered 0, 1, ... in ascending order."""
@@ -172,18 +172,18 @@ def _merged(
     return keys // dimension, keys % dimension, votes.astype(np.float64)
 
 
-def _on_grid(
-    owner: NDArray[np.int64], votes: NDArray[np.float64], norm_squared: Fraction, normalise: bool, grid: float
+def _scale_to_grid(
+    owner: NDArray[np.int64], votes: NDArray[np.float64], norm_squared: Fraction, normalize: bool, grid: float
 ) -> NDArray[np.int64]:
     """Each owner's votes scaled to the bound and rounded toward zero, in grid steps."""
-    norms = np.sqrt(_sums(owner, votes * votes))
+    norms = np.sqrt(_sum_by_owner(owner, votes * votes))
     scale = math.sqrt(norm_squared) / np.maximum(norms, 1e-9)
-    if not normalise:
+    if not normalize:
         scale = np.minimum(scale, 1.0)
     return np.trunc(votes * (scale * _SHRINK)[owner] / grid).astype(np.int64)
 
 
-def _sums(owner: NDArray[np.int64], values: NDArray[_Number]) -> NDArray[_Number]:
+def _sum_by_owner(owner: NDArray[np.int64], values: NDArray[_Number]) -> NDArray[_Number]:
     """Per-owner sums, shape (owners,)."""
     sums = np.zeros(int(owner[-1]) + 1 if owner.size else 0, values.dtype)
     np.add.at(sums, owner, values)

@@ -19,7 +19,7 @@ class InvalidParameter(PrivacyError, ValueError):
 
 
 class BudgetExceeded(PrivacyError):
-    """The data set has not enough budget left; nothing was drawn and nothing was charged."""
+    """The dataset has not enough budget left; nothing was drawn and nothing was charged."""
 
 
 class LedgerError(PrivacyError):
@@ -35,4 +35,4 @@ class LedgerCorrupted(LedgerError):
 
 
 class LedgerConflict(LedgerError):
-    """The request contradicts a data set, a path or a release that the ledger already holds."""
+    """The request contradicts a dataset, a path or a release that the ledger already holds."""

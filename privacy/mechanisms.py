@@ -17,7 +17,7 @@ Proof.
     sum is at most e^(-1/2) / (2 s), and divided by I at most 0.1210 / s^2. By Poisson summation
     |G/I - 1| = 2 sum_m exp(-2 pi^2 s^2 m^2) < 6e-9 / s^2 for s >= 1. Together TV < 1 / (16 s^2) per coordinate, and
     at most n / (16 s^2) for n independent ones.
- 3. If the output laws are within t of R's on either data set, P(M(D) in A) <= P(R(D) in A) + t
+ 3. If the output laws are within t of R's on either dataset, P(M(D) in A) <= P(R(D) in A) + t
     <= e^eps P(R(D') in A) + delta(eps) + t <= e^eps P(M(D') in A) + delta(eps) + (1 + e^eps) t.
  4. Adaptive composition: replacing the releases one at a time (a hybrid argument) adds up their t; the R's compose to
     one Gaussian of mu^2 = sum of mu_i^2, also when later noise is chosen after earlier releases (Gaussian-DP filters:

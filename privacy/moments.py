@@ -1,6 +1,6 @@
 r"""Mean and second moments of what clients hold, in one release of signed vectors (for FreD).
 
-Every text is a row e of d numbers. The public query centres and projects it, x = B^T (e - m) with B of shape (d, n),
+Every text is a row e of d numbers. The public query centers and projects it, x = B^T (e - m) with B of shape (d, n),
 and clips it twice: x to |x| <= R, and z, the first r <= n coordinates of x, to |z| <= Q. The text's vector is
 
     v = (w, a x / R, b T(z / Q)),    T(y) = (y_i^2 for all i, sqrt 2 y_i y_j for all i < j),    w^2 + a^2 + b^2 = 1.
@@ -60,7 +60,7 @@ class MomentQuery:
     """What is asked of the clients. All public.
 
     Attributes:
-        centre: m, shape (d,).
+        center: m, shape (d,).
         basis: B, shape (d, n), n <= d; orthonormal columns keep distances.
         rank: r, 0 to n: in how many leading directions second moments are asked for.
         radius: R > 0, in the units of the rows.
@@ -69,7 +69,7 @@ class MomentQuery:
         count_weight: w >= 0; 0 when the number of clients is public.
     """
 
-    centre: Floats
+    center: Floats
     basis: Floats
     rank: int
     radius: float
@@ -78,10 +78,10 @@ class MomentQuery:
     count_weight: float
 
     def __post_init__(self) -> None:
-        if self.basis.ndim != 2 or self.centre.shape != self.basis.shape[:1] or not self.basis.shape[1]:
-            raise InvalidParameter("The query's basis must have the shape (d, n), n >= 1, and its centre (d,).")
-        if not (np.isfinite(self.basis).all() and np.isfinite(self.centre).all()):
-            raise InvalidParameter("The query's basis and centre must be finite numbers.")
+        if self.basis.ndim != 2 or self.center.shape != self.basis.shape[:1] or not self.basis.shape[1]:
+            raise InvalidParameter("The query's basis must have the shape (d, n), n >= 1, and its center (d,).")
+        if not (np.isfinite(self.basis).all() and np.isfinite(self.center).all()):
+            raise InvalidParameter("The query's basis and center must be finite numbers.")
         if not 0 <= self.rank <= self.directions:
             raise InvalidParameter(f"The query's rank is {self.rank}; it must be 0 to {self.directions}.")
         if not (0 < self.radius < math.inf and 0 < self.second_radius < math.inf):
@@ -110,40 +110,40 @@ class MomentQuery:
     def digest(self) -> str:
         """SHA-256 of everything in the query: what a release is bound to."""
         scalars = [*self.basis.shape, self.rank, self.radius, self.second_radius, self.mean_weight, self.count_weight]
-        parts = [np.ascontiguousarray(part, "<f8").tobytes() for part in (np.array(scalars), self.centre, self.basis)]
+        parts = [np.ascontiguousarray(part, "<f8").tobytes() for part in (np.array(scalars), self.center, self.basis)]
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def vectors(self, rows: NDArray[np.floating]) -> Floats:
         """v of each row: (m, d) to (m, dimension). Private where the rows are."""
-        projected = (_on_grid(rows) - _on_grid(self.centre)) @ _on_grid(self.basis)
-        first = _clipped(projected[:, : self.rank] / self.second_radius)
+        projected = (_round_to_grid(rows) - _round_to_grid(self.center)) @ _round_to_grid(self.basis)
+        first = _clip_rows(projected[:, : self.rank] / self.second_radius)
         i, j = np.triu_indices(self.rank)
-        second = first[:, i] * first[:, j] * (self.second_weight * _off_diagonal(self.rank))
+        second = first[:, i] * first[:, j] * (self.second_weight * _off_diagonal_weights(self.rank))
         count = np.full((len(rows), int(self.count_weight > 0)), self.count_weight)
-        return np.hstack([count, self.mean_weight * _clipped(projected / self.radius), second])
+        return np.hstack([count, self.mean_weight * _clip_rows(projected / self.radius), second])
 
     @property
     def _second_squared(self) -> float:
         return 1.0 - self.mean_weight**2 - self.count_weight**2
 
 
-def _on_grid(values: NDArray[np.floating]) -> Floats:
+def _round_to_grid(values: NDArray[np.floating]) -> Floats:
     """Rounded to multiples of 2^-19."""
     return np.rint(values.astype(np.float64) * 2.0**19) / 2.0**19
 
 
-def _clipped(rows: Floats) -> Floats:
+def _clip_rows(rows: Floats) -> Floats:
     """Rows scaled down to a length of at most 1."""
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1.0))
 
 
-def _off_diagonal(rank: int) -> Floats:
+def _off_diagonal_weights(rank: int) -> Floats:
     """sqrt 2 beside the diagonal, 1 on it, in the order of the upper triangle."""
     i, j = np.triu_indices(rank)
     return np.where(i == j, 1.0, math.sqrt(2))
 
 
-def mechanism(noise_multiplier: float, relation: Relation) -> DiscreteGaussian:
+def moments_mechanism(noise_multiplier: float, relation: Relation) -> DiscreteGaussian:
     """The noise for a release of moments."""
     return DiscreteGaussian.for_sum(noise_multiplier, _NORM_SQUARED, relation, nonnegative=False)
 
@@ -164,12 +164,16 @@ def bounded_moments(query: MomentQuery, rows: NDArray[np.floating], client: NDAr
     Raises:
         InvalidParameter: the rows have another width than the query's basis, or are not finite.
     """
-    if rows.ndim != 2 or rows.shape[1] != query.centre.shape[0] or client.shape != rows.shape[:1]:
-        raise InvalidParameter(f"The rows must have {query.centre.shape[0]} columns, and a client each.")
-    return bounded_rows(_vectors(query, rows, client), dimension=query.dimension, norm_squared=_NORM_SQUARED)
+    if rows.ndim != 2 or rows.shape[1] != query.center.shape[0] or client.shape != rows.shape[:1]:
+        raise InvalidParameter(f"The rows must have {query.center.shape[0]} columns, and a client each.")
+    return bounded_rows(
+        _iterate_client_vectors(query, rows, client), dimension=query.dimension, norm_squared=_NORM_SQUARED
+    )
 
 
-def _vectors(query: MomentQuery, rows: NDArray[np.floating], client: NDArray[np.int64]) -> Iterator[Floats]:
+def _iterate_client_vectors(
+    query: MomentQuery, rows: NDArray[np.floating], client: NDArray[np.int64]
+) -> Iterator[Floats]:
     """The clients' vectors in blocks of whole clients."""
     order = np.argsort(client, kind="stable")
     _, first, counts = np.unique(client[order], return_index=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""Who is protected (the unit) and against which change of the data (the neighbouring relation)."""
+"""Who is protected (the unit) and against which change of the data (the neighboring relation)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class Relation(enum.Enum):
-    """When two data sets count as neighbours. A closed set: every `match` over it ends in `assert_never`."""
+    """When two datasets count as neighbors. A closed set: every `match` over it ends in `assert_never`."""
 
     ADD_REMOVE = "add/remove"
     REPLACE_ONE = "replace-one"
@@ -16,7 +16,7 @@ class Relation(enum.Enum):
     def words(self) -> str:
         """The relation in a sentence for people who sign."""
         return {
-            Relation.ADD_REMOVE: "one unit is present in one data set and absent from the other",
+            Relation.ADD_REMOVE: "one unit is present in one dataset and absent from the other",
             Relation.REPLACE_ONE: "one unit's data is exchanged for any other; the number of units is public",
         }[self]
 

@@ -2,7 +2,7 @@
 
     python scripts/pretrain_tiny.py FILES... [--folder FOLDER] [--tokens N]
 
-FILES are read as everywhere: csv, json, jsonl or parquet, each also .gz, or Hugging Face data set ids, with a column
+FILES are read as everywhere: csv, json, jsonl or parquet, each also .gz, or Hugging Face dataset ids, with a column
 `text` (--text-column). One text in fifty is held out: they choose the best weights and are scored at the end. Never
 give it private text: whatever is measured with the student later would know it.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pretext.errors import UsageError
 from pretext.evaluation.student import tiny_folder
-from pretext.evaluation.tiny import PRETRAINING, save, untrained
+from pretext.evaluation.tiny import PRETRAINING, make_untrained_student, save_student
 from pretext.tables import Source, read_columns
 
 HELD_OUT = 50
@@ -32,19 +32,19 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=PRETRAINING.tokens)
     arguments = parser.parse_args()
     sources = {name: texts(name, arguments.text_column) for name in arguments.files}
-    learned = [text for own in sources.values() for text in own if not held_out(text)]
-    student = untrained(learned)
+    learned = [text for own in sources.values() for text in own if not is_held_out(text)]
+    student = make_untrained_student(learned)
     parameters = sum(value.numel() for value in student.module.parameters())
     print(f"{len(learned)} texts, {parameters:,} parameters, vocabulary {len(student.tokenizer)}", flush=True)
-    validation = [text for own in sources.values() for text in own if held_out(text)]
+    validation = [text for own in sources.values() for text in own if is_held_out(text)]
     started = time.perf_counter()
     student = student.train(
         learned, validation=validation[::10], seed=0, tokens=arguments.tokens, announce="Pretraining"
     )
     print(f"{arguments.tokens:,} tokens in {time.perf_counter() - started:.0f} s", flush=True)
     for name, own in sources.items():
-        print(f"held out, {Path(name).name}: {student.score([text for text in own if held_out(text)])}")
-    save(student, arguments.folder)
+        print(f"held out, {Path(name).name}: {student.score([text for text in own if is_held_out(text)])}")
+    save_student(student, arguments.folder)
     print(f"Wrote {arguments.folder}")
 
 
@@ -54,7 +54,7 @@ def texts(location: str, column: str) -> list[str]:
     return [text for batch in batches for text in batch[column] if isinstance(text, str) and text.strip()]
 
 
-def held_out(text: str) -> bool:
+def is_held_out(text: str) -> bool:
     """Whether a text is kept from training, by its hash."""
     return zlib.crc32(text.encode(errors="replace")) % HELD_OUT == 0
 

@@ -24,7 +24,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from pretext.home import cache_folder
+from pretext.home import model_cache_folder
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 LONGEST_CELL = 600  # seconds
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="notebooks by name; default: all")
     arguments = parser.parse_args()
     names = arguments.names or sorted(path.stem for path in FOLDER.glob("*.ipynb"))
-    cache_folder().mkdir(parents=True, exist_ok=True)
+    model_cache_folder().mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         for name, seconds in zip(names, pool.map(partial(run, write=arguments.write), names), strict=True):
             print(f"{name}: {seconds:.0f} s", file=sys.stderr)
@@ -46,7 +46,7 @@ def main() -> None:
 
 def run(name: str, write: bool) -> float:
     """Execute one, in an environment of its own; the seconds that it took."""
-    start, models = time.perf_counter(), cache_folder()
+    start, models = time.perf_counter(), model_cache_folder()
     with tempfile.TemporaryDirectory() as home:
         (Path(home) / "models").symlink_to(models)  # converting the packaged generator takes half a minute
         os.environ |= {"PRETEXT_HOME": home, "TMPDIR": home, "HF_HUB_OFFLINE": "1"}

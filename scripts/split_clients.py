@@ -38,12 +38,12 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     try:
-        split(Source(arguments.file), arguments.client_column, arguments.columns or ["text"], arguments.folder)
+        split_file(Source(arguments.file), arguments.client_column, arguments.columns or ["text"], arguments.folder)
     except UsageError as error:
         sys.exit(str(error))
 
 
-def split(source: Source, client_column: str, columns: Sequence[str], folder: Path) -> None:
+def split_file(source: Source, client_column: str, columns: Sequence[str], folder: Path) -> None:
     """Write the three parts. Raises UsageError if the folder is in the repository or holds a part already."""
     paths = {part: folder.resolve() / f"{part}.jsonl" for part in PARTS}
     if folder.resolve().is_relative_to(REPOSITORY):
@@ -59,7 +59,7 @@ def split(source: Source, client_column: str, columns: Sequence[str], folder: Pa
             path.touch(mode=0o600)
             files[part] = stack.enter_context(path.open("w", encoding="utf-8"))
         for batch in chain([first], batches):
-            _write(batch, client_column, files)
+            _write_batch(batch, client_column, files)
 
 
 def part_of(client: str) -> str:
@@ -68,7 +68,7 @@ def part_of(client: str) -> str:
     return next(part for part, bound in PARTS.items() if number < bound)
 
 
-def _write(batch: dict[str, list[object]], client_column: str, files: dict[str, IO[str]]) -> None:
+def _write_batch(batch: dict[str, list[object]], client_column: str, files: dict[str, IO[str]]) -> None:
     for values in zip(*batch.values(), strict=True):
         row = dict(zip(batch, values, strict=True))
         client = row[client_column]

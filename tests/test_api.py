@@ -26,7 +26,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Parts.of.__func__  # type: ignore[attr-defined]
 
     def of(cls: type[Parts], config: object, given: object = None) -> Parts:
-        monkeypatch.setattr("pretext.jobs.parts._embedder", lambda config: HashEmbedder())
+        monkeypatch.setattr("pretext.jobs.parts._open_embedder", lambda config: HashEmbedder())
         parts: Parts = real(cls, config, given)
         scripted = make_parts(config)  # type: ignore[arg-type]
         return Parts(scripted.engine, scripted.embedder, scripted.variation, parts.federation)
@@ -45,7 +45,7 @@ def test_a_path(private_file: Path, public_file: Path, tmp_path: Path) -> None:
         settings=SETTINGS,
     )
     assert len(result.texts) == 10
-    assert result.privacy["data_set"]["name"] == "private"
+    assert result.privacy["dataset"]["name"] == "private"
     before = result.texts
     assert len(result.expand(15).texts) == 15
     assert result.texts[:10] == before
@@ -62,23 +62,23 @@ def test_from_memory(kind: str, public_file: Path, tmp_path: Path) -> None:
         epsilon=20,
         delta=1e-3,
         public=public_file,
-        data_set="notes",
+        dataset="notes",
         out=tmp_path / "run",
         settings=SETTINGS,
     )
     assert len(result.rows) == 10
     assert result.privacy["unit"]["name"] == ("record" if kind == "texts" else "client")
-    assert result.privacy["data_set"]["name"] == "notes"
+    assert result.privacy["dataset"]["name"] == "notes"
 
 
 def test_memory_needs_a_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="data_set"):
+    with pytest.raises(UsageError, match="dataset"):
         pretext.synthesize(["a text"], epsilon=1, prompts=["Texts."], out=tmp_path / "run")
 
 
 def test_a_missing_column_in_memory(public_file: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no column 'author'"):
         pretext.synthesize(
-            rows_of(), client_column="author", epsilon=20, delta=1e-3, public=public_file, data_set="notes",
+            rows_of(), client_column="author", epsilon=20, delta=1e-3, public=public_file, dataset="notes",
             out=tmp_path / "run", settings=SETTINGS,
         )  # fmt: skip

@@ -224,7 +224,7 @@ STRANGE = [{"text": 5}, {"text": {"a": SECRET}}, {"text": [1]}, {"text": True}, 
 @pytest.mark.parametrize("kind", ["json", "jsonl"])
 @pytest.mark.parametrize("strange", STRANGE, ids=str)
 def test_one_record_does_not_change_how_another_is_read(write: Any, kind: str, strange: dict[str, Any]) -> None:
-    # The guarantee: neighbouring files differ in one client. A parser that guesses a column's type from all its cells
+    # The guarantee: neighboring files differ in one client. A parser that guesses a column's type from all its cells
     # lets one client change everybody's text.
     rows = [{"text": "2024-01-01", "client_id": 1}, {"text": "plain words", "client_id": 2}]
     expected = [("2024-01-01", "1"), ("plain words", "2")]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.prompts import HEADER, Prompt
-from pretext.vectors import unit_rows
+from pretext.vectors import normalize_rows
 
 _SUBJECTS = ["the printer", "my laptop", "our router", "the kitchen scale", "a borrowed bicycle", "the attic window"]
 _VERBS = ["stopped working", "started to rattle", "lost its cover", "was repaired", "went missing", "came back"]
@@ -33,10 +33,10 @@ class HashEmbedder:
             for word in re.findall(r"\w+", text.casefold()):
                 digest = hashlib.blake2b(word.encode(errors="replace"), digest_size=8).digest()
                 rows[row, digest[0] % self.dimensions] += 1 if digest[1] % 2 else -1
-        return unit_rows(rows)
+        return normalize_rows(rows)
 
 
-def edited(prompt: Prompt, rng: np.random.Generator) -> str:
+def edit_sample(prompt: Prompt, rng: np.random.Generator) -> str:
     """A script for `ScriptedEngine`: the prompt's last sample with one word exchanged."""
     samples = [part.split("\n", 1)[-1].strip() for part in prompt.text.split(HEADER)]
     said = next((sample for sample in reversed(samples) if sample), "some plain words").split()
@@ -44,7 +44,7 @@ def edited(prompt: Prompt, rng: np.random.Generator) -> str:
     return " ".join(said)
 
 
-def sentences(count: int, rng: np.random.Generator) -> list[str]:
+def invent_sentences(count: int, rng: np.random.Generator) -> list[str]:
     """Different natural sentences, at most 720."""
     places = rng.permutation(len(_SUBJECTS) * len(_VERBS) * len(_TIMES) * len(_ENDS))[:count]
     shape = (len(_SUBJECTS), len(_VERBS), len(_TIMES), len(_ENDS))
@@ -54,6 +54,6 @@ def sentences(count: int, rng: np.random.Generator) -> list[str]:
     ]
 
 
-def nonces(count: int, rng: np.random.Generator) -> list[str]:
+def invent_nonces(count: int, rng: np.random.Generator) -> list[str]:
     """Texts of eight random words each, which no model and no public text can have known."""
     return [" ".join(rng.bytes(4).hex() for _ in range(8)) for _ in range(count)]

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.audit.lower_bounds import (
+    count_errors,
     epsilon_from_errors,
+    epsilon_from_mu,
     epsilon_in_one_run,
-    errors_of,
-    gaussian_epsilon,
     mu_from_errors,
 )
 from privacy.rounding import round_down
 
-CONFIDENCE = 0.95
-CERTAIN = 1 - 1e-7
+BOUND_CONFIDENCE = 0.95
+ACCUSATION_CONFIDENCE = 1 - 1e-7
 """Confidence of an accusation: of all attacks of an audit together, about ten, a sound program is accused once in a
 million audits. At 95 % it might be in every second one."""
 
@@ -47,7 +47,7 @@ class Finding:
     claim: float
 
     @property
-    def at_least(self) -> str:
+    def bound_text(self) -> str:
         """`bound` for people, rounded down."""
         return "no finite one" if math.isinf(self.bound) else round_down(self.bound, 3)
 
@@ -59,27 +59,34 @@ class Finding:
         return "above, within chance" if self.bound > self.claim else "below the claim"
 
 
-def by_errors(
+def finding_from_errors(
     attack: str, without: NDArray[np.float64], with_: NDArray[np.float64], claim: float, delta: float
 ) -> Finding:
     """From scores of independent games."""
-    errors = errors_of(without, with_)
+    errors = count_errors(without, with_)
 
     def bound(confidence: float) -> float:
         # Half the doubt for each of the two bounds, so that the larger one may be taken.
         each = (1 + confidence) / 2
         mu = mu_from_errors(errors, each)
-        return max(gaussian_epsilon(mu, delta), epsilon_from_errors(errors, delta, each))
+        return max(epsilon_from_mu(mu, delta), epsilon_from_errors(errors, delta, each))
 
     return Finding(
-        attack, "error rates, Gaussian DP", len(without) + len(with_), bound(CONFIDENCE), bound(CERTAIN), claim
+        attack,
+        "error rates, Gaussian DP",
+        len(without) + len(with_),
+        bound(BOUND_CONFIDENCE),
+        bound(ACCUSATION_CONFIDENCE),
+        claim,
     )
 
 
-def by_guesses(
+def finding_from_guesses(
     attack: str, scores: NDArray[np.float64], present: NDArray[np.bool_], claim: float, delta: float
 ) -> Finding:
     """From scores of canaries that may depend on each other."""
     guesses = max(2, min(len(scores), max(len(scores) // 8, 32)))
-    bound, certain = (epsilon_in_one_run(scores, present, guesses, delta, each) for each in (CONFIDENCE, CERTAIN))
+    bound, certain = (
+        epsilon_in_one_run(scores, present, guesses, delta, each) for each in (BOUND_CONFIDENCE, ACCUSATION_CONFIDENCE)
+    )
     return Finding(attack, f"{guesses} guesses, any mechanism", len(scores), bound, certain, claim)

@@ -1,6 +1,6 @@
 r"""Lower bounds on epsilon out of attacks. Numbers only: who attacked what is told in `pretext.audit`.
 
-An attack tells two neighbouring worlds apart: "without" (the client is not there) and "with". It gives a score to what
+An attack tells two neighboring worlds apart: "without" (the client is not there) and "with". It gives a score to what
 was released, the larger the more it believes in "with". Every bound here has a confidence c: where a mechanism keeps
 its epsilon, a bound above that epsilon comes up with probability at most 1 - c (the false-alarm rate). A bound below it
 proves nothing: another attack may be better.
@@ -47,12 +47,12 @@ from privacy.errors import InvalidParameter
 
 Floats = NDArray[np.float64]
 
-_CHOOSING = 1 - 1e-6
+_THRESHOLD_CONFIDENCE = 1 - 1e-6
 """Confidence at which thresholds are compared. Any is right; a low one would choose lucky thresholds in the tails."""
 
 
 @dataclass(frozen=True)
-class Errors:
+class ErrorCounts:
     """How often a test with a fixed threshold erred: `false_positives` of `without` trials, `false_negatives` of
     `with_` trials."""
 
@@ -69,14 +69,14 @@ class Errors:
 
     def upper_rates(self, confidence: float) -> tuple[float, float]:
         """Bounds on the rates of false positives and false negatives that both hold with probability `confidence`."""
-        each = (1 + _checked(confidence)) / 2
+        each = (1 + _check_confidence(confidence)) / 2
         return (
             _upper_rate(self.false_positives, self.without, each),
             _upper_rate(self.false_negatives, self.with_, each),
         )
 
 
-def errors_of(without: Floats, with_: Floats) -> Errors:
+def count_errors(without: Floats, with_: Floats) -> ErrorCounts:
     """Errors of a threshold that is chosen on the first half of the trials and counted on the second.
 
     Args:
@@ -86,11 +86,11 @@ def errors_of(without: Floats, with_: Floats) -> Errors:
     if min(len(without), len(with_)) < 2:
         raise InvalidParameter("An attack needs at least two trials of both worlds.")
     a, b = len(without) // 2, len(with_) // 2
-    at = _threshold(without[:a], with_[:b])
+    at = _choose_threshold(without[:a], with_[:b])
     return _errors(without[a:], with_[b:], at)
 
 
-def mu_from_errors(errors: Errors, confidence: float) -> float:
+def mu_from_errors(errors: ErrorCounts, confidence: float) -> float:
     """Lower bound on mu if the mechanism is mu-GDP; 0 where the attack was no better than chance."""
     from scipy import stats
 
@@ -98,17 +98,17 @@ def mu_from_errors(errors: Errors, confidence: float) -> float:
     return max(0.0, float(stats.norm.isf(false_positive) - stats.norm.ppf(false_negative)))
 
 
-def gaussian_epsilon(mu: float, delta: float) -> float:
+def epsilon_from_mu(mu: float, delta: float) -> float:
     """Epsilon at `delta` of a mu-GDP mechanism."""
     return epsilon(Cost(mu**2), delta)
 
 
-def epsilon_from_errors(errors: Errors, delta: float, confidence: float) -> float:
+def epsilon_from_errors(errors: ErrorCounts, delta: float, confidence: float) -> float:
     """Lower bound on epsilon at `delta` of any mechanism; 0 where the attack was no better than chance."""
     check_delta(delta)
     false_positive, false_negative = errors.upper_rates(confidence)
     pairs = ((false_positive, false_negative), (false_negative, false_positive))
-    return max(0.0, *(_log(1 - delta - one) - _log(other) for one, other in pairs))
+    return max(0.0, *(_extended_log(1 - delta - one) - _extended_log(other) for one, other in pairs))
 
 
 def epsilon_in_one_run(
@@ -128,10 +128,10 @@ def epsilon_in_one_run(
     order = np.argsort(scores, kind="stable")
     each = guesses // 2
     right = int((~present[order[:each]]).sum() + present[order[-each:]].sum())
-    return _refuted(right, 2 * each, scores.size, delta, 1 - _checked(confidence))
+    return _largest_refuted_epsilon(right, 2 * each, scores.size, delta, 1 - _check_confidence(confidence))
 
 
-def _refuted(right: int, guesses: int, canaries: int, delta: float, alarm: float) -> float:
+def _largest_refuted_epsilon(right: int, guesses: int, canaries: int, delta: float, alarm: float) -> float:
     """The largest epsilon (to 1e-6, rounded down) at which so many right guesses have a chance of at most `alarm`."""
     low, high = 0.0, 1.0
     if _chance(right, guesses, canaries, low, delta) > alarm:
@@ -144,20 +144,20 @@ def _refuted(right: int, guesses: int, canaries: int, delta: float, alarm: float
     return low
 
 
-def _chance(right: int, guesses: int, canaries: int, at: float, delta: float) -> float:
+def _chance(right: int, guesses: int, canaries: int, epsilon_target: float, delta: float) -> float:
     """The bound above on the chance of at least `right` right guesses under (at, delta)-DP."""
     from scipy import stats
 
     if right == 0:
         return 1.0
-    law = stats.binom(guesses, 1 / (1 + math.exp(-at)))
+    law = stats.binom(guesses, 1 / (1 + math.exp(-epsilon_target)))
     # P(W >= v) and P(W < v), both in units of P(W = v), which may be too small for a float.
     relative = np.exp(np.minimum(law.logpmf(np.arange(guesses + 1)) - law.logpmf(right), 600.0))
     above, below = relative[right:].sum(), relative[:right].sum()
     return min(1.0, float(law.sf(right - 1) + canaries * delta / (right * (1 / above + 1 / below))))
 
 
-def _threshold(without: Floats, with_: Floats) -> float:
+def _choose_threshold(without: Floats, with_: Floats) -> float:
     """Of the thresholds between two scores, the one that proves the largest mu."""
     from scipy import stats
 
@@ -165,14 +165,14 @@ def _threshold(without: Floats, with_: Floats) -> float:
     between = (seen[1:] + seen[:-1]) / 2 if len(seen) > 1 else seen
     above = len(without) - np.searchsorted(np.sort(without), between, side="right")
     below = np.searchsorted(np.sort(with_), between, side="right")
-    false_positive = _upper_rates(above, len(without), _CHOOSING)
-    false_negative = _upper_rates(below, len(with_), _CHOOSING)
+    false_positive = _upper_rates(above, len(without), _THRESHOLD_CONFIDENCE)
+    false_negative = _upper_rates(below, len(with_), _THRESHOLD_CONFIDENCE)
     return float(between[int(np.argmax(stats.norm.isf(false_positive) - stats.norm.ppf(false_negative)))])
 
 
-def _errors(without: Floats, with_: Floats, threshold: float) -> Errors:
+def _errors(without: Floats, with_: Floats, threshold: float) -> ErrorCounts:
     above, below = int((without > threshold).sum()), int((with_ <= threshold).sum())
-    return Errors(above, len(without), below, len(with_))
+    return ErrorCounts(above, len(without), below, len(with_))
 
 
 def _upper_rate(errors: int, trials: int, confidence: float) -> float:
@@ -187,11 +187,11 @@ def _upper_rates(errors: NDArray[np.int64], trials: int, confidence: float) -> F
     return np.asarray(np.where(errors == trials, 1.0, bounds), dtype=np.float64)
 
 
-def _checked(confidence: float) -> float:
+def _check_confidence(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise InvalidParameter(f"The confidence is {confidence}; it must lie between 0 and 1, for example 0.95.")
     return confidence
 
 
-def _log(value: float) -> float:
+def _extended_log(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf

@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pretext.audit.finding import CERTAIN, CONFIDENCE, Finding
-from pretext.audit.release_path import audit_releases, games_in_all
-from pretext.audit.whole_runs import Workshop, audit_jobs
+from pretext.audit.finding import ACCUSATION_CONFIDENCE, BOUND_CONFIDENCE, Finding
+from pretext.audit.release_path import attack_releases, count_games
+from pretext.audit.whole_runs import Workshop, attack_runs
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
-from pretext.files import finite
-from pretext.jobs.parts import Models
-from pretext.progress import progress
+from pretext.files import replace_nonfinite
+from pretext.jobs.parts import ModelPair
+from pretext.progress import show_progress
 from privacy import Ledger
 from privacy.rounding import round_up
 
@@ -40,11 +40,11 @@ class Audit:
     findings: list[Finding]
 
     @property
-    def exceeded(self) -> bool:
+    def is_refuted(self) -> bool:
         """Whether any attack refutes the claim."""
         return any(finding.certain > finding.claim for finding in self.findings)
 
-    def in_words(self) -> str:
+    def format_audit(self) -> str:
         """A table, and what it means."""
         privacy = self.config.privacy
         width = max(len(finding.attack) for finding in self.findings)
@@ -54,7 +54,7 @@ class Audit:
         )
         rows = [
             f"{finding.attack:<{width}}  {finding.method:<{methods}}  {finding.trials:>7,}  "
-            f"{finding.at_least:>16}  {round_up(finding.claim):>8}  {finding.verdict}"
+            f"{finding.bound_text:>16}  {round_up(finding.claim):>8}  {finding.verdict}"
             for finding in self.findings
         ]
         guarantee = (
@@ -71,10 +71,12 @@ class Audit:
             "unit": "client",
             "relation": privacy.relation.value,
             "rounds": privacy.rounds,
-            "confidence": CONFIDENCE,
-            "confidence_of_an_accusation": CERTAIN,
-            "findings": [finite(asdict(finding) | {"verdict": finding.verdict}) for finding in self.findings],
-            "exceeded": self.exceeded,
+            "confidence": BOUND_CONFIDENCE,
+            "confidence_of_an_accusation": ACCUSATION_CONFIDENCE,
+            "findings": [
+                replace_nonfinite(asdict(finding) | {"verdict": finding.verdict}) for finding in self.findings
+            ],
+            "exceeded": self.is_refuted,
             "meaning": MEANING,
         }
 
@@ -89,7 +91,7 @@ def default_config() -> Config:
     )
 
 
-def audit(config: Config, *, games: int, runs: int, models: Models | None = None) -> Audit:
+def run_audit(config: Config, *, games: int, runs: int, models: ModelPair | None = None) -> Audit:
     """Attack the release path and whole runs at a configuration's guarantee.
 
     Args:
@@ -102,18 +104,18 @@ def audit(config: Config, *, games: int, runs: int, models: Models | None = None
         PretextError, PrivacyError: as the main job.
     """
     findings: list[Finding] = []
-    with scratch() as folder:
+    with make_scratch_folder() as folder:
         ledger = Ledger(folder / "ledger.sqlite")
-        with progress("Attacking the release path", games_in_all(config, games)) as advance:
-            findings += audit_releases(config, ledger, games, advance)
+        with show_progress("Attacking the release path", count_games(config, games)) as advance:
+            findings += attack_releases(config, ledger, games, advance)
         if runs:
-            with progress("Attacking whole runs", 2 * runs) as advance:
-                findings += audit_jobs(Workshop.of(config, folder, ledger, models), runs, advance)
+            with show_progress("Attacking whole runs", 2 * runs) as advance:
+                findings += attack_runs(Workshop.of(config, folder, ledger, models), runs, advance)
     return Audit(config, findings)
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
+def make_scratch_folder() -> Iterator[Path]:
     """A folder that goes away again, in memory where there is such a place."""
     place = _MEMORY if _MEMORY.is_dir() else None
     try:

@@ -24,14 +24,14 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pretext.audit.canary_texts import HashEmbedder, edited, nonces, sentences
-from pretext.audit.finding import Finding, by_errors, by_guesses
-from pretext.clients.nearest import nearest
-from pretext.config.resolve import plain, resolve
+from pretext.audit.canary_texts import HashEmbedder, edit_sample, invent_nonces, invent_sentences
+from pretext.audit.finding import Finding, finding_from_errors, finding_from_guesses
+from pretext.clients.nearest import find_nearest
+from pretext.config.resolve import dump_settings, resolve
 from pretext.config.settings import Config
 from pretext.errors import NoSignal
-from pretext.evolution.loop import Steps, lookahead_points
-from pretext.jobs.parts import Models, Parts
+from pretext.evolution.loop import Steps, candidate_points
+from pretext.jobs.parts import ModelPair, Parts
 from pretext.jobs.run import synthesize
 from pretext.lazy import Once
 from pretext.models.engines.scripted import ScriptedEngine
@@ -43,9 +43,9 @@ from privacy import Ledger, Relation
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 _KINDS = ("natural", "nonces")
-_OF_A_KIND = 16  # canaries
-_OTHERS, _PUBLIC = 12, 200
-_NEIGHBOURS = 3  # synthetic texts whose similarity counts
+_CANARIES_PER_KIND = 16  # canaries
+_BYSTANDERS, _PUBLIC_TEXTS = 12, 200
+_SIMILAR_TEXTS = 3  # synthetic texts whose similarity counts
 
 
 @dataclass(frozen=True)
@@ -55,28 +55,31 @@ class Canaries:
     Attributes:
         heads: the text that each canary holds when its coin shows heads.
         tails: the other one, for replace-one.
-        others: of the clients that are always there.
+        bystanders: of the clients that are always there.
         public: what the population begins with.
     """
 
     heads: list[str]
     tails: list[str]
-    others: list[str]
+    bystanders: list[str]
     public: list[str]
 
     @classmethod
     def invent(cls) -> Canaries:
         """Half of the canaries natural, half nonces; the same in every audit."""
         rng = np.random.default_rng(1)
-        natural, strange = sentences(2 * _OF_A_KIND + _OTHERS + _PUBLIC, rng), nonces(2 * _OF_A_KIND, rng)
-        split = slice(0, _OF_A_KIND), slice(_OF_A_KIND, 2 * _OF_A_KIND)
+        natural, strange = (
+            invent_sentences(2 * _CANARIES_PER_KIND + _BYSTANDERS + _PUBLIC_TEXTS, rng),
+            invent_nonces(2 * _CANARIES_PER_KIND, rng),
+        )
+        split = slice(0, _CANARIES_PER_KIND), slice(_CANARIES_PER_KIND, 2 * _CANARIES_PER_KIND)
         heads, tails = ([*natural[part], *strange[part]] for part in split)
-        rest = natural[2 * _OF_A_KIND :]
-        return cls(heads, tails, rest[:_OTHERS], rest[_OTHERS:])
+        rest = natural[2 * _CANARIES_PER_KIND :]
+        return cls(heads, tails, rest[:_BYSTANDERS], rest[_BYSTANDERS:])
 
     def rows(self, coins: Bools, config: Config) -> list[dict[str, str]]:
         """The private rows of a run; a client repeats its text as often as texts of a client may count."""
-        held = {f"other {i}": text for i, text in enumerate(self.others)}
+        held = {f"other {i}": text for i, text in enumerate(self.bystanders)}
         for i, (heads, tails, coin) in enumerate(zip(self.heads, self.tails, coins, strict=True)):
             if coin or config.privacy.relation is Relation.REPLACE_ONE:
                 held[f"canary {i}"] = heads if coin else tails
@@ -91,30 +94,30 @@ class Workshop:
     folder: Path
     config: Config
     ledger: Ledger
-    models: Models
+    models: ModelPair
     canaries: Canaries
 
     @classmethod
-    def of(cls, config: Config, folder: Path, ledger: Ledger, models: Models | None) -> Workshop:
+    def of(cls, config: Config, folder: Path, ledger: Ledger, models: ModelPair | None) -> Workshop:
         """For a configuration's guarantee; without models, a scripted generator and a hashing embedder."""
         canaries = Canaries.invent()
-        public, fast = _written(folder / "public.jsonl", canaries.public), models is None
-        models = models or (ScriptedEngine(edited), HashEmbedder(256))
-        return cls(folder, _small(config, public, fast), ledger, models, canaries)
+        public, fast = _write_texts(folder / "public.jsonl", canaries.public), models is None
+        models = models or (ScriptedEngine(edit_sample), HashEmbedder(256))
+        return cls(folder, _shrink_config(config, public, fast), ledger, models, canaries)
 
-    def run(self, name: str, coins: Bools, crafted: bool) -> Run:
+    def run(self, name: str, coins: Bools, hostile: bool) -> Run:
         """One whole run on the canaries that the coins choose; `crafted`: by the server that asks for them by name."""
-        settings = plain(self.config)
+        settings = dump_settings(self.config)
         # The others' own texts are among the candidates, so that their votes do not fall on a canary's.
-        texts = [*self.canaries.heads, *self.canaries.tails, *self.canaries.others]
-        settings["privacy"]["data_set"] = name
-        if crafted:
-            settings["initial"]["texts"] = str(_written(self.folder / "crafted.jsonl", texts))
+        texts = [*self.canaries.heads, *self.canaries.tails, *self.canaries.bystanders]
+        settings["privacy"]["dataset"] = name
+        if hostile:
+            settings["initial"]["texts"] = str(_write_texts(self.folder / "crafted.jsonl", texts))
             settings["evolution"] |= {"population": len(texts), "kept_parents": 0.0, "lookahead": 0}
         config = resolve(settings=settings)
         parts = Parts.of(config, self.canaries.rows(coins, config), self.models)
-        if crafted:
-            parts = replace(parts, variation=Once(lambda: _Crafted(texts)))
+        if hostile:
+            parts = replace(parts, variation=Once(lambda: _HostileVariation(texts)))
         try:
             return synthesize(config, self.folder / name, parts, ledger=self.ledger)
         except NoSignal:
@@ -126,7 +129,7 @@ class Workshop:
 
 
 @dataclass(frozen=True)
-class _Crafted:
+class _HostileVariation:
     """The hostile server's variation: always the same texts, whatever was voted for."""
 
     texts: list[str]
@@ -137,55 +140,55 @@ class _Crafted:
         return [self.texts[row % len(self.texts)] for row in range(len(parents))]
 
 
-def audit_jobs(workshop: Workshop, runs: int, advance: Callable[[int], None]) -> Iterator[Finding]:
+def attack_runs(workshop: Workshop, runs: int, advance: Callable[[int], None]) -> Iterator[Finding]:
     """All attacks of this level, on `runs` honest runs and as many of the hostile server's."""
-    yield from honest_runs(workshop, runs, advance)
-    yield hostile_runs(workshop, runs, advance)
+    yield from attack_honest_runs(workshop, runs, advance)
+    yield attack_hostile_runs(workshop, runs, advance)
 
 
-def honest_runs(workshop: Workshop, runs: int, advance: Callable[[int], None]) -> Iterator[Finding]:
+def attack_honest_runs(workshop: Workshop, runs: int, advance: Callable[[int], None]) -> Iterator[Finding]:
     """What the texts, and the releases, of runs as they should be tell of natural canaries and of nonces."""
     canaries, (_, embed) = workshop.canaries, workshop.models
-    coins, made = _runs(workshop, runs, False, advance)
+    coins, made = _make_runs(workshop, runs, False, advance)
     claim = workshop.claim(made[0].folder.name)
     attacks = {
-        "synthetic texts, similarity": [_similarities(run, canaries, embed) for run in made],
-        "synthetic texts, 2-grams": [_two_grams(run, canaries) for run in made],
-        "all releases": [_votes(workshop, run) for run in made],
+        "synthetic texts, similarity": [_score_similarity(run, canaries, embed) for run in made],
+        "synthetic texts, 2-grams": [_score_two_grams(run, canaries) for run in made],
+        "all releases": [_score_votes(workshop, run) for run in made],
     }
     for attack, listed in attacks.items():
         scores = np.array(listed)
         scores -= scores.mean(axis=0)  # what a canary scores in general says nothing of its coin
-        for kind, which in zip(_KINDS, np.split(np.arange(2 * _OF_A_KIND), 2), strict=True):
+        for kind, which in zip(_KINDS, np.split(np.arange(2 * _CANARIES_PER_KIND), 2), strict=True):
             played = scores[:, which].ravel(), coins[:, which].ravel()
-            yield by_guesses(f"{attack} ({kind})", *played, claim, workshop.config.privacy.delta)
+            yield finding_from_guesses(f"{attack} ({kind})", *played, claim, workshop.config.privacy.delta)
 
 
-def hostile_runs(workshop: Workshop, runs: int, advance: Callable[[int], None]) -> Finding:
+def attack_hostile_runs(workshop: Workshop, runs: int, advance: Callable[[int], None]) -> Finding:
     """What a server learns that asks for the canaries by name.
 
     Every canary has candidates of its own, hence noise of its own: the games of one run are independent.
     """
-    coins, made = _runs(workshop, runs, True, advance)
+    coins, made = _make_runs(workshop, runs, True, advance)
     privacy = workshop.config.privacy
-    scores = np.array([_by_name(run, workshop.canaries, privacy.relation) for run in made])
+    scores = np.array([_score_own_candidates(run, workshop.canaries, privacy.relation) for run in made])
     claim = workshop.claim(made[0].folder.name)
-    return by_errors("hostile server", scores[~coins], scores[coins], claim, privacy.delta)
+    return finding_from_errors("hostile server", scores[~coins], scores[coins], claim, privacy.delta)
 
 
-def _runs(workshop: Workshop, runs: int, crafted: bool, advance: Callable[[int], None]) -> tuple[Bools, list[Run]]:
+def _make_runs(workshop: Workshop, runs: int, hostile: bool, advance: Callable[[int], None]) -> tuple[Bools, list[Run]]:
     """The coins, shape (runs, canaries), and the finished runs."""
     coins = np.random.default_rng().random((runs, len(workshop.canaries.heads))) < 0.5
     made = []
     for number, of_run in enumerate(coins):
-        with _quiet():
-            made.append(workshop.run(f"{'hostile' if crafted else 'honest'}-{number}", of_run, crafted))
+        with _silence_logs():
+            made.append(workshop.run(f"{'hostile' if hostile else 'honest'}-{number}", of_run, hostile))
         advance(1)
     return coins, made
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_logs() -> Iterator[None]:
     """Hundreds of runs do not report each round."""
     log = logging.getLogger("pretext")
     before = log.level
@@ -197,14 +200,14 @@ def _quiet() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _written(path: Path, texts: Sequence[str]) -> Path:
+def _write_texts(path: Path, texts: Sequence[str]) -> Path:
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
     return path
 
 
-def _small(config: Config, public: Path, fast: bool) -> Config:
+def _shrink_config(config: Config, public: Path, fast: bool) -> Config:
     """The configuration's guarantee, and the rest as small as lets an attack see the most."""
-    settings = plain(config)
+    settings = dump_settings(config)
     kept = {key: settings[key] for key in ("privacy", "models", "speed", "variation")}
     kept["privacy"].pop("budget_epsilon", None)
     kept["privacy"].pop("clients", None)
@@ -229,26 +232,26 @@ def _small(config: Config, public: Path, fast: bool) -> Config:
     )
 
 
-def _synthetic(run: Run) -> list[str]:
+def _read_synthetic(run: Run) -> list[str]:
     file = run.folder / "synthetic.jsonl"
     return [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
-def _similarities(run: Run, canaries: Canaries, embed: Embedder) -> Floats:
+def _score_similarity(run: Run, canaries: Canaries, embed: Embedder) -> Floats:
     """Of each canary: its mean similarity to the synthetic texts nearest to it."""
-    texts = _synthetic(run)
+    texts = _read_synthetic(run)
     if not texts:
         return np.zeros(len(canaries.heads))
-    near = np.sort(embed(canaries.heads) @ embed(texts).T, axis=1)[:, -_NEIGHBOURS:]
+    near = np.sort(embed(canaries.heads) @ embed(texts).T, axis=1)[:, -_SIMILAR_TEXTS:]
     return np.asarray(near.mean(axis=1), dtype=np.float64)
 
 
-def _two_grams(run: Run, canaries: Canaries) -> Floats:
+def _score_two_grams(run: Run, canaries: Canaries) -> Floats:
     """Of each canary: its mean log likelihood per word under a 2-gram model of the synthetic texts, which falls back on
     single words."""
     pairs: Counter[tuple[str, str]] = Counter()
     words: Counter[str] = Counter()
-    for text in _synthetic(run):
+    for text in _read_synthetic(run):
         said = text.casefold().split()
         words.update(said)
         pairs.update(pairwise(said))
@@ -264,19 +267,19 @@ def _two_grams(run: Run, canaries: Canaries) -> Floats:
     return np.array([likelihood(text) for text in canaries.heads])
 
 
-def _votes(workshop: Workshop, run: Run) -> Floats:
+def _score_votes(workshop: Workshop, run: Run) -> Floats:
     """Of each canary: the released votes for the candidates that it would vote for, over all rounds."""
     config, (_, embed), canaries = workshop.config, workshop.models, workshop.canaries
     parts = Parts.of(config, [], workshop.models)
-    steps = Steps(lambda screen: [], _unasked, parts.variation, parts.embedder)
+    steps = Steps(lambda screen: [], _refuse_to_ask, parts.variation, parts.embedder)
     scores = np.zeros(len(canaries.heads))
     for round_number in range(config.privacy.rounds):
-        population, selected = run.population(round_number), run.selected(round_number)
+        population, selected = run.population(round_number), run.selection(round_number)
         if population is None or selected is None:
             break
-        points, noisy = lookahead_points(config, round_number, population, steps), np.array(selected.noisy)
+        points, noisy = candidate_points(config, round_number, population, steps), np.array(selected.noisy)
         of_heads, of_others = (
-            noisy[nearest(points, embed(texts), config.evolution.nearest)].mean(axis=1)
+            noisy[find_nearest(points, embed(texts), config.evolution.nearest)].mean(axis=1)
             for texts in (canaries.heads, canaries.tails)
         )
         replaced = config.privacy.relation is Relation.REPLACE_ONE
@@ -284,15 +287,15 @@ def _votes(workshop: Workshop, run: Run) -> Floats:
     return scores
 
 
-def _unasked(*_: object) -> NoReturn:
+def _refuse_to_ask(*_: object) -> NoReturn:
     raise AssertionError("an attacker asks nobody")
 
 
-def _by_name(run: Run, canaries: Canaries, relation: Relation) -> Floats:
+def _score_own_candidates(run: Run, canaries: Canaries, relation: Relation) -> Floats:
     """Of each canary: the votes for its own text, over all rounds."""
     scores = np.zeros(len(canaries.heads))
     round_number = 0
-    while (selected := run.selected(round_number)) is not None:
+    while (selected := run.selection(round_number)) is not None:
         population = run.population(round_number)
         assert population is not None
         votes = {candidate.text: noisy for candidate, noisy in zip(population, selected.noisy, strict=True)}

@@ -18,8 +18,8 @@ from pretext.cli.audit import audit
 from pretext.cli.evaluate import evaluate
 from pretext.cli.fred import fred
 from pretext.cli.ledger import ledger
-from pretext.cli.memorization import memorisation
-from pretext.cli.options import told
+from pretext.cli.memorization import memorization
+from pretext.cli.options import print_error
 from pretext.cli.privacy import privacy
 from pretext.cli.report import export, report
 from pretext.cli.run import expand, init, plan, resume, run
@@ -40,7 +40,7 @@ for command in (
     report,
     export,
     evaluate,
-    memorisation,
+    memorization,
     fred,
     privacy,
     audit,
@@ -60,16 +60,16 @@ def main() -> NoReturn:
     try:
         code = cli.main(standalone_mode=False) or 0
     except click.exceptions.Abort:
-        code = told("Interrupted.", 4)
+        code = print_error("Interrupted.", 4)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except (UsageError, InvalidParameter, LedgerConflict) as error:
-        code = told(str(error), 2)
+        code = print_error(str(error), 2)
     except BudgetExceeded as error:
-        code = told(str(error), 3)
+        code = print_error(str(error), 3)
     except (PretextError, PrivacyError) as error:
-        code = told(str(error), 1)
+        code = print_error(str(error), 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1

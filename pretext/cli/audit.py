@@ -46,58 +46,58 @@ def audit(
     Only invented clients are attacked; the private file is not opened and nothing is charged. Of a run folder the
     origin of every candidate is checked too. Exit code 1 if an attack refutes the claim, or an origin is wrong.
     """
-    from pretext.audit.run import audit as attack
+    from pretext.audit.run import run_audit as attack
 
-    config, origins = _target(target, overrides)
-    found = attack(config, games=games, runs=runs, models=_models(config) if models else None)
+    config, origins = _load_target(target, overrides)
+    found = attack(config, games=games, runs=runs, models=_open_audit_models(config) if models else None)
     if chart is not None:
-        from pretext.cli.plots import bound_chart
+        from pretext.cli.plots import draw_bounds
 
-        bound_chart(found.findings, chart)
+        draw_bounds(found.findings, chart)
     if as_json:
         click.echo(json.dumps(found.as_json() | ({} if origins is None else {"origins": origins}), indent=1))
     else:
-        click.echo(found.in_words())
+        click.echo(found.format_audit())
         if origins is not None:
             click.echo("\n" + "\n".join([f"Origins of the run's candidates: {origins['checked']}", *origins["wrong"]]))
-    if found.exceeded or (origins is not None and origins["wrong"]):
+    if found.is_refuted or (origins is not None and origins["wrong"]):
         sys.exit(1)
 
 
-def _target(target: Path | None, overrides: tuple[str, ...]) -> tuple[Any, dict[str, Any] | None]:
+def _load_target(target: Path | None, overrides: tuple[str, ...]) -> tuple[Any, dict[str, Any] | None]:
     """The configuration to attack and, of a run folder, what was found of its candidates' origins."""
     from pretext.audit.run import default_config
-    from pretext.config.resolve import plain, resolve
+    from pretext.config.resolve import dump_settings, resolve
     from pretext.run.folder import Run
 
     if target is not None and target.is_dir():
         run, stored = Run.open(target)
-        return resolve(overrides=overrides, settings=plain(stored)), _origins(run, stored)
+        return resolve(overrides=overrides, settings=dump_settings(stored)), _check_origins(run, stored)
     if target is not None:
         return resolve(target, overrides), None
-    return resolve(overrides=overrides, defaults=plain(default_config())), None
+    return resolve(overrides=overrides, defaults=dump_settings(default_config())), None
 
 
-def _origins(run: Any, config: Any) -> dict[str, Any]:
-    from pretext.formatting import counted
+def _check_origins(run: Any, config: Any) -> dict[str, Any]:
+    from pretext.formatting import format_count
     from pretext.statement.provenance import check_provenance
 
-    subjects, source = _subjects(run, config)
+    subjects, source = _load_subjects(run, config)
     wrong = [str(difference) for difference in check_provenance(config, run, subjects)]
-    said = f"wrong, {counted(len(wrong), 'time')}" if wrong else "as they should be"
+    said = f"wrong, {format_count(len(wrong), 'time')}" if wrong else "as they should be"
     return {"checked": f"{said} (digests from {source})", "wrong": wrong}
 
 
-def _subjects(run: Any, config: Any) -> tuple[dict[str, str], str]:
+def _load_subjects(run: Any, config: Any) -> tuple[dict[str, str], str]:
     """The digests that the run's releases are bound to: from the ledger, or where there is none, the statement."""
-    from pretext.home import home, open_ledger
-    from pretext.jobs.accounts import data_set_name
+    from pretext.home import open_ledger, user_folder
+    from pretext.jobs.accounts import dataset_name
     from privacy import LedgerError
 
     try:
-        if (home() / "ledger.sqlite").exists():
+        if (user_folder() / "ledger.sqlite").exists():
             ledger = open_ledger()
-            releases = ledger.account(data_set_name(config, ledger)).releases
+            releases = ledger.account(dataset_name(config, ledger)).releases
             return {release.label: release.subject for release in releases}, "the ledger"
     except LedgerError:
         pass
@@ -105,7 +105,7 @@ def _subjects(run: Any, config: Any) -> tuple[dict[str, str], str]:
     return {release["label"]: release["subject_sha256"] for release in stated}, "privacy.json, no ledger knows the run"
 
 
-def _models(config: Any) -> Any:
+def _open_audit_models(config: Any) -> Any:
     from pretext.jobs.parts import Parts
 
     parts = Parts.of(config)

@@ -42,7 +42,7 @@ _METRICS = {
 
 @click.command()
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--test", required=True, help="Held-out private texts: a file or Hugging Face data set id.")
+@click.option("--test", required=True, help="Held-out private texts: a file or Hugging Face dataset id.")
 @click.option("--train", help="The private texts that the run saw, for what no privacy gives.")
 @click.option("--text-column", help="Column with the text in both; default: the run's.")
 @click.option("--client-column", help="Column that tells clients apart in both; default: the run's.")
@@ -56,38 +56,38 @@ _METRICS = {
 @json_option
 def evaluate(folder: Path, test: str, train: str | None, out: Path, as_json: bool, **flags: Any) -> None:
     """Measure a run on held-out private texts. The numbers are NOT covered by the guarantee."""
-    from pretext.evaluation.evaluate import Question
-    from pretext.evaluation.evaluate import evaluate as measure
+    from pretext.evaluation.evaluate import EvaluationSettings
+    from pretext.evaluation.evaluate import evaluate_run as measure
     from pretext.lazy import Once
     from pretext.models.embedder import SentenceEmbedder
     from pretext.run.folder import Run
 
     _, config = Run.open(folder)
-    _check_target(out, folder)
+    _check_output(out, folder)
     columns = {name: flags[name] or getattr(config.data, name) for name in ("text_column", "client_column")}
-    question = Question(
-        _data(config, test, columns),
-        _data(config, train, columns) if train else None,
+    question = EvaluationSettings(
+        _locate_data(config, test, columns),
+        _locate_data(config, train, columns) if train else None,
         flags["repetitions"],
         flags["tokens"],
         flags["texts"],
-        overlap_known=flags["force_overlap"],
+        allow_overlap=flags["force_overlap"],
     )
-    student = Once(lambda: _student(flags["student"], flags["lora"], config.speed.device))
+    student = Once(lambda: _prepare_student(flags["student"], flags["lora"], config.speed.device))
     told = measure(folder, question, student, Once(lambda: SentenceEmbedder.from_config(config)))
-    _write(out, told)
-    click.echo(json.dumps(told, indent=1) if as_json else in_words(told))
+    _write_evaluation(out, told)
+    click.echo(json.dumps(told, indent=1) if as_json else format_evaluation(told))
 
 
-def _data(config: Any, location: str, columns: Mapping[str, str | None]) -> Any:
+def _locate_data(config: Any, location: str, columns: Mapping[str, str | None]) -> Any:
     """As the run reads its own, from another place."""
-    from pretext.tables import located
+    from pretext.tables import resolve_location
 
-    where = {"path": located(location), "subset": None, "split": "train"}
+    where = {"path": resolve_location(location), "subset": None, "split": "train"}
     return config.data.model_copy(update=where | dict(columns))
 
 
-def _student(name: str, lora: int | None, device: str | None) -> Any:
+def _prepare_student(name: str, lora: int | None, device: str | None) -> Any:
     from dataclasses import replace
 
     from pretext.evaluation.student import open_student
@@ -98,50 +98,50 @@ def _student(name: str, lora: int | None, device: str | None) -> Any:
     return replace(student, training=replace(student.training, lora_rank=lora, rate=5e-4))
 
 
-def _check_target(out: Path, folder: Path) -> None:
+def _check_output(out: Path, folder: Path) -> None:
     """Raises UsageError for a place inside the run folder, or one that cannot be written."""
     from pretext.errors import UsageError
-    from pretext.run.folder import check_outside
+    from pretext.run.folder import check_outside_run
 
-    check_outside(out, folder)
+    check_outside_run(out, folder)
     if out.is_dir() or not out.resolve().parent.is_dir():
         raise UsageError(f"{out} cannot be a file; give a file in a folder that exists with --out.")
 
 
-def _write(out: Path, told: Mapping[str, Any]) -> None:
+def _write_evaluation(out: Path, evaluation: Mapping[str, Any]) -> None:
     from pretext.errors import UsageError
-    from pretext.files import written
+    from pretext.files import write_atomically
 
     try:
-        with written(out) as file:
-            file.write(json.dumps(told, indent=1).encode())
+        with write_atomically(out) as file:
+            file.write(json.dumps(evaluation, indent=1).encode())
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}.") from None
 
 
-def in_words(told: Mapping[str, Any]) -> str:
+def format_evaluation(evaluation: Mapping[str, Any]) -> str:
     """Three tables, each marked."""
-    student = told["student"]
-    scores = {name: {kind: row[kind]["mean"] for kind in _SCORES} for name, row in told["scores"].items()}
+    student = evaluation["student"]
+    scores = {name: {kind: row[kind]["mean"] for kind in _SCORES} for name, row in evaluation["scores"].items()}
     lines = [
-        told["notice"],
-        *_guarantee(told["guarantee_of_the_synthetic_texts"]),
+        evaluation["notice"],
+        *_format_guarantee(evaluation["guarantee_of_the_synthetic_texts"]),
         "",
         f"Next tokens of held-out private texts, student {student['name']}, {student['repetitions']} repetitions, at "
         f"most {student['max_tokens']} tokens of a text [NOT covered]",
-        *_table(scores, _SCORES),
+        *_format_scores(scores, _SCORES),
     ]
-    if told["gap_closed"]:
-        lines += ["", *_gap(told)]
+    if evaluation["gap_closed"]:
+        lines += ["", *_format_gap(evaluation)]
     lines += [
         "",
         "Against held-out private texts, samples of one size [NOT covered]",
-        *_table(told["metrics"], _METRICS),
+        *_format_scores(evaluation["metrics"], _METRICS),
     ]
     return "\n".join(lines)
 
 
-def _guarantee(guarantee: Mapping[str, Any] | None) -> list[str]:
+def _format_guarantee(guarantee: Mapping[str, Any] | None) -> list[str]:
     """Of the texts that were measured, for the reader to have it beside the numbers."""
     from privacy.rounding import round_up
 
@@ -153,8 +153,8 @@ def _guarantee(guarantee: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _gap(told: Mapping[str, Any]) -> list[str]:
-    gaps, confidence = told["gap_closed"], told["confidence"]
+def _format_gap(evaluation: Mapping[str, Any]) -> list[str]:
+    gaps, confidence = evaluation["gap_closed"], evaluation["confidence"]
     lines = ["Gap closed between epsilon 0 and infinity, interval over repetitions [NOT covered]"]
     for kind, name in _SCORES.items():
         gap = gaps[kind]
@@ -165,14 +165,14 @@ def _gap(told: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _table(rows: Mapping[str, Mapping[str, float | None]], columns: Mapping[str, str]) -> list[str]:
+def _format_scores(rows: Mapping[str, Mapping[str, float | None]], columns: Mapping[str, str]) -> list[str]:
     """A line per row; a column that no row has is left out."""
     there = [key for key in columns if any(row.get(key) is not None for row in rows.values())]
     lines = [" " * 33 + "".join(f"{columns[key]:>11}" for key in there)]
     for name, row in rows.items():
-        lines.append(f"{_NAMES[name]:<33}" + "".join(_cell(row.get(key)) for key in there))
+        lines.append(f"{_NAMES[name]:<33}" + "".join(_format_score(row.get(key)) for key in there))
     return lines
 
 
-def _cell(value: float | None) -> str:
+def _format_score(value: float | None) -> str:
     return f"{'-' if value is None else format(value, '.4f'):>11}"

@@ -9,17 +9,25 @@ from typing import Any
 
 import click
 
-from pretext.cli.options import chart_option, config_argument, confirm_option, given, json_option, set_option, told
+from pretext.cli.options import (
+    chart_option,
+    config_argument,
+    confirm_option,
+    drop_unset,
+    json_option,
+    print_error,
+    set_option,
+)
 
 
 @click.command()
 @config_argument
-@click.option("--private", help="Private file or Hugging Face data set id (data.path).")
+@click.option("--private", help="Private file or Hugging Face dataset id (data.path).")
 @click.option("--text-column", help="Column with the private text (data.text_column).")
 @click.option("--client-column", help="Column that tells clients apart (data.client_column).")
-@click.option("--candidate", "candidates", multiple=True, help="Public set of texts; at least two.")
-@click.option("--candidate-column", help="Column with the candidates' text (initial.text_column).")
-@click.option("--candidate-texts", type=int, help="Texts of each that are embedded (initial.candidate_texts).")
+@click.option("--public-set", "public_sets", multiple=True, help="Public set of texts; at least two.")
+@click.option("--public-column", help="Column with the candidates' text (initial.text_column).")
+@click.option("--public-set-texts", type=int, help="Texts of each that are embedded (initial.public_set_texts).")
 @click.option("--epsilon", type=float, help="Privacy loss of the release (privacy.epsilon).")
 @click.option("--delta", type=float, help="delta of the release (privacy.delta).")
 @click.option("--relation", help="add/remove or replace-one (privacy.relation).")
@@ -46,54 +54,58 @@ def fred(
 
     An existing FreD folder's release is used again: more candidates cost no privacy.
     """
-    from pretext.jobs.fred import fred as ask
     from pretext.jobs.fred import plan_question
+    from pretext.jobs.fred import run_fred as ask
     from pretext.jobs.parts import Parts
 
-    resolved = _resolved(config, out, flags)
+    resolved = _resolve_fred_flags(config, out, flags)
     parts = Parts.of(resolved)
     if plan:
         question = plan_question(resolved, parts)
-        click.echo(json.dumps(_plan_as_json(question), indent=1) if as_json else _plan_in_words(resolved, question))
+        click.echo(
+            json.dumps(_fred_plan_to_json(question), indent=1) if as_json else _format_fred_plan(resolved, question)
+        )
         return
     try:
         answer = ask(resolved, out, parts, choose=choose, confirmed=confirm_new_name)
     except KeyboardInterrupt:
-        sys.exit(told("Interrupted; what was embedded or released is kept. Give the same command again.", 4))
+        sys.exit(print_error("Interrupted; what was embedded or released is kept. Give the same command again.", 4))
     if chart is not None:
-        from pretext.cli.plots import distance_chart
+        from pretext.cli.plots import draw_distances
 
-        distance_chart(answer.ranking.lines, chart)
-    click.echo(_as_json(answer) if as_json else _in_words(answer))
+        draw_distances(answer.ranking.lines, chart)
+    click.echo(_answer_to_json(answer) if as_json else _format_answer(answer))
 
 
-def _resolved(config: Path | None, out: Path, flags: dict[str, Any]) -> Any:
+def _resolve_fred_flags(config: Path | None, out: Path, flags: dict[str, Any]) -> Any:
     """Flags over the file over what an existing folder was asked with."""
-    from pretext.config.resolve import plain, resolve
+    from pretext.config.resolve import dump_settings, resolve
     from pretext.run.folder import Run
-    from pretext.tables import located
+    from pretext.tables import resolve_location
 
     private = flags.pop("private")
-    before = plain(Run.open(out)[1]) if (out / "run.json").exists() else {}
+    before = dump_settings(Run.open(out)[1]) if (out / "run.json").exists() else {}
     overrides = flags.pop("overrides")
     tables = {
         "data": {
-            "path": private and located(private),
+            "path": private and resolve_location(private),
             "text_column": flags.pop("text_column"),
             "client_column": flags.pop("client_column"),
         },
         "initial": {
-            "candidates": [located(candidate) for candidate in flags.pop("candidates")] or None,
-            "candidate_texts": flags.pop("candidate_texts"),
-            "text_column": flags.pop("candidate_column"),
+            "public_sets": [resolve_location(location) for location in flags.pop("public_sets")] or None,
+            "public_set_texts": flags.pop("public_set_texts"),
+            "text_column": flags.pop("public_column"),
         },
         "privacy": flags,
     }
-    before.setdefault("initial", {}).setdefault("candidates", [])
-    return resolve(config, overrides, settings={name: given(table) for name, table in tables.items()}, defaults=before)
+    before.setdefault("initial", {}).setdefault("public_sets", [])
+    return resolve(
+        config, overrides, settings={name: drop_unset(table) for name, table in tables.items()}, defaults=before
+    )
 
 
-def _plan_in_words(config: Any, question: Any) -> str:
+def _format_fred_plan(config: Any, question: Any) -> str:
     from privacy import epsilon
     from privacy.rounding import round_up
 
@@ -116,7 +128,7 @@ def _plan_in_words(config: Any, question: Any) -> str:
     )
 
 
-def _plan_as_json(question: Any) -> dict[str, Any]:
+def _fred_plan_to_json(question: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
     query = question.query
@@ -129,15 +141,15 @@ def _plan_as_json(question: Any) -> dict[str, Any]:
     }
 
 
-def _in_words(answer: Any) -> str:
+def _format_answer(answer: Any) -> str:
     from pretext.fred.recommend import CONFIDENCE
     from privacy.rounding import round_up
 
     ranking, guarantee = answer.ranking, answer.privacy["guarantee"]
-    width = max(9, *(len(line.candidate) for line in ranking.lines))
+    width = max(9, *(len(line.public_set) for line in ranking.lines))
     head = f"{'candidate':<{width}}  distance  {f'{CONFIDENCE:.0%} interval':<17} nearest     texts"
     rows = [
-        f"{line.candidate:<{width}}  {line.distance:>8.4f}  {line.low:.4f} to {line.high:<7.4f}  {line.best:>6.2f}  "
+        f"{line.public_set:<{width}}  {line.distance:>8.4f}  {line.low:.4f} to {line.high:<7.4f}  {line.best:>6.2f}  "
         f"{line.texts:>8,}"
         for line in ranking.lines
     ]
@@ -158,11 +170,11 @@ def _in_words(answer: Any) -> str:
     )
 
 
-def _as_json(answer: Any) -> str:
+def _answer_to_json(answer: Any) -> str:
     from dataclasses import asdict
 
-    from pretext.files import finite
+    from pretext.files import replace_nonfinite
     from pretext.fred.recommend import CONFIDENCE
 
-    told = {"confidence": CONFIDENCE, **asdict(answer.ranking), "plan": _plan_as_json(answer.question)}
-    return json.dumps(finite({**told, "privacy": answer.privacy}), indent=1)
+    told = {"confidence": CONFIDENCE, **asdict(answer.ranking), "plan": _fred_plan_to_json(answer.question)}
+    return json.dumps(replace_nonfinite({**told, "privacy": answer.privacy}), indent=1)

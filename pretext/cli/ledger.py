@@ -14,30 +14,30 @@ from pretext.cli.options import json_option
 @click.group(invoke_without_command=True)
 @click.pass_context
 def ledger(context: click.Context) -> None:
-    """Show the data sets' budgets and histories, or set a budget."""
+    """Show the datasets' budgets and histories, or set a budget."""
     if context.invoked_subcommand is None:
         from pretext.home import open_ledger
 
         book = open_ledger()
         click.echo(f"Ledger {book.path}")
         for name in book.names():
-            click.echo(_account_in_words(book.account(name)))
+            click.echo(_format_account(book.account(name)))
 
 
 @ledger.command()
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show a data set's budget and every release ever charged to it."""
-    from pretext.files import finite
+    """Show a dataset's budget and every release ever charged to it."""
+    from pretext.files import replace_nonfinite
     from pretext.home import open_ledger
 
     book = open_ledger()
     account = book.account(name)
     if as_json:
-        click.echo(json.dumps(finite(_account_as_json(account, book.path)), indent=1))
+        click.echo(json.dumps(replace_nonfinite(_account_to_json(account, book.path)), indent=1))
         return
-    click.echo(f"Ledger {book.path}\n{_account_in_words(account)}")
+    click.echo(f"Ledger {book.path}\n{_format_account(account)}")
     for source in account.sources:
         click.echo(f"  source {source}")
     for release in account.releases:
@@ -56,30 +56,30 @@ def show(name: str, as_json: bool) -> None:
 @click.option("--epsilon", type=float, required=True, help="The most that may ever be spent.")
 @click.option("--delta", type=float, help="delta of the budget; default: as before.")
 def budget(name: str, epsilon: float, delta: float | None) -> None:
-    """Set the budget of a known data set. A decision of whoever answers for the data; it stays in the history."""
+    """Set the budget of a known dataset. A decision of whoever answers for the data; it stays in the history."""
     from pretext.home import open_ledger
     from privacy import Budget
 
     book = open_ledger()
     before = book.account(name)
-    click.echo(_account_in_words(book.set_budget(name, Budget(epsilon, delta or before.budget.delta))))
+    click.echo(_format_account(book.set_budget(name, Budget(epsilon, delta or before.budget.delta))))
 
 
-def _account_in_words(account: Any) -> str:
-    from pretext.formatting import counted
+def _format_account(account: Any) -> str:
+    from pretext.formatting import format_count
     from privacy.rounding import round_down, round_up
 
     return (
         f"{account.name}: budget epsilon {account.budget.epsilon:.10g}, delta {account.budget.delta:g}, unit "
         f"{account.unit.name}, relation {account.relation.value}; spent {round_up(account.spent_epsilon)} in "
-        f"{counted(len(account.releases), 'release')}; left for one more run: {round_down(account.left_epsilon)}"
+        f"{format_count(len(account.releases), 'release')}; left for one more run: {round_down(account.left_epsilon)}"
     )
 
 
-def _account_as_json(account: Any, path: Path) -> dict[str, Any]:
+def _account_to_json(account: Any, path: Path) -> dict[str, Any]:
     return {
         "ledger": str(path),
-        "data_set": account.name,
+        "dataset": account.name,
         "unit": account.unit.words,
         "relation": account.relation.value,
         "budget": {"epsilon": account.budget.epsilon, "delta": account.budget.delta},

@@ -13,28 +13,28 @@ from typing import Any
 
 from pretext.audit.finding import Finding
 from pretext.errors import UsageError
-from pretext.fred.recommend import CONFIDENCE, Line
-from pretext.statement.accountants import Point
+from pretext.fred.recommend import CONFIDENCE, RankedSet
+from pretext.statement.accountants import CurvePoint
 from privacy import Relation
 
 
-def distance_chart(lines: Sequence[Line], path: Path) -> None:
+def draw_distances(lines: Sequence[RankedSet], path: Path) -> None:
     """Distances of public sets with their intervals as horizontal bars, nearest on top."""
-    with _drawn(path, height=1.2 + 0.4 * len(lines)) as axes:
+    with _open_axes(path, height=1.2 + 0.4 * len(lines)) as axes:
         distances = [max(line.distance, 0.0) for line in lines]
         around = [
             [max(distance - line.low, 0.0) for distance, line in zip(distances, lines, strict=True)],
             [max(line.high - distance, 0.0) for distance, line in zip(distances, lines, strict=True)],
         ]
         axes.barh(range(len(lines)), distances, xerr=around, color="0.75", ecolor="0.2", capsize=3)
-        axes.set_yticks(range(len(lines)), [line.candidate for line in lines])
+        axes.set_yticks(range(len(lines)), [line.public_set for line in lines])
         axes.invert_yaxis()
         axes.set_xlabel(f"squared Frechet distance from the private texts, {CONFIDENCE:.0%} intervals")
 
 
-def curve_chart(points: Sequence[Point], path: Path, title: str) -> None:
+def draw_curve(points: Sequence[CurvePoint], path: Path, title: str) -> None:
     """Epsilon against delta, one line for each relation."""
-    with _drawn(path, height=4.2) as axes:
+    with _open_axes(path, height=4.2) as axes:
         for relation, style in zip(Relation, ("-", "--"), strict=True):
             finite = [point for point in points if math.isfinite(point.epsilon(relation))]
             axes.plot(
@@ -53,14 +53,14 @@ def curve_chart(points: Sequence[Point], path: Path, title: str) -> None:
         axes.legend(frameon=False)
 
 
-def bound_chart(findings: Sequence[Finding], path: Path) -> None:
+def draw_bounds(findings: Sequence[Finding], path: Path) -> None:
     """Lower bounds of an audit's attacks as bars beside the claims; a bar ends at twice the claim."""
-    with _drawn(path, height=1.4 + 0.35 * len(findings)) as axes:
+    with _open_axes(path, height=1.4 + 0.35 * len(findings)) as axes:
         places = range(len(findings))
-        colours = ["tab:red" if finding.certain > finding.claim else "0.7" for finding in findings]
+        colors = ["tab:red" if finding.certain > finding.claim else "0.7" for finding in findings]
         most = 2 * max(finding.claim for finding in findings)
         bounds = [min(finding.bound, most) for finding in findings]
-        axes.barh(places, bounds, color=colours, label="lower bound (95 %)")
+        axes.barh(places, bounds, color=colors, label="lower bound (95 %)")
         axes.plot([finding.claim for finding in findings], places, "k|", markersize=16, label="claim")
         axes.set_yticks(places, [finding.attack for finding in findings])
         axes.invert_yaxis()
@@ -69,7 +69,7 @@ def bound_chart(findings: Sequence[Finding], path: Path) -> None:
 
 
 @contextmanager
-def _drawn(path: Path, height: float) -> Iterator[Any]:
+def _open_axes(path: Path, height: float) -> Iterator[Any]:
     """Axes to draw on, which are then saved. Raises UsageError if they cannot be."""
     check_chart(path)
     from matplotlib.figure import Figure

@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from pretext.cli.options import chart_option, given, json_option
+from pretext.cli.options import chart_option, drop_unset, json_option
 
 _folder = click.argument("folder", type=click.Path(path_type=Path))
 
 
 @click.group()
 def privacy() -> None:
-    """State, judge and verify what a run, or a data set, gave away."""
+    """State, judge and verify what a run, or a dataset, gave away."""
 
 
 @privacy.command()
@@ -26,16 +26,16 @@ def privacy() -> None:
 def statement(folder: Path, as_json: bool, out: Path | None) -> None:
     """Print a run's privacy statement, or write it as one page to sign."""
     from pretext.errors import RunFolderError
-    from pretext.files import finite
+    from pretext.files import replace_nonfinite
     from pretext.run.folder import Run
-    from pretext.statement.signature_page import write_page
-    from pretext.statement.statement import in_words
+    from pretext.statement.signature_page import write_signature_page
+    from pretext.statement.statement import describe_statement
 
     stated = Run.open(folder)[0].load("privacy.json")
     try:
         if out is not None:
-            write_page(stated, folder, out)
-        click.echo(out or (json.dumps(finite(stated), indent=1) if as_json else in_words(stated)))
+            write_signature_page(stated, folder, out)
+        click.echo(out or (json.dumps(replace_nonfinite(stated), indent=1) if as_json else describe_statement(stated)))
     except (KeyError, TypeError, IndexError):
         raise RunFolderError(
             f"{folder} holds no whole privacy.json of this version; `pretext resume {folder}`, or the same `pretext "
@@ -45,35 +45,35 @@ def statement(folder: Path, as_json: bool, out: Path | None) -> None:
 
 @privacy.command()
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
-@click.option("--data-set", "name", help="All that was ever released from a data set, in place of one run.")
+@click.option("--dataset", "name", help="All that was ever released from a dataset, in place of one run.")
 @chart_option
 @json_option
 def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bool) -> None:
     """Show epsilon against delta for what was spent, under both relations."""
     from pretext.errors import UsageError
-    from pretext.formatting import counted
+    from pretext.formatting import format_count
     from pretext.home import open_ledger
     from pretext.statement.accountants import DELTAS
-    from pretext.statement.accountants import curve as make_curve
+    from pretext.statement.accountants import epsilon_curve as make_curve
 
     if (folder is None) == (name is None):
-        raise UsageError("Give either a run folder or --data-set NAME.")
+        raise UsageError("Give either a run folder or --dataset NAME.")
     if folder is None:
         account = open_ledger().account(str(name))
         releases, delta, unit = list(account.releases), account.budget.delta, account.unit
     else:
-        config, releases = _releases(folder)
+        config, releases = _load_releases(folder)
         delta, unit = config.privacy.delta, config.unit
     points = make_curve(releases, sorted({*DELTAS, delta}, reverse=True))
-    title = f"{folder or name} ({counted(len(releases), 'release')}, unit {unit.name})"
+    title = f"{folder or name} ({format_count(len(releases), 'release')}, unit {unit.name})"
     if chart is not None:
-        from pretext.cli.plots import curve_chart
+        from pretext.cli.plots import draw_curve
 
-        curve_chart(points, chart, title)
-    click.echo(_curve_as_json(title, unit.name, points) if as_json else _curve_in_words(title, points))
+        draw_curve(points, chart, title)
+    click.echo(_curve_to_json(title, unit.name, points) if as_json else _format_curve(title, points))
 
 
-def _curve_in_words(title: str, points: Any) -> str:
+def _format_curve(title: str, points: Any) -> str:
     from privacy.rounding import round_up
 
     head = [f"Epsilon of {title}, by relation", f"{'delta':<8}{'add/remove':>12}{'replace-one':>13}"]
@@ -81,11 +81,11 @@ def _curve_in_words(title: str, points: Any) -> str:
     return "\n".join([*head, *rows])
 
 
-def _curve_as_json(title: str, unit: str, points: Any) -> str:
-    from pretext.files import finite
+def _curve_to_json(title: str, unit: str, points: Any) -> str:
+    from pretext.files import replace_nonfinite
 
     told = [{"delta": p.delta, "add/remove": p.add_remove, "replace-one": p.replace_one} for p in points]
-    return json.dumps(finite({"of": title, "unit": unit, "curve": told}), indent=1)
+    return json.dumps(replace_nonfinite({"of": title, "unit": unit, "curve": told}), indent=1)
 
 
 def _setting_options(command: Any) -> Any:
@@ -107,12 +107,12 @@ def _setting_options(command: Any) -> Any:
 def calibrate(as_json: bool, **setting: Any) -> None:
     """The noise that a target needs, or the epsilon that a noise gives; as `pretext plan` says for a run."""
     from pretext.calibration import round_cost
-    from pretext.files import finite
-    from pretext.jobs.plan import plan
+    from pretext.files import replace_nonfinite
+    from pretext.jobs.plan import make_plan
     from privacy import Relation, compose, epsilon
 
-    config = _hypothetical(setting)
-    planned, terms = plan(config), config.privacy
+    config = _make_hypothetical_config(setting)
+    planned, terms = make_plan(config), config.privacy
     losses = {
         relation.value: epsilon(
             compose([round_cost(config, planned.noise_multiplier, relation)] * terms.rounds), terms.delta
@@ -120,7 +120,7 @@ def calibrate(as_json: bool, **setting: Any) -> None:
         for relation in (terms.relation, *(other for other in Relation if other is not terms.relation))
     }
     if not as_json:
-        click.echo(_calibration_in_words(planned, terms, losses))
+        click.echo(_format_calibration(planned, terms, losses))
         return
     told = {
         "noise_multiplier": planned.noise_multiplier,
@@ -132,10 +132,10 @@ def calibrate(as_json: bool, **setting: Any) -> None:
         "relation": terms.relation.value,
         "max_texts_per_client": terms.max_texts_per_client,
     }
-    click.echo(json.dumps(finite(told), indent=1))
+    click.echo(json.dumps(replace_nonfinite(told), indent=1))
 
 
-def _calibration_in_words(planned: Any, terms: Any, losses: dict[str, float]) -> str:
+def _format_calibration(planned: Any, terms: Any, losses: dict[str, float]) -> str:
     from privacy.rounding import round_up
 
     norm = float(terms.norm_squared) ** 0.5
@@ -163,19 +163,19 @@ def compare(folder: Path | None, as_json: bool, **setting: Any) -> None:
 
     from pretext.calibration import round_cost
     from pretext.errors import UsageError
-    from pretext.files import finite
-    from pretext.formatting import counted
-    from pretext.jobs.plan import plan
-    from pretext.statement.accountants import compare as make_comparison
+    from pretext.files import replace_nonfinite
+    from pretext.formatting import format_count
+    from pretext.jobs.plan import make_plan
+    from pretext.statement.accountants import compare_accountants as make_comparison
     from privacy.rounding import round_up
 
     if folder is None:
-        config = _hypothetical(setting)
-        costs = [round_cost(config, plan(config).noise_multiplier)] * config.privacy.rounds
+        config = _make_hypothetical_config(setting)
+        costs = [round_cost(config, make_plan(config).noise_multiplier)] * config.privacy.rounds
     elif any(value is not None for value in setting.values()):
         raise UsageError("Give either a run folder or a setting (--epsilon, --rounds, ...), not both.")
     else:
-        config, releases = _releases(folder)
+        config, releases = _load_releases(folder)
         costs = [release.cost(config.privacy.relation) for release in releases]
     bounds, terms = make_comparison(costs, config.privacy.delta), config.privacy
     if as_json:
@@ -186,9 +186,9 @@ def compare(folder: Path | None, as_json: bool, **setting: Any) -> None:
             "relation": terms.relation.value,
             "accountants": [asdict(bound) for bound in bounds],
         }
-        click.echo(json.dumps(finite(told), indent=1))
+        click.echo(json.dumps(replace_nonfinite(told), indent=1))
         return
-    head = counted(len(costs), "release")
+    head = format_count(len(costs), "release")
     click.echo(f"{head}, delta {terms.delta:g}, unit {config.unit.name}, relation {terms.relation.value}")
     click.echo(f"{'accountant':<17}{'epsilon':>9}")
     for bound in bounds:
@@ -202,9 +202,9 @@ def verify(folder: Path, as_json: bool) -> None:
     """Recompute a run's statement from the ledger, and check folder, seal and chain. Exit code 1 on any difference."""
     from dataclasses import asdict
 
-    from pretext.formatting import counted
+    from pretext.formatting import format_count
     from pretext.home import open_ledger
-    from pretext.statement.verify import verify as make_checks
+    from pretext.statement.verify import verify_folder as make_checks
 
     book = open_ledger()
     checks = make_checks(folder, book)
@@ -217,26 +217,26 @@ def verify(folder: Path, as_json: bool) -> None:
         click.echo("\n".join(f"ok  {check.words}" for check in checks))
         click.echo(f"Verified {folder} against {book.path}. What models wrote was compared with its digests.")
     if differences:
-        click.echo(f"{folder} is not verified: {counted(len(differences), 'difference')}.", err=True)
+        click.echo(f"{folder} is not verified: {format_count(len(differences), 'difference')}.", err=True)
         sys.exit(1)
 
 
-def _releases(folder: Path) -> Any:
+def _load_releases(folder: Path) -> Any:
     """The configuration of a run folder, and its releases."""
     from pretext.home import open_ledger
     from pretext.run.folder import Run
-    from pretext.statement.accountants import own_account, own_releases
+    from pretext.statement.accountants import find_account, find_releases
 
     run, config = Run.open(folder)
-    return config, own_releases(run, own_account(run, config, open_ledger()))
+    return config, find_releases(run, find_account(run, config, open_ledger()))
 
 
-def _hypothetical(setting: dict[str, Any]) -> Any:
+def _make_hypothetical_config(setting: dict[str, Any]) -> Any:
     """A configuration that stands for a setting; what it would generate does not matter."""
     from pretext.config.resolve import resolve
     from pretext.errors import UsageError
 
-    terms = given(setting)
+    terms = drop_unset(setting)
     if ("epsilon" in terms) == ("noise_multiplier" in terms):
         raise UsageError("Give either --epsilon, a target, or --noise-multiplier, for example --epsilon 1.")
     return resolve(

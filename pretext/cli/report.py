@@ -26,10 +26,10 @@ def report(folder: Path, out: Path, evaluation: Path | None) -> None:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--to", "file", type=click.Path(path_type=Path), help="A .csv, .jsonl or .parquet file.")
-@click.option("--to-dataset", "dataset", type=click.Path(path_type=Path), help="A Hugging Face data set on disk.")
+@click.option("--to-dataset", "dataset", type=click.Path(path_type=Path), help="A Hugging Face dataset on disk.")
 @click.option("--force", is_flag=True, help="Overwrite what is there.")
 def export(folder: Path, file: Path | None, dataset: Path | None, force: bool) -> None:
-    """Copy a run's synthetic texts into one file, or into a data set with its card.
+    """Copy a run's synthetic texts into one file, or into a dataset with its card.
 
     In csv a cell that a spreadsheet would run as a formula gets an apostrophe before it; the other formats carry every
     text as it is.

@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from pretext.cli.options import config_argument, confirm_option, given, interruptible, json_option, reopened, set_option
+from pretext.cli.options import (
+    config_argument,
+    confirm_option,
+    drop_unset,
+    json_option,
+    reopen_run,
+    run_interruptible,
+    set_option,
+)
 
 
 @click.command()
@@ -18,7 +26,7 @@ from pretext.cli.options import config_argument, confirm_option, given, interrup
 def init(file: Path, preset: str, force: bool) -> None:
     """Write a commented configuration file."""
     from pretext.config.presets import PRESETS
-    from pretext.config.template import commented
+    from pretext.config.template import render_template
     from pretext.errors import UsageError
 
     if preset not in PRESETS:
@@ -26,7 +34,7 @@ def init(file: Path, preset: str, force: bool) -> None:
     if file.exists() and not force:
         raise UsageError(f"{file} is there already; give another name, or --force to overwrite it.")
     try:
-        file.write_text(commented(preset, PRESETS[preset]), encoding="utf-8")
+        file.write_text(render_template(preset, PRESETS[preset]), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
     click.echo(f"Wrote {file}. Set data.path and the initial population, then: pretext plan {file}")
@@ -34,11 +42,11 @@ def init(file: Path, preset: str, force: bool) -> None:
 
 def _source_options(command: Any) -> Any:
     for option in (
-        click.option("--private", help="Private file or Hugging Face data set id (data.path)."),
+        click.option("--private", help="Private file or Hugging Face dataset id (data.path)."),
         click.option("--text-column", help="Column with the text (data.text_column)."),
         click.option("--client-column", help="Column that tells clients apart (data.client_column)."),
         click.option("--label-column", help="Column with the label (data.label_column)."),
-        click.option("--public", help="Public file or data set for the initial population (initial.texts)."),
+        click.option("--public", help="Public file or dataset for the initial population (initial.texts)."),
         click.option(
             "--prompt", "prompts", multiple=True, help="Public sentence that describes the domain (initial.prompts)."
         ),
@@ -60,20 +68,20 @@ def _source_options(command: Any) -> Any:
 @json_option
 def plan(config: Path | None, measure: bool, as_json: bool, **flags: Any) -> None:
     """Show what a configuration will spend and cost. Nothing private is touched."""
-    from pretext.jobs.plan import plan as make_plan
+    from pretext.jobs.plan import make_plan as make_plan
 
-    resolved = _resolved(config, flags)
+    resolved = _resolve_run_flags(config, flags)
     planned = make_plan(resolved)
-    foretold = _foretold(resolved) if measure else None
+    foretold = _forecast_run(resolved) if measure else None
     if as_json:
         from dataclasses import asdict
 
-        from pretext.files import finite
+        from pretext.files import replace_nonfinite
 
         told = asdict(planned) | ({} if foretold is None else {"forecast": asdict(foretold)})
-        click.echo(json.dumps(finite(told), indent=1))
+        click.echo(json.dumps(replace_nonfinite(told), indent=1))
         return
-    click.echo(_plan_in_words(resolved, planned))
+    click.echo(_format_run_plan(resolved, planned))
     if foretold is not None:
         click.echo(foretold.in_words())
 
@@ -85,7 +93,7 @@ def plan(config: Path | None, measure: bool, as_json: bool, **flags: Any) -> Non
 @confirm_option
 def run(config: Path | None, out: Path, confirm_new_name: bool, **flags: Any) -> None:
     """Run the main job: private texts in, synthetic texts out."""
-    _work(_resolved(config, flags), out, confirm_new_name)
+    _synthesize_interruptibly(_resolve_run_flags(config, flags), out, confirm_new_name)
 
 
 @click.command()
@@ -94,8 +102,8 @@ def run(config: Path | None, out: Path, confirm_new_name: bool, **flags: Any) ->
 @confirm_option
 def resume(folder: Path, overrides: tuple[str, ...], confirm_new_name: bool) -> None:
     """Continue an interrupted run; what was released is replayed, never drawn again. Only speed settings may change."""
-    _, config = reopened(folder, overrides)
-    _work(config, folder, confirm_new_name)
+    _, config = reopen_run(folder, overrides)
+    _synthesize_interruptibly(config, folder, confirm_new_name)
 
 
 @click.command()
@@ -107,31 +115,31 @@ def expand(folder: Path, texts: int, overrides: tuple[str, ...]) -> None:
     from pretext.jobs.parts import Parts
     from pretext.jobs.run import expand_run
 
-    run, config = reopened(folder, overrides)
+    run, config = reopen_run(folder, overrides)
     again = f"pretext expand {folder} --texts {texts}"
-    interruptible(again, lambda: click.echo(expand_run(config, run, Parts.of(config), texts)))
+    run_interruptible(again, lambda: click.echo(expand_run(config, run, Parts.of(config), texts)))
 
 
-def _work(config: Any, folder: Path, confirmed: bool) -> None:
+def _synthesize_interruptibly(config: Any, folder: Path, confirmed: bool) -> None:
     from pretext.jobs.parts import Parts
     from pretext.jobs.run import synthesize
     from pretext.run.shards import Shards
-    from pretext.statement.statement import in_words
+    from pretext.statement.statement import describe_statement
 
     def work() -> None:
         run = synthesize(config, folder, Parts.of(config), confirmed=confirmed)
-        click.echo(in_words(run.load("privacy.json")))
+        click.echo(describe_statement(run.load("privacy.json")))
         click.echo(f"Texts        {Shards.of(config.expansion, run).target}")
 
-    interruptible(f"pretext resume {folder}", work)
+    run_interruptible(f"pretext resume {folder}", work)
 
 
-def _resolved(config: Path | None, flags: dict[str, Any]) -> Any:
+def _resolve_run_flags(config: Path | None, flags: dict[str, Any]) -> Any:
     from pretext.config.resolve import resolve
-    from pretext.tables import located
+    from pretext.tables import resolve_location
 
     overrides = flags.pop("overrides")
-    paths = {key: source and located(source) for key in ("private", "public") for source in [flags.pop(key)]}
+    paths = {key: source and resolve_location(source) for key in ("private", "public") for source in [flags.pop(key)]}
     tables = {
         "data": {
             "path": paths["private"],
@@ -142,18 +150,20 @@ def _resolved(config: Path | None, flags: dict[str, Any]) -> Any:
         "preset": flags.pop("preset"),
         "privacy": flags,
     }
-    settings = {name: given(table) if isinstance(table, dict) else table for name, table in tables.items() if table}
+    settings = {
+        name: drop_unset(table) if isinstance(table, dict) else table for name, table in tables.items() if table
+    }
     return resolve(config, overrides, settings=settings)
 
 
-def _foretold(config: Any) -> Any:
-    from pretext.jobs.forecast import forecast
+def _forecast_run(config: Any) -> Any:
+    from pretext.jobs.forecast import make_forecast
     from pretext.jobs.parts import Parts
 
-    return forecast(config, Parts.of(config))
+    return make_forecast(config, Parts.of(config))
 
 
-def _plan_in_words(config: Any, planned: Any) -> str:
+def _format_run_plan(config: Any, planned: Any) -> str:
     from privacy.rounding import round_up
 
     privacy = config.privacy
@@ -163,7 +173,7 @@ def _plan_in_words(config: Any, planned: Any) -> str:
         if planned.votes_per_candidate is None
         else f"{planned.votes_per_candidate:.2f} at most"
     )
-    finding = " and for finding the nearest candidates" if config.initial.candidates else ""
+    finding = " and for finding the nearest candidates" if config.initial.public_sets else ""
     lines = [
         f"Epsilon              {round_up(planned.epsilon)} for all {privacy.rounds} rounds{finding}, "
         f"{round_up(planned.epsilon_per_round)} for one ({terms})",

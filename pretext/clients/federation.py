@@ -17,7 +17,7 @@ class Federation(Protocol):
         """The sum of all clients' bounded votes. Private: it goes to `Ledger.release` and nowhere else."""
         ...
 
-    def moments(self, query: MomentQuery) -> Bounded:
+    def sum_moments(self, query: MomentQuery) -> Bounded:
         """The sum of all clients' bounded moments. Private likewise."""
         ...
 
@@ -32,13 +32,13 @@ class LocalFederation:
 
     def vote(self, ballot: Ballot, rule: VoteRule) -> Bounded:
         """See `Federation`."""
-        return self._gathered().vote(ballot, rule)
+        return self._open_clients().vote(ballot, rule)
 
-    def moments(self, query: MomentQuery) -> Bounded:
+    def sum_moments(self, query: MomentQuery) -> Bounded:
         """See `Federation`."""
-        return self._gathered().moments(query)
+        return self._open_clients().sum_moments(query)
 
-    def _gathered(self) -> Clients:
+    def _open_clients(self) -> Clients:
         if self._clients is None:
             self._clients = self._gather()
         return self._clients

@@ -3,9 +3,9 @@
 What a text is nearest to depends on that text and the candidates alone, to the last bit: otherwise a client's presence
 could turn the votes of others, and the sensitivity would be more than that client's bound (Casacuberta et al. 2022
 describe this kind of defect). A library's product of matrices does not give that: it rounds differently in other places
-of a matrix. So all coordinates are put on a grid on which there is nothing to round, see `on_grid`. Nor does faiss say
-which of several equally near candidates it takes: that may depend on how many queries come at once. So such a choice is
-made here: the first one is taken.
+of a matrix. So all coordinates are put on a grid on which there is nothing to round, see `snap_to_grid`. Nor does
+faiss say which of several equally near candidates it takes: that may depend on how many queries come at once. So such a
+choice is made here: the first one is taken.
 
 Exact below 100,000 candidates, and on a GPU (faiss). From there on an index of cells (faiss IVF) finds nearly all
 nearest candidates in a fraction of the time: see `APPROXIMATE_FROM`. That does not touch the guarantee: a client's vote
@@ -31,18 +31,18 @@ the exact search's time; the index costs what the exact search of 5,000 texts co
 the same on any texts. Visiting twice as many cells gives 97 % in twice the time."""
 
 _CELLS_PER_ROOT = 4
-_VISITED = 1 / 32
+_VISITED_SHARE = 1 / 32
 _TRAINING_ROUNDS = 3  # more cost more than they find
 _CHUNK_ROWS = 1024
 """Queries at once: their products with 2,048 candidates still fit a processor's cache."""
 _CHUNK_ROWS_GPU = 65_536
-_MOST_SCORES = 2**25
+_MAX_SCORES = 2**25
 """Scores held at once: 128 MiB."""
 
 _Search: TypeAlias = Callable[[NDArray[np.float32], int], NDArray[np.int64]]
 
 
-def nearest(
+def find_nearest(
     points: NDArray[np.float32], queries: NDArray[np.float32], q: int, rows: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
     """The `q` nearest points of each query, best first.
@@ -70,17 +70,17 @@ def nearest(
         )
     m = len(queries) if rows is None else len(rows)
     found = np.empty((m, min(q, len(points))), np.int64)
-    points = on_grid(points)
-    search, chunk = _search(points)
+    points = snap_to_grid(points)
+    search, chunk = _make_search(points)
     for start in range(0, m if found.shape[1] else 0, chunk):
         stop = start + chunk
         some = queries[start:stop] if rows is None else queries[rows[start:stop]]
         finite = np.isfinite(some).all(axis=1, keepdims=True)
-        found[start:stop] = search(on_grid(np.where(finite, some, 0)), found.shape[1])
+        found[start:stop] = search(snap_to_grid(np.where(finite, some, 0)), found.shape[1])
     return found
 
 
-def on_grid(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def snap_to_grid(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of length at most 1, scaled a little and rounded, whose inner products a computer gets exactly.
 
     Coordinates are multiples of 2^-12 and the length is at most 1 still: rounding adds at most sqrt(d) 2^-13 to it,
@@ -95,7 +95,7 @@ def on_grid(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return moved
 
 
-def _search(points: NDArray[np.float32]) -> tuple[_Search, int]:
+def _make_search(points: NDArray[np.float32]) -> tuple[_Search, int]:
     """How to search points on the grid for queries on the grid, and how many of these to hand over at once."""
     import torch  # noqa: F401  # on some systems faiss crashes when it is loaded before torch
 
@@ -107,14 +107,14 @@ def _search(points: NDArray[np.float32]) -> tuple[_Search, int]:
     if hasattr(faiss, "get_num_gpus") and faiss.get_num_gpus() > 0:
         index: Any = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(d))
         index.add(points)
-        return partial(_settled, index, points), _CHUNK_ROWS_GPU
+        return partial(_search_flat_index, index, points), _CHUNK_ROWS_GPU
     if n >= APPROXIMATE_FROM:
-        index = _cells(points)
-        return partial(_in_cells, index, index.quantizer.reconstruct_n(0, index.nlist)), _CHUNK_ROWS
-    return partial(_exact, points), _rows_at_once(points)
+        index = _build_cell_index(points)
+        return partial(_search_cells, index, index.quantizer.reconstruct_n(0, index.nlist)), _CHUNK_ROWS
+    return partial(_search_exactly, points), _chunk_rows(points)
 
 
-def _exact(points: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
+def _search_exactly(points: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
     """The `q` nearest points of each query, of equally near ones the first.
 
     All products and the first of the largest ones: as fast as a flat index of faiss, which would not say which one it
@@ -128,15 +128,17 @@ def _exact(points: NDArray[np.float32], queries: NDArray[np.float32], q: int) ->
     return found
 
 
-def _in_cells(index: Any, centres: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
-    """As `_exact`, among the points in the cells that are nearest to the query."""
-    cells = _settled(index.quantizer, centres, queries, index.nprobe)
+def _search_cells(index: Any, centers: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
+    """As `_search_exactly`, among the points in the cells that are nearest to the query."""
+    cells = _search_flat_index(index.quantizer, centers, queries, index.nprobe)
     found = np.asarray(index.search_preassigned(queries, q, cells, np.zeros(cells.shape, np.float32))[1])
-    _complete(found)
+    _fill_open_places(found)
     return found
 
 
-def _settled(index: Any, points: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> NDArray[np.int64]:
+def _search_flat_index(
+    index: Any, points: NDArray[np.float32], queries: NDArray[np.float32], q: int
+) -> NDArray[np.int64]:
     """What a flat index finds, and the first of equally near points wherever the last place is not clear.
 
     faiss fills that place in one way for few queries and in another for many: one client more would turn the votes of
@@ -146,36 +148,36 @@ def _settled(index: Any, points: NDArray[np.float32], queries: NDArray[np.float3
     order = np.lexsort((found, -scores))  # the first of equally near points first
     scores, found = np.take_along_axis(scores, order, axis=1), np.take_along_axis(found, order, axis=1)
     open_ = np.flatnonzero(scores[:, q - 1] == scores[:, q]) if q < len(points) else np.empty(0, np.int64)
-    found, rows = found[:, :q], _rows_at_once(points)
+    found, rows = found[:, :q], _chunk_rows(points)
     for start in range(0, open_.size, rows):
         some = open_[start : start + rows]
-        found[some] = _exact(points, queries[some], q)
+        found[some] = _search_exactly(points, queries[some], q)
     return found
 
 
-def _rows_at_once(points: NDArray[np.float32]) -> int:
-    return min(_CHUNK_ROWS, max(1, _MOST_SCORES // len(points)))
+def _chunk_rows(points: NDArray[np.float32]) -> int:
+    return min(_CHUNK_ROWS, max(1, _MAX_SCORES // len(points)))
 
 
-def _cells(points: NDArray[np.float32]) -> Any:
-    """An index of cells; their centres are on the grid too."""
+def _build_cell_index(points: NDArray[np.float32]) -> Any:
+    """An index of cells; their centers are on the grid too."""
     import faiss
 
     n, d = points.shape
     cells = round(_CELLS_PER_ROOT * math.sqrt(n))
     index: Any = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, cells, faiss.METRIC_INNER_PRODUCT)
-    index.nprobe = math.ceil(_VISITED * cells)
+    index.nprobe = math.ceil(_VISITED_SHARE * cells)
     index.cp.niter = _TRAINING_ROUNDS
     index.train(points)
-    centres = index.quantizer.reconstruct_n(0, cells)
+    centers = index.quantizer.reconstruct_n(0, cells)
     index.quantizer.reset()
-    index.quantizer.add(on_grid(centres / np.maximum(1, np.linalg.norm(centres, axis=1, keepdims=True))))
+    index.quantizer.add(snap_to_grid(centers / np.maximum(1, np.linalg.norm(centers, axis=1, keepdims=True))))
     index.add(points)
     return index
 
 
-def _complete(found: NDArray[np.int64]) -> None:
+def _fill_open_places(rows: NDArray[np.int64]) -> None:
     """Fill the places that faiss left open (-1), in place, with the first points that are not in the line yet."""
-    for line in np.flatnonzero((found < 0).any(axis=1)):
-        given = found[line][found[line] >= 0]
-        found[line] = [*given, *np.setdiff1d(np.arange(found.shape[1]), given)[: found.shape[1] - len(given)]]
+    for line in np.flatnonzero((rows < 0).any(axis=1)):
+        given = rows[line][rows[line] >= 0]
+        rows[line] = [*given, *np.setdiff1d(np.arange(rows.shape[1]), given)[: rows.shape[1] - len(given)]]

@@ -18,7 +18,7 @@ from pretext.config.settings import Data
 from pretext.errors import UsageError
 from pretext.tables import Source, read_columns
 
-LONGEST_TEXT = 4_000
+MAX_PRIVATE_CHARACTERS = 4_000
 """Characters of a text that are kept; the embedder reads far fewer, and one giant text cannot fill the memory."""
 
 
@@ -38,7 +38,7 @@ class PrivateTexts:
 
 
 @dataclass(frozen=True)
-class Row:
+class PrivateRecord:
     """One record on its way in."""
 
     text: str = field(repr=False)
@@ -46,7 +46,7 @@ class Row:
     label: int = field(repr=False)
 
 
-def read_private(data: Data, max_texts_per_client: int, given: Sequence[Any] | None = None) -> PrivateTexts:
+def read_private(data: Data, max_texts_per_client: int, records: Sequence[Any] | None = None) -> PrivateTexts:
     """Read the private source once and keep a random `max_texts_per_client` texts of each client.
 
     Records without a usable text (a non-blank string), without a client or with an unlisted label are passed over; how
@@ -55,45 +55,45 @@ def read_private(data: Data, max_texts_per_client: int, given: Sequence[Any] | N
     Args:
         data: where the texts are, and in which columns.
         max_texts_per_client: public cap.
-        given: rows as mappings, instead of a file (for the Python API).
+        records: rows as mappings, instead of a file (for the Python API).
 
     Raises:
         UsageError: the source cannot be read, or holds texts of fewer than two clients.
     """
-    batches = _from_rows(data, given) if given is not None else _from_source(data)
-    return _sample(batches, max_texts_per_client, _name(data, given))
+    batches = _iterate_records(data, records) if records is not None else _read_source_records(data)
+    return _sample_per_client(batches, max_texts_per_client, _describe_source(data, records))
 
 
-def _from_source(data: Data) -> Iterator[Row]:
+def _read_source_records(data: Data) -> Iterator[PrivateRecord]:
     number = 0
     for batch in read_columns(Source(data.path, data.subset, data.split), data.columns):
         for position, text in enumerate(batch[data.text_column]):
             number += 1
             client = batch[data.client_column][position] if data.client_column else number
             label = batch[data.label_column][position] if data.label_column else None
-            yield from _usable(data, text, client, label)
+            yield from _parse_record(data, text, client, label)
 
 
-def _from_rows(data: Data, given: Sequence[Any]) -> Iterator[Row]:
-    for number, row in enumerate(given):
+def _iterate_records(data: Data, records: Sequence[Any]) -> Iterator[PrivateRecord]:
+    for number, row in enumerate(records):
         missing = [column for column in data.columns if column not in row]
         if missing:
             raise UsageError(f"The given texts have no column {missing[0]!r}; name the right one.")
         client = row[data.client_column] if data.client_column else number
         label = row[data.label_column] if data.label_column else None
-        yield from _usable(data, row[data.text_column], client, label)
+        yield from _parse_record(data, row[data.text_column], client, label)
 
 
-def _usable(data: Data, text: Any, client: Any, label: Any) -> Iterator[Row]:
+def _parse_record(data: Data, text: Any, client: Any, label: Any) -> Iterator[PrivateRecord]:
     if not isinstance(text, str) or not text.strip() or client is None or client == "" or client != client:
         return  # a missing value of a DataFrame differs from itself
     if data.label_column is None:
-        yield Row(text[:LONGEST_TEXT], str(client), 0)
+        yield PrivateRecord(text[:MAX_PRIVATE_CHARACTERS], str(client), 0)
     elif str(label) in data.labels:
-        yield Row(text[:LONGEST_TEXT], str(client), data.labels.index(str(label)))
+        yield PrivateRecord(text[:MAX_PRIVATE_CHARACTERS], str(client), data.labels.index(str(label)))
 
 
-def _sample(rows: Iterable[Row], cap: int, name: str) -> PrivateTexts:
+def _sample_per_client(rows: Iterable[PrivateRecord], cap: int, name: str) -> PrivateTexts:
     """Reservoir sampling per client, in one pass over any number of rows."""
     rng = random.SystemRandom()
     kept: dict[str, list[tuple[str, int]]] = {}
@@ -119,5 +119,5 @@ def _sample(rows: Iterable[Row], cap: int, name: str) -> PrivateTexts:
     )
 
 
-def _name(data: Data, given: Sequence[Any] | None) -> str:
-    return data.path if given is None else "The given collection"
+def _describe_source(data: Data, records: Sequence[Any] | None) -> str:
+    return data.path if records is None else "The given collection"

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from pretext.clients.nearest import nearest
+from pretext.clients.nearest import find_nearest
 from pretext.clients.private_data import PrivateTexts
 from pretext.vectors import Embedder
 from privacy import Bounded, bounded_sum
@@ -35,12 +35,12 @@ class VoteRule:
     Attributes:
         nearest: a text's one vote is split evenly among this many candidates.
         norm_squared: bound on the squared L2 norm of a client's votes over all candidates and labels together.
-        normalise: scale every client up to the bound too.
+        normalize: scale every client up to the bound too.
     """
 
     nearest: int
     norm_squared: Fraction
-    normalise: bool
+    normalize: bool
 
 
 @dataclass(frozen=True)
@@ -68,21 +68,21 @@ class Clients:
         A client's votes over all labels are one vector with one bound (proof of the sensitivity: `privacy.bounding`);
         which candidates a text is near to does not enter the proof.
         """
-        client, candidate, weight = self._votes(ballot, rule.nearest)
+        client, candidate, weight = self._assign_votes(ballot, rule.nearest)
         return bounded_sum(
             client,
             candidate,
             weight,
             dimension=len(ballot.label),
             norm_squared=rule.norm_squared,
-            normalise=rule.normalise,
+            normalize=rule.normalize,
         )
 
-    def moments(self, query: MomentQuery) -> Bounded:
+    def sum_moments(self, query: MomentQuery) -> Bounded:
         """Sum of the clients' moments (proof of the sensitivity: `privacy.moments`)."""
         return bounded_moments(query, self.embeddings, self.client)
 
-    def _votes(self, ballot: Ballot, q: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    def _assign_votes(self, ballot: Ballot, q: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Who votes, for which candidate, with what weight: one entry for each text and each of its candidates."""
         client, candidate, weight = [], [], []
         for label in np.unique(ballot.label):
@@ -90,7 +90,7 @@ class Clients:
             texts = np.flatnonzero(self.label == label)
             # Rows, not a copy of the embeddings; none where everybody is asked, which is the usual case.
             rows = None if len(texts) == len(self.label) else texts
-            found = nearest(ballot.points[candidates], self.embeddings, q, rows)
+            found = find_nearest(ballot.points[candidates], self.embeddings, q, rows)
             client.append(np.repeat(self.client[texts], found.shape[1]))
             candidate.append(candidates[found.ravel()])
             weight.append(np.full(found.size, 1.0 / found.shape[1]))

@@ -17,7 +17,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
             "rounds": 11,
             "max_texts_per_client": 8,
             "vote_norm": 8.0,
-            "normalise_votes": False,
+            "normalize_votes": False,
         },
         "initial": {"texts": "allenai/c4", "subset": "en", "min_words": 21},
         "evolution": {

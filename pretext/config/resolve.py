@@ -29,41 +29,46 @@ def resolve(
     In order: the preset, `defaults` (nested), a TOML file, `settings` (nested), `section.key=value` overrides.
 
     Raises:
-        UsageError: the file cannot be read, a key is unknown (its nearest neighbour is named), or a value is out of
+        UsageError: the file cannot be read, a key is unknown (its nearest neighbor is named), or a value is out of
         range.
     """
-    layers = [dict(defaults or {}), _read(file) if file is not None else {}, dict(settings or {}), _nested(overrides)]
+    layers = [
+        dict(defaults or {}),
+        _read_toml(file) if file is not None else {},
+        dict(settings or {}),
+        _nest_overrides(overrides),
+    ]
     preset = next((layer["preset"] for layer in reversed(layers) if "preset" in layer), "default")
     if not isinstance(preset, str) or preset not in PRESETS:
         raise UsageError(f"There is no preset {preset!r}; there are {' and '.join(PRESETS)}.")
     merged: Settings = {}
     for layer in [PRESETS[preset], *layers]:
         _replace_target(merged, layer)
-        _merge(merged, layer)
-    return validated(merged)
+        _merge_layer(merged, layer)
+    return validate_settings(merged)
 
 
-def validated(settings: Mapping[str, Any]) -> Config:
+def validate_settings(settings: Mapping[str, Any]) -> Config:
     """A Config out of nested plain values. Raises UsageError with one sentence per mistake."""
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise UsageError(" ".join(_sentence(dict(problem)) for problem in error.errors())) from None
+        raise UsageError(" ".join(_explain_problem(dict(problem)) for problem in error.errors())) from None
 
 
-def plain(config: Config) -> Settings:
+def dump_settings(config: Config) -> Settings:
     """The resolved settings as nested plain values without the unset ones, for TOML and JSON."""
     return config.model_dump(mode="json", exclude_none=True)
 
 
-def differences(one: Config, other: Config) -> list[str]:
+def compare_configs(left: Config, right: Config) -> list[str]:
     """The `section.key`s in which two configurations differ, speed left aside."""
-    first, second = _flat(plain(one)), _flat(plain(other))
+    first, second = _flatten(dump_settings(left)), _flatten(dump_settings(right))
     keys = sorted(key for key in first.keys() | second.keys() if not key.startswith("speed."))
     return [key for key in keys if first.get(key) != second.get(key)]
 
 
-def _read(file: Path) -> Settings:
+def _read_toml(file: Path) -> Settings:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -74,7 +79,7 @@ def _read(file: Path) -> Settings:
         raise UsageError(f"The configuration file {file} is not valid TOML: {error}.") from None
 
 
-def _nested(overrides: Sequence[str]) -> Settings:
+def _nest_overrides(overrides: Sequence[str]) -> Settings:
     """`["privacy.epsilon=1.29"]` as `{"privacy": {"epsilon": 1.29}}`; a value that is not TOML is taken as a string."""
     settings: Settings = {}
     for override in overrides:
@@ -89,15 +94,15 @@ def _nested(overrides: Sequence[str]) -> Settings:
             parsed = value
         for part in reversed(key.strip().split(".")):
             parsed = {part: parsed}
-        _merge(settings, parsed)
+        _merge_layer(settings, parsed)
     return settings
 
 
-def _merge(base: Settings, layer: Mapping[str, Any]) -> None:
+def _merge_layer(base: Settings, layer: Mapping[str, Any]) -> None:
     """Lay the nested `layer` over `base`."""
     for key, value in layer.items():
         if isinstance(value, Mapping) and isinstance(base.get(key, {}), dict):
-            _merge(base.setdefault(key, {}), value)
+            _merge_layer(base.setdefault(key, {}), value)
         else:
             base[key] = value
 
@@ -110,13 +115,17 @@ def _replace_target(base: Settings, layer: Mapping[str, Any]) -> None:
         below.pop("noise_multiplier", None)
 
 
-def _sentence(problem: Settings) -> str:
+def _explain_problem(problem: Settings) -> str:
     """One validation error of pydantic in plain words."""
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         *parents, key = [str(part) for part in problem["loc"]]
-        near = difflib.get_close_matches(key, _keys(parents), n=1, cutoff=0.4)
-        hint = f"did you mean {'.'.join([*parents, near[0]])}?" if near else f"allowed are {', '.join(_keys(parents))}."
+        near = difflib.get_close_matches(key, _allowed_keys(parents), n=1, cutoff=0.4)
+        hint = (
+            f"did you mean {'.'.join([*parents, near[0]])}?"
+            if near
+            else f"allowed are {', '.join(_allowed_keys(parents))}."
+        )
         return f"There is no setting {where}; {hint}"
     if problem["type"] == "missing":
         return f"The setting {where} is missing" + (
@@ -130,7 +139,7 @@ def _sentence(problem: Settings) -> str:
     )
 
 
-def _keys(parents: Sequence[str]) -> list[str]:
+def _allowed_keys(parents: Sequence[str]) -> list[str]:
     model: Any = Config
     for parent in parents:
         annotation = model.model_fields[parent].annotation
@@ -140,11 +149,11 @@ def _keys(parents: Sequence[str]) -> list[str]:
     return list(model.model_fields)
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Settings:
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Settings:
     flat: Settings = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= _flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

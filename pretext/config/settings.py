@@ -23,9 +23,9 @@ class Section(BaseModel):
 class Data(Section):
     """Where the private texts are. Read only while clients are asked to vote."""
 
-    path: str = Field("", description="csv, json, jsonl or parquet file (each also .gz), or a Hugging Face data set id")
-    subset: str | None = Field(None, description="configuration of a Hugging Face data set")
-    split: str = Field("train", description="split of a Hugging Face data set")
+    path: str = Field("", description="csv, json, jsonl or parquet file (each also .gz), or a Hugging Face dataset id")
+    subset: str | None = Field(None, description="configuration of a Hugging Face dataset")
+    split: str = Field("train", description="split of a Hugging Face dataset")
     text_column: str = Field("text", description="column that holds the text")
     client_column: str | None = Field(
         None, description="column that tells clients apart; without it every record is a client of its own"
@@ -44,7 +44,7 @@ class Data(Section):
         return list(dict.fromkeys(name for name in named if name is not None))
 
     @model_validator(mode="after")
-    def _labels_are_public(self) -> Self:
+    def _check_labels(self) -> Self:
         if self.label_column is not None and not self.labels:
             raise ValueError(
                 "labels must list the labels when label_column is set: which labels occur is private itself"
@@ -66,7 +66,7 @@ class Privacy(Section):
     delta: float = Field(
         1e-6, gt=0, lt=1, description="probability mass outside of epsilon; below one over the number of clients"
     )
-    relation: Relation = Field(Relation.ADD_REMOVE, description="neighbouring data sets: add/remove or replace-one")
+    relation: Relation = Field(Relation.ADD_REMOVE, description="neighboring datasets: add/remove or replace-one")
     rounds: int = Field(8, ge=1, le=1000, description="rounds of voting, each one release")
     max_texts_per_client: int = Field(
         8, ge=1, le=10_000, description="texts a client votes with at most, chosen at random"
@@ -77,15 +77,15 @@ class Privacy(Section):
         le=1e6,
         description="L2 bound C on a client's votes; default sqrt(max_texts_per_client)",
     )
-    normalise_votes: bool = Field(
+    normalize_votes: bool = Field(
         True, description="scale every client's votes up to the bound too, so that all clients count alike"
     )
-    data_set: str | None = Field(None, description="name of the data set in the ledger; default: the file's name")
+    dataset: str | None = Field(None, description="name of the dataset in the ledger; default: the file's name")
     budget_epsilon: float | None = Field(
         None,
         gt=0,
         allow_inf_nan=False,
-        description="what may ever be spent on a new data set; default: this run's epsilon",
+        description="what may ever be spent on a new dataset; default: this run's epsilon",
     )
     clients: int | None = Field(
         None,
@@ -104,7 +104,7 @@ class Privacy(Section):
         return Fraction(self.vote_norm) ** 2
 
     @model_validator(mode="after")
-    def _one_target(self) -> Self:
+    def _check_privacy_target(self) -> Self:
         if (self.epsilon is None) == (self.noise_multiplier is None):
             raise ValueError("give either epsilon or noise_multiplier, for example epsilon = 1.0")
         return self
@@ -114,9 +114,9 @@ class Initial(Section):
     """Where the first population comes from. Public: nothing here may have been chosen by looking at the private
     texts."""
 
-    texts: str | None = Field(None, description="public file or Hugging Face data set id")
-    subset: str | None = Field(None, description="configuration of a Hugging Face data set")
-    split: str = Field("train", description="split of a Hugging Face data set")
+    texts: str | None = Field(None, description="public file or Hugging Face dataset id")
+    subset: str | None = Field(None, description="configuration of a Hugging Face dataset")
+    split: str = Field("train", description="split of a Hugging Face dataset")
     text_column: str = Field("text", description="column of the public file that holds the text")
     most_rows: int = Field(1_000_000, ge=1, description="rows of the public source that are read at most")
     min_words: int = Field(5, ge=1, description="shorter public texts are not taken")
@@ -134,18 +134,18 @@ class Initial(Section):
     prompted_share: float = Field(
         0.5, ge=0, le=1, description="share of the population written from prompts when texts are given too"
     )
-    candidates: tuple[str, ...] = Field(
+    public_sets: tuple[str, ...] = Field(
         (),
-        description="public files or Hugging Face data set ids among which FreD finds the nearest to the private "
+        description="public files or Hugging Face dataset ids among which FreD finds the nearest to the private "
         "texts, in place of texts",
     )
-    candidate_texts: int = Field(
+    public_set_texts: int = Field(
         20_000, ge=1, description="texts of each of the candidates that are embedded at most, drawn at random"
     )
-    candidates_chosen: int = Field(
+    public_sets_used: int = Field(
         1, ge=1, description="how many of the candidates are taken, in equal parts: those whose mixture is the nearest"
     )
-    candidates_share: float = Field(
+    public_sets_share: float = Field(
         0.1, gt=0, lt=1, description="share of epsilon that finding them may spend; the rounds get the rest"
     )
 
@@ -230,20 +230,20 @@ class Screening(Section):
         "or social security number",
     )
     phone_region: str = Field(
-        "US", description="country whose phone numbers are recognised without a country code, as two letters"
+        "US", description="country whose phone numbers are recognized without a country code, as two letters"
     )
     languages: tuple[str, ...] = Field(
         (), description="drop texts of other languages than these, named as in ISO 639-1, for example en; default: none"
     )
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_word_limits(self) -> Self:
         if self.min_words > self.max_words:
             raise ValueError("min_words is above max_words")
         return self
 
     @model_validator(mode="after")
-    def _known_region(self) -> Self:
+    def _check_phone_region(self) -> Self:
         if self.phone_region != "US":
             from phonenumbers import SUPPORTED_REGIONS
 
@@ -278,7 +278,7 @@ class Card(Section):
     """What the dataset card says of the texts beyond what the run knows."""
 
     license: str = Field(
-        "other", description="licence of the synthetic texts, as Hugging Face names it, such as cc0-1.0"
+        "other", description="license of the synthetic texts, as Hugging Face names it, such as cc0-1.0"
     )
     languages: tuple[str, ...] = Field((), description="their languages, as ISO codes such as en")
 
@@ -312,7 +312,7 @@ class Speed(Section):
     workers: int = Field(1, ge=1, le=10_000, description="copies of the model, each on GPUs of its own (ray)")
     max_length: int | None = Field(None, ge=1, description="longest prompt plus answer in tokens (vLLM)")
     quantization: str | None = Field(
-        None, description="how the weights are quantised (vllm), for example fp8; default: as the model's folder says"
+        None, description="how the weights are quantized (vllm), for example fp8; default: as the model's folder says"
     )
     base_url: str | None = Field(None, description="address of the OpenAI-compatible server; default: OPENAI_BASE_URL")
     concurrency: int = Field(64, ge=1, le=1024, description="requests in flight (openai)")
@@ -372,15 +372,15 @@ class Config(Section):
         return Unit(self.data.client_column)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_consistency(self) -> Self:
         initial = self.initial
-        if initial.texts is None and not initial.prompts and not initial.candidates:
+        if initial.texts is None and not initial.prompts and not initial.public_sets:
             raise ValueError(
                 "initial: give texts (a public file) or prompts (public sentences that describe the domain), or both"
             )
         if initial.examples and not initial.prompts:
             raise ValueError("initial: examples are shown with prompts; give a sentence that describes the domain")
-        if initial.texts is not None and initial.candidates:
+        if initial.texts is not None and initial.public_sets:
             raise ValueError("initial: give either texts or candidates, among which the texts are then chosen")
         if (self.evolution.seeds_from_round or 0) >= self.privacy.rounds:
             raise ValueError(

@@ -17,7 +17,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "privacy": {"epsilon": 1.0},
     "initial": {"prompts": ["Short messages in which people ask for help with their computers."]},
 }
-_CONSEQUENCE = {
+_HEADINGS = {
     "data": "Where the private texts are.",
     "privacy": "WHAT CHANGES THE GUARANTEE.",
     "initial": "WHAT CHANGES THE TEXT: from here to [models]. The initial population must be public.",
@@ -25,7 +25,7 @@ _CONSEQUENCE = {
 }
 
 
-def commented(preset: str, settings: Mapping[str, Any]) -> str:
+def render_template(preset: str, settings: Mapping[str, Any]) -> str:
     """A complete TOML file: every setting with its meaning, its value in the preset, unset ones commented out.
 
     A table that the preset leaves alone gets an example where it would be useless without one.
@@ -41,18 +41,18 @@ def commented(preset: str, settings: Mapping[str, Any]) -> str:
         section = field.annotation
         assert isinstance(section, type) and issubclass(section, Section)
         document.add(tomlkit.nl())
-        if name in _CONSEQUENCE:
-            document.add(tomlkit.comment(_CONSEQUENCE[name]))
-        document.add(name, _table(section, settings.get(name) or _EXAMPLES.get(name, {})))
+        if name in _HEADINGS:
+            document.add(tomlkit.comment(_HEADINGS[name]))
+        document.add(name, _build_table(section, settings.get(name) or _EXAMPLES.get(name, {})))
     return tomlkit.dumps(document)
 
 
-def _table(section: type[Section], values: Mapping[str, Any]) -> Table:
+def _build_table(section: type[Section], values: Mapping[str, Any]) -> Table:
     table = tomlkit.table()
     for key, field in section.model_fields.items():
         for line in textwrap.wrap(field.description or "", 100):
             table.add(tomlkit.comment(line))
-        value = values.get(key, _default(field))
+        value = values.get(key, _default_value(field))
         if value is None:
             table.add(tomlkit.comment(f"{key} ="))
         else:
@@ -60,6 +60,6 @@ def _table(section: type[Section], values: Mapping[str, Any]) -> Table:
     return table
 
 
-def _default(field: FieldInfo) -> Any:
+def _default_value(field: FieldInfo) -> Any:
     value = getattr(field.default, "value", field.default)
     return list(value) if isinstance(value, tuple) else value

@@ -23,12 +23,12 @@ from typing import Any
 from pretext.config.settings import Config, Data
 from pretext.errors import RunFolderError
 from pretext.evaluation import metrics
-from pretext.evaluation.held_out import Texts, check_apart, read_texts
+from pretext.evaluation.held_out import LabeledTexts, check_disjoint, read_labeled_texts
 from pretext.evaluation.student import Score, Student
-from pretext.files import finite
+from pretext.files import replace_nonfinite
 from pretext.lazy import Once
-from pretext.progress import progress
-from pretext.report.diversity import distinct, repeated
+from pretext.progress import show_progress
+from pretext.report.diversity import distinct_share, repeated_share
 from pretext.run.folder import Run
 from pretext.run.shards import synthetic_rows
 from pretext.vectors import Embedder
@@ -37,15 +37,15 @@ NOT_COVERED = (
     "NOT covered by the guarantee: every number here is measured on private texts without noise. Do not publish it."
 )
 BEFORE, INITIAL, SYNTHETIC, PRIVATE, REAL = "before", "initial", "synthetic", "private", "held out"
-KINDS = ("top1", "top3", "top5", "cross_entropy", "bits_per_byte")
+SCORE_KINDS = ("top1", "top3", "top5", "cross_entropy", "bits_per_byte")
 _CONFIDENCE = 0.9
-_MOST_LEARNED = 100_000
-_MOST_VALIDATED = 300  # they are read before training and at every check
+_MAX_TRAINING_TEXTS = 100_000
+_MAX_VALIDATION_TEXTS = 300  # they are read before training and at every check
 _UNCOVERED: dict[str, Any] = {"covered_by_guarantee": False}
 
 
 @dataclass(frozen=True)
-class Question:
+class EvaluationSettings:
     """What is measured, and on what.
 
     Attributes:
@@ -55,7 +55,7 @@ class Question:
         tokens: that a student learns from; None: as many as it is made for.
         texts: of each set at most, that are scored and compared.
         seed: for samples and students.
-        overlap_known: do not check that test and training clients are different.
+        allow_overlap: do not check that test and training clients are different.
     """
 
     test: Data
@@ -64,10 +64,12 @@ class Question:
     tokens: int | None = None
     texts: int = 2000
     seed: int = 0
-    overlap_known: bool = False
+    allow_overlap: bool = False
 
 
-def evaluate(folder: Path, question: Question, student: Once[Student], embed: Once[Embedder]) -> dict[str, Any]:
+def evaluate_run(
+    folder: Path, settings: EvaluationSettings, student: Once[Student], embed: Once[Embedder]
+) -> dict[str, Any]:
     """All of it, as one JSON object; numbers that are not defined are None.
 
     Raises:
@@ -77,83 +79,87 @@ def evaluate(folder: Path, question: Question, student: Once[Student], embed: On
     """
     metrics.check_packages()
     run, config = Run.open(folder)
-    _check_apart(config, question)
-    test = read_texts(question.test).sample(question.texts, question.seed)
-    learned = _learned(run, folder, question)
-    scores = _scores(student(), learned, test, question)
+    _check_clients_disjoint(config, settings)
+    test = read_labeled_texts(settings.test).sample(settings.texts, settings.seed)
+    learned = _training_sets(run, folder, settings)
+    scores = _score_students(student(), learned, test, settings)
     told = {
         "notice": NOT_COVERED,
         **_UNCOVERED,
         "run": run.id,
         "guarantee_of_the_synthetic_texts": (run.load("privacy.json") or {}).get("guarantee"),
-        "student": {"name": student().name, "max_tokens": student().longest, "repetitions": question.repetitions},
+        "student": {"name": student().name, "max_tokens": student().longest, "repetitions": settings.repetitions},
         "confidence": _CONFIDENCE,
-        "scores": {name: _summary(list(map(asdict, each))) | _UNCOVERED for name, each in scores.items()},
-        "gap_closed": _gaps(scores) | _UNCOVERED if PRIVATE in scores else None,
-        "metrics": _compared(learned, test, question, embed()),
+        "scores": {name: _summarize(list(map(asdict, each))) | _UNCOVERED for name, each in scores.items()},
+        "gap_closed": _summarize_gaps(scores) | _UNCOVERED if PRIVATE in scores else None,
+        "metrics": _measure_metrics(learned, test, settings, embed()),
     }
-    return {name: finite(value) for name, value in told.items()}
+    return {name: replace_nonfinite(value) for name, value in told.items()}
 
 
-def _check_apart(config: Config, question: Question) -> None:
-    if question.overlap_known:
+def _check_clients_disjoint(config: Config, settings: EvaluationSettings) -> None:
+    if settings.allow_overlap:
         return
-    for training in (config.data, question.train):
+    for training in (config.data, settings.train):
         if training is not None:
-            check_apart(question.test, training)
+            check_disjoint(settings.test, training)
 
 
-def _learned(run: Run, folder: Path, question: Question) -> dict[str, Texts]:
+def _training_sets(run: Run, folder: Path, settings: EvaluationSettings) -> dict[str, LabeledTexts]:
     """The sets that students learn from, by name."""
     population = run.population(0)
     if population is None:
         raise RunFolderError(f"{folder} holds no initial population; continue the run with `pretext resume {folder}`.")
     rows = list(synthetic_rows(folder))
     sets = {
-        INITIAL: Texts([each.text for each in population], [""] * len(population)),  # its labels were dealt out
-        SYNTHETIC: Texts([row["text"] for row in rows], [row.get("label", "") for row in rows]),
+        INITIAL: LabeledTexts([each.text for each in population], [""] * len(population)),  # its labels were dealt out
+        SYNTHETIC: LabeledTexts([row["text"] for row in rows], [row.get("label", "") for row in rows]),
     }
-    if question.train is not None:
-        sets[PRIVATE] = read_texts(question.train)
-    return {name: texts.sample(_MOST_LEARNED, question.seed) for name, texts in sets.items()}
+    if settings.train is not None:
+        sets[PRIVATE] = read_labeled_texts(settings.train)
+    return {name: texts.sample(_MAX_TRAINING_TEXTS, settings.seed) for name, texts in sets.items()}
 
 
-def _scores(student: Student, learned: dict[str, Texts], test: Texts, question: Question) -> dict[str, list[Score]]:
+def _score_students(
+    student: Student, learned: dict[str, LabeledTexts], test: LabeledTexts, settings: EvaluationSettings
+) -> dict[str, list[Score]]:
     scores = {BEFORE: [student.score(test.texts)]}
-    with progress("Training students", len(learned) * question.repetitions) as advance:
+    with show_progress("Training students", len(learned) * settings.repetitions) as advance:
         for name, texts in learned.items():
-            kept = min(len(texts.texts) // 10, _MOST_VALIDATED)
+            kept = min(len(texts.texts) // 10, _MAX_VALIDATION_TEXTS)
             scores[name] = []
-            for repetition in range(question.repetitions):
+            for repetition in range(settings.repetitions):
                 taught = student.train(
                     texts.texts[kept:],
                     validation=texts.texts[:kept],
-                    seed=question.seed + repetition,
-                    tokens=question.tokens,
+                    seed=settings.seed + repetition,
+                    tokens=settings.tokens,
                 )
                 scores[name].append(taught.score(test.texts))
                 advance(1)
     return scores
 
 
-def _gaps(scores: Mapping[str, Sequence[Score]]) -> dict[str, Any]:
+def _summarize_gaps(scores: Mapping[str, Sequence[Score]]) -> dict[str, Any]:
     """Gap closed per repetition, by each kind of score."""
     three = zip(scores[SYNTHETIC], scores[INITIAL], scores[PRIVATE], strict=True)
-    values = [{name: metrics.gap_closed(*(getattr(score, name) for score in each)) for name in KINDS} for each in three]
-    return _summary(values)
+    values = [
+        {name: metrics.gap_closed(*(getattr(score, name) for score in each)) for name in SCORE_KINDS} for each in three
+    ]
+    return _summarize(values)
 
 
-def _summary(values: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def _summarize(values: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Mean, interval and single values over repetitions; the interval holds the students' luck alone."""
     told = {}
-    for name in KINDS:
+    for name in SCORE_KINDS:
         single = [each[name] for each in values]
         mean = statistics.fmean(single)
-        told[name] = {"mean": mean, "interval": interval(single), "values": single}
+        told[name] = {"mean": mean, "interval": confidence_interval(single), "values": single}
     return told
 
 
-def interval(values: Sequence[float], confidence: float = _CONFIDENCE) -> list[float] | None:
+def confidence_interval(values: Sequence[float], confidence: float = _CONFIDENCE) -> list[float] | None:
     """Student's t interval of the mean; None for a single value, and where one is undefined, as is the gap closed
     between equal ends."""
     from scipy.stats import t
@@ -166,42 +172,46 @@ def interval(values: Sequence[float], confidence: float = _CONFIDENCE) -> list[f
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _EmbeddedSample:
     """A sample of texts with its embeddings."""
 
-    texts: Texts = field(repr=False)
-    rows: metrics.Rows = field(repr=False)
+    texts: LabeledTexts = field(repr=False)
+    rows: metrics.EmbeddingRows = field(repr=False)
 
 
-def _compared(learned: dict[str, Texts], test: Texts, question: Question, embed: Embedder) -> dict[str, Any]:
+def _measure_metrics(
+    learned: dict[str, LabeledTexts], test: LabeledTexts, settings: EvaluationSettings, embed: Embedder
+) -> dict[str, Any]:
     """Metrics of each set against the held-out texts, on samples of one size."""
-    size = min(question.texts, *(len(texts.texts) for texts in [*learned.values(), test]))
-    samples = {name: texts.sample(size, question.seed) for name, texts in (learned | {REAL: test}).items()}
+    size = min(settings.texts, *(len(texts.texts) for texts in [*learned.values(), test]))
+    samples = {name: texts.sample(size, settings.seed) for name, texts in (learned | {REAL: test}).items()}
     made = {
-        name: _Measured(texts, embed(texts.texts, announce=f"Embedding texts ({name})"))
+        name: _EmbeddedSample(texts, embed(texts.texts, announce=f"Embedding texts ({name})"))
         for name, texts in samples.items()
     }
-    told = {name: _against(made[name], made[REAL]) | _diversity(samples[name].texts) for name in learned}
-    told[REAL] = _diversity(samples[REAL].texts)
+    told = {
+        name: _compare_samples(made[name], made[REAL]) | _diversity_metrics(samples[name].texts) for name in learned
+    }
+    told[REAL] = _diversity_metrics(samples[REAL].texts)
     return {name: values | _UNCOVERED for name, values in told.items()}
 
 
-def _against(one: _Measured, reference: _Measured) -> dict[str, float]:
-    precision, recall = metrics.precision_recall(one.rows, reference.rows)
-    labels = one.texts.labels, reference.texts.labels
+def _compare_samples(sample: _EmbeddedSample, reference: _EmbeddedSample) -> dict[str, float]:
+    precision, recall = metrics.precision_recall(sample.rows, reference.rows)
+    labels = sample.texts.labels, reference.texts.labels
     return {
-        "frechet": metrics.frechet_distance(one.rows, reference.rows),
-        "mauve": metrics.mauve(one.rows, reference.rows),
+        "frechet": metrics.frechet_distance(sample.rows, reference.rows),
+        "mauve": metrics.mauve_score(sample.rows, reference.rows),
         "precision": precision,
         "recall": recall,
-        "cluster_coverage": metrics.cluster_coverage(one.rows, reference.rows),
-        "classifier_transfer": metrics.classifier_transfer(one.rows, labels[0], reference.rows, labels[1]),
+        "cluster_coverage": metrics.cluster_coverage(sample.rows, reference.rows),
+        "classifier_transfer": metrics.classifier_transfer(sample.rows, labels[0], reference.rows, labels[1]),
     }
 
 
-def _diversity(texts: Sequence[str]) -> dict[str, float]:
+def _diversity_metrics(texts: Sequence[str]) -> dict[str, float]:
     return {
-        **{f"distinct_{n}": distinct(texts, n) for n in (1, 2, 3)},
+        **{f"distinct_{n}": distinct_share(texts, n) for n in (1, 2, 3)},
         "self_bleu": metrics.self_bleu(texts),
-        "duplicate_rate": repeated(texts),
+        "duplicate_rate": repeated_share(texts),
     }

@@ -17,36 +17,36 @@ from pretext.config.settings import Data
 from pretext.errors import UsageError
 from pretext.tables import Source, read_columns
 
-LONGEST_TEXT = 4_000
+MAX_TEXT_CHARACTERS = 4_000
 """Characters of a text that are kept; students read fewer."""
 
 
 @dataclass(frozen=True)
-class Texts:
+class LabeledTexts:
     """Texts, each with its label; without labels all are "". The repr tells nothing."""
 
     texts: list[str] = field(repr=False)
     labels: list[str] = field(repr=False)
 
-    def sample(self, most: int, seed: int) -> Texts:
+    def sample(self, size: int, seed: int) -> LabeledTexts:
         """At most so many, drawn without replacement and in random order."""
-        rows = np.random.default_rng(seed).permutation(len(self.texts))[:most].tolist()
-        return Texts([self.texts[row] for row in rows], [self.labels[row] for row in rows])
+        rows = np.random.default_rng(seed).permutation(len(self.texts))[:size].tolist()
+        return LabeledTexts([self.texts[row] for row in rows], [self.labels[row] for row in rows])
 
 
-def read_texts(data: Data) -> Texts:
+def read_labeled_texts(data: Data) -> LabeledTexts:
     """The usable texts of a file: strings that are not blank, with a listed label if there are labels.
 
     Raises:
         UsageError: it cannot be read, or holds no usable text.
     """
-    read = Texts([], [])
+    read = LabeledTexts([], [])
     for batch in read_columns(Source(data.path, data.subset, data.split), data.columns):
         texts = batch[data.text_column]
         labels = [str(label) for label in batch[data.label_column]] if data.label_column else [""] * len(texts)
         for text, label in zip(texts, labels, strict=True):
             if isinstance(text, str) and text.strip() and (data.label_column is None or label in data.labels):
-                read.texts.append(text[:LONGEST_TEXT])
+                read.texts.append(text[:MAX_TEXT_CHARACTERS])
                 read.labels.append(label)
     if not read.texts:
         raise UsageError(
@@ -56,7 +56,7 @@ def read_texts(data: Data) -> Texts:
     return read
 
 
-def check_apart(test: Data, training: Data) -> None:
+def check_disjoint(test: Data, training: Data) -> None:
     """Who is tested must not have been trained on: otherwise remembering would look like learning.
 
     Clients are compared where both files tell them apart, otherwise texts. How many overlap is private.
@@ -70,8 +70,8 @@ def check_apart(test: Data, training: Data) -> None:
             f"{test.path} cannot be told; make sure that it did not, and then say --force-overlap."
         )
     by_client = test.client_column is not None and training.client_column is not None
-    seen = set(_identities(training, by_client))
-    if not seen.isdisjoint(_identities(test, by_client)):
+    seen = set(_read_identities(training, by_client))
+    if not seen.isdisjoint(_read_identities(test, by_client)):
         what = "clients" if by_client else "texts"
         raise UsageError(
             f"{test.path} and {training.path} have {what} in common, so the numbers would flatter; give texts of other "
@@ -79,7 +79,7 @@ def check_apart(test: Data, training: Data) -> None:
         )
 
 
-def _identities(data: Data, by_client: bool) -> Iterator[str]:
+def _read_identities(data: Data, by_client: bool) -> Iterator[str]:
     column = data.client_column if by_client and data.client_column else data.text_column
     for batch in read_columns(Source(data.path, data.subset, data.split), [column]):
         yield from (str(value) for value in batch[column] if value is not None and value != "")

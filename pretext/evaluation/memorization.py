@@ -1,4 +1,4 @@
-"""Memorisation check: what of the private texts stands in the synthetic ones, beside what chance would explain.
+"""Memorization check: what of the private texts stands in the synthetic ones, beside what chance would explain.
 
 NOT PRIVATE. Counts are taken from the private texts themselves, without noise and outside of the ledger. They are for
 whoever already holds those texts, and must not be released. Nothing is saved, and only counts are told.
@@ -32,25 +32,25 @@ from pretext.clients.private_data import read_private
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError, UsageError
 from pretext.evaluation.overlap import highest_cosines, longest_runs
-from pretext.evolution.expansion import Examples, chunk
-from pretext.evolution.public_texts import public_sources, public_texts
+from pretext.evolution.expansion import PromptSampler, write_chunk
+from pretext.evolution.public_texts import public_set_locations, read_public_texts
 from pretext.models.engines import Engine
-from pretext.progress import progress
+from pretext.progress import show_progress
 from pretext.run.folder import Run
 from pretext.run.records import Seed
 from pretext.run.shards import synthetic_rows
 from pretext.screening.screen import Screen
 from pretext.vectors import Embedder
 
-WORDS = (5, 8, 13, 20, 30, 50)
+SHARED_WORDS = (5, 8, 13, 20, 30, 50)
 """Lengths of shared runs that are counted, in words."""
-COSINES = (0.9, 0.95, 0.99)
+SHARED_COSINES = (0.9, 0.95, 0.99)
 """Cosines of embeddings from which two texts count as near duplicates."""
 _ALARMING = (13, 0.95)  # below, whole families of texts share a phrase or a subject
-_ALL = 2**62  # texts of a client: those that did not vote may have been memorised elsewhere too
-_MOST_PUBLIC = 20_000
+_ALL_TEXTS = 2**62  # texts of a client: those that did not vote may have been memorized elsewhere too
+_MAX_PUBLIC_TEXTS = 20_000
 
-Runs = NDArray[np.int64]
+RunLengths = NDArray[np.int64]
 Cosines = NDArray[np.float32]
 
 
@@ -71,13 +71,13 @@ class Overlap:
     cosines: dict[float, int]
 
     @classmethod
-    def of(cls, runs: Runs, cosines: Cosines | None) -> Overlap:
+    def of(cls, runs: RunLengths, cosines: Cosines | None) -> Overlap:
         """Count texts by their longest shared run and, where there is one, their highest cosine."""
         return cls(
             len(runs),
-            {n: int(np.count_nonzero(runs >= n)) for n in WORDS},
+            {n: int(np.count_nonzero(runs >= n)) for n in SHARED_WORDS},
             int(runs.max(initial=0)),
-            {} if cosines is None else {c: int(np.count_nonzero(cosines >= c)) for c in COSINES},
+            {} if cosines is None else {c: int(np.count_nonzero(cosines >= c)) for c in SHARED_COSINES},
         )
 
     def levels(self, *, alarming: bool = False) -> dict[str, int]:
@@ -89,7 +89,7 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class Check:
+class MemorizationCheck:
     """The answer. Not private: see the module.
 
     Attributes:
@@ -110,7 +110,7 @@ class Check:
         return [
             level
             for level, count in self.private.levels(alarming=True).items()
-            if _beyond_chance(
+            if _is_beyond_chance(
                 count,
                 self.private.texts,
                 [(each.levels()[level], each.texts) for each in (self.public, self.control)],
@@ -118,15 +118,15 @@ class Check:
         ]
 
 
-def check(
+def check_memorization(
     config: Config,
     run: Run,
     *,
     embed: Embedder | None = None,
     engine: Engine | None = None,
     control: int = 0,
-    given: Sequence[Mapping[str, Any]] | None = None,
-) -> Check:
+    rows: Sequence[Mapping[str, Any]] | None = None,
+) -> MemorizationCheck:
     """Compare a finished run's synthetic texts with the private ones, with public ones, and with a control group.
 
     Args:
@@ -135,26 +135,28 @@ def check(
         engine: writes the control group.
         control: texts that the engine writes after examples of the initial population as a control group; with 0 that
             population itself, which costs nothing, is the control group.
-        given: the private rows, for a run whose private texts came from memory.
+        rows: the private rows, for a run whose private texts came from memory.
 
     Raises:
         RunFolderError: there are no synthetic texts yet.
         UsageError: the private or the public source cannot be read.
     """
-    if given is None and not config.data.path:
-        raise UsageError("This run's private texts came from memory; hand them over with Result.memorisation(data).")
+    if rows is None and not config.data.path:
+        raise UsageError("This run's private texts came from memory; hand them over with Result.memorization(data).")
     synthetic = [row["text"] for row in synthetic_rows(run.folder)]
     initial = [candidate.text for candidate in run.population(0) or []]
     if not initial:
         raise RunFolderError(f"{run.folder} holds no initial population; give the whole run folder.")
-    uninfluenced = _written(config, run, engine, control) if engine is not None and control else initial
-    with progress("Comparing with the private texts", 1, counts=False):
-        runs, cosines = _longest([*synthetic, *uninfluenced], read_private(config.data, _ALL, given).texts, embed)
+    uninfluenced = _write_control_group(config, run, engine, control) if engine is not None and control else initial
+    with show_progress("Comparing with the private texts", 1, show_counts=False):
+        runs, cosines = _measure_overlap(
+            [*synthetic, *uninfluenced], read_private(config.data, _ALL_TEXTS, rows).texts, embed
+        )
     ours, others = slice(len(synthetic)), slice(len(synthetic), None)
-    with progress("Comparing with public texts and candidates", 1, counts=False):
-        public = Overlap.of(*_longest(synthetic, [*initial, *_public(config)], embed))
-        candidates = Overlap.of(*_longest(synthetic, list(_later(config, run)), embed))
-    return Check(
+    with show_progress("Comparing with public texts and candidates", 1, show_counts=False):
+        public = Overlap.of(*_measure_overlap(synthetic, [*initial, *_read_public_texts(config)], embed))
+        candidates = Overlap.of(*_measure_overlap(synthetic, list(_later_candidates(config, run)), embed))
+    return MemorizationCheck(
         Overlap.of(runs[ours], None if cosines is None else cosines[ours]),
         public,
         candidates,
@@ -162,32 +164,34 @@ def check(
     )
 
 
-def _longest(texts: Sequence[str], corpus: Sequence[str], embed: Embedder | None) -> tuple[Runs, Cosines | None]:
+def _measure_overlap(
+    texts: Sequence[str], corpus: Sequence[str], embed: Embedder | None
+) -> tuple[RunLengths, Cosines | None]:
     """Of each text, the longest shared run and the highest cosine."""
     return longest_runs(texts, corpus), None if embed is None else highest_cosines(texts, corpus, embed)
 
 
-def _public(config: Config) -> Iterator[str]:
+def _read_public_texts(config: Config) -> Iterator[str]:
     """The first texts of each public source."""
-    for location in public_sources(config):
-        yield from islice(public_texts(config, location), _MOST_PUBLIC)
+    for location in public_set_locations(config):
+        yield from islice(read_public_texts(config, location), _MAX_PUBLIC_TEXTS)
 
 
-def _later(config: Config, run: Run) -> Iterator[str]:
+def _later_candidates(config: Config, run: Run) -> Iterator[str]:
     """The candidates that were influenced by releases."""
     for round_number in range(1, config.privacy.rounds):
         yield from (candidate.text for candidate in run.population(round_number) or [])
 
 
-def _written(config: Config, run: Run, engine: Engine, texts: int) -> list[str]:
+def _write_control_group(config: Config, run: Run, engine: Engine, texts: int) -> list[str]:
     """What the generator writes after examples that no private text has chosen."""
     seeds = [Seed(candidate.text, candidate.label, 0, 0.0, 1.0) for candidate in run.population(0) or []]
-    with progress("Writing the control group", texts) as advance:
-        rows = chunk(config, Examples(config, seeds), engine, 0, texts, Screen(config.screening), advance)
+    with show_progress("Writing the control group", texts) as advance:
+        rows = write_chunk(config, PromptSampler(config, seeds), engine, 0, texts, Screen(config.screening), advance)
     return [row["text"] for row in rows]
 
 
-def _beyond_chance(count: int, texts: int, others: Sequence[tuple[int, int]]) -> bool:
+def _is_beyond_chance(count: int, texts: int, others: Sequence[tuple[int, int]]) -> bool:
     """Whether a count is more than three standard deviations (Poisson) above what the largest other share explains."""
     expected = texts * max(other / max(among, 1) for other, among in others)
     return count > expected + 3 * math.sqrt(expected)

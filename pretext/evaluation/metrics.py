@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from pretext.errors import UsageError
 from pretext.fred.frechet import frechet
-from pretext.fred.public_sets import grouped
-from pretext.report.diversity import words_of
+from pretext.fred.public_sets import sum_in_groups
+from pretext.report.diversity import split_words
 
-Rows = NDArray[np.float32]
+EmbeddingRows = NDArray[np.float32]
 
 _POINTS_PER_BUCKET = 39  # with fewer faiss complains on standard output
 _PACKAGES = {"mauve": "mauve-text", "nltk": "nltk", "sklearn": "scikit-learn"}
-_SAME = 1e-6  # distances of equal rows are not always computed as zero
+_TOLERANCE = 1e-6  # distances of equal rows are not always computed as zero
 
 
 def check_packages() -> None:
@@ -45,14 +45,14 @@ def gap_closed(metric: float, zero: float, infinity: float) -> float:
     return (metric - zero) / (infinity - zero)
 
 
-def frechet_distance(synthetic: Rows, reference: Rows) -> float:
+def frechet_distance(synthetic: EmbeddingRows, reference: EmbeddingRows) -> float:
     """Squared Frechet distance of the embeddings' Gaussian laws; with fewer rows than a few times d it is too large."""
     if not (len(synthetic) and len(reference)):
         return math.nan
-    return max(0.0, float(frechet(grouped([synthetic]).moments, grouped([reference]).moments)))
+    return max(0.0, float(frechet(sum_in_groups([synthetic]).moments, sum_in_groups([reference]).moments)))
 
 
-def mauve(synthetic: Rows, reference: Rows, seed: int = 0) -> float:
+def mauve_score(synthetic: EmbeddingRows, reference: EmbeddingRows, seed: int = 0) -> float:
     """MAUVE (Pillutla et al. 2021) of these embeddings, between 0 and 1; 1 for equal laws.
 
     The package's own recipe with two exceptions: the embeddings are ours, so values do not compare with those of
@@ -68,27 +68,29 @@ def mauve(synthetic: Rows, reference: Rows, seed: int = 0) -> float:
     return float(compute_mauve(p_features=p, q_features=q, num_buckets=points // _POINTS_PER_BUCKET, seed=seed).mauve)
 
 
-def precision_recall(synthetic: Rows, reference: Rows, k: int = 5) -> tuple[float, float]:
+def precision_recall(synthetic: EmbeddingRows, reference: EmbeddingRows, k: int = 5) -> tuple[float, float]:
     """Share of synthetic rows within the reference's manifold, and of the reference's within the synthetic one's.
 
     The manifold of a set is the union of the balls around its rows that reach to their k-th nearest other row
     (Kynkaanniemi et al. 2019). NaN if a set has no more than k rows.
     """
-    return _inside(synthetic, reference, k), _inside(reference, synthetic, k)
+    return _share_inside(synthetic, reference, k), _share_inside(reference, synthetic, k)
 
 
-def _inside(rows: Rows, others: Rows, k: int) -> float:
+def _share_inside(rows: EmbeddingRows, reference: EmbeddingRows, k: int) -> float:
     from sklearn.metrics import pairwise_distances_chunked
     from sklearn.neighbors import NearestNeighbors
 
-    if not len(rows) or len(others) <= k:
+    if not len(rows) or len(reference) <= k:
         return math.nan
-    radius = NearestNeighbors(n_neighbors=k).fit(others).kneighbors()[0][:, -1]
-    blocks = pairwise_distances_chunked(rows, others, reduce_func=lambda block, _: (block <= radius + _SAME).any(1))
+    radius = NearestNeighbors(n_neighbors=k).fit(reference).kneighbors()[0][:, -1]
+    blocks = pairwise_distances_chunked(
+        rows, reference, reduce_func=lambda block, _: (block <= radius + _TOLERANCE).any(1)
+    )
     return float(np.concatenate(list(blocks)).mean())
 
 
-def cluster_coverage(synthetic: Rows, reference: Rows, clusters: int = 50, seed: int = 0) -> float:
+def cluster_coverage(synthetic: EmbeddingRows, reference: EmbeddingRows, clusters: int = 50, seed: int = 0) -> float:
     """Share of the reference's k-means clusters that are nearest to some synthetic row; NaN with too few rows."""
     from sklearn.cluster import KMeans
 
@@ -99,7 +101,7 @@ def cluster_coverage(synthetic: Rows, reference: Rows, clusters: int = 50, seed:
 
 
 def classifier_transfer(
-    synthetic: Rows, labels: Sequence[str], reference: Rows, reference_labels: Sequence[str]
+    synthetic: EmbeddingRows, labels: Sequence[str], reference: EmbeddingRows, reference_labels: Sequence[str]
 ) -> float:
     """Accuracy on the reference of a logistic regression that learned labels from synthetic rows alone.
 
@@ -123,7 +125,7 @@ def self_bleu(texts: Sequence[str], sample: int = 200, seed: int = 0) -> float:
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
     rng = np.random.default_rng(seed)
-    words = [list(words_of(texts[row])) for row in rng.permutation(len(texts))[:sample]]
+    words = [list(split_words(texts[row])) for row in rng.permutation(len(texts))[:sample]]
     smooth = SmoothingFunction().method1
     scores = [
         sentence_bleu(words[:row] + words[row + 1 :], own, smoothing_function=smooth) for row, own in enumerate(words)

@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from pretext.clients.nearest import nearest
+from pretext.clients.nearest import find_nearest
 from pretext.vectors import Embedder
 
 Numbers = NDArray[np.int64]
@@ -36,11 +36,11 @@ def longest_runs(texts: Sequence[str], corpus: Iterable[str]) -> Numbers:
     is that of the texts and of one block of the corpus.
     """
     vocabulary: dict[str, int] = {}
-    ours = _numbered(texts, lambda word: vocabulary.setdefault(word, len(vocabulary)))
+    ours = _number_words(texts, lambda word: vocabulary.setdefault(word, len(vocabulary)))
     longest = np.zeros(len(texts), np.int64)
-    for block in _blocks(corpus):
-        theirs = _numbered(block, lambda word: vocabulary.get(word, _ABSENT))
-        _raise_to_common(longest, ours, theirs, len(vocabulary))
+    for block in _split_blocks(corpus):
+        theirs = _number_words(block, lambda word: vocabulary.get(word, _ABSENT))
+        _raise_to_shared(longest, ours, theirs, len(vocabulary))
     return longest
 
 
@@ -50,12 +50,12 @@ def highest_cosines(texts: Sequence[str], corpus: Iterable[str], embed: Embedder
     rest = iter(corpus)
     while block := list(islice(rest, _BLOCK_TEXTS)):
         rows = embed(block)
-        found = nearest(rows, points, 1)[:, 0]
+        found = find_nearest(rows, points, 1)[:, 0]
         np.maximum(highest, np.einsum("ij,ij->i", points, rows[found]), out=highest)
     return highest
 
 
-def _raise_to_common(longest: Numbers, ours: NDArray[np.int32], theirs: NDArray[np.int32], words: int) -> None:
+def _raise_to_shared(longest: Numbers, ours: NDArray[np.int32], theirs: NDArray[np.int32], words: int) -> None:
     """Raise each text's longest run, in place, to what it shares with the block `theirs`."""
     owner = np.cumsum(ours == _ABSENT)  # of each place, the number of its text
     here, there = np.flatnonzero(ours != _ABSENT), np.flatnonzero(theirs != _ABSENT)
@@ -67,14 +67,14 @@ def _raise_to_common(longest: Numbers, ours: NDArray[np.int32], theirs: NDArray[
         kept = shared[names_here]
         here, names_here = here[kept], names_here[kept]
         longest[owner[here]] = np.maximum(longest[owner[here]], length)
-        here, pairs_here = _one_word_more(ours, here, names_here, length, words)
-        there, pairs_there = _one_word_more(theirs, there, names_there, length, words)
+        here, pairs_here = _extend_runs(ours, here, names_here, length, words)
+        there, pairs_there = _extend_runs(theirs, there, names_there, length, words)
         pairs, names_here = np.unique(pairs_here, return_inverse=True)
-        there, names_there = _found(pairs, there, pairs_there)
+        there, names_there = _match_pairs(pairs, there, pairs_there)
         length, names = length + 1, len(pairs)
 
 
-def _one_word_more(
+def _extend_runs(
     text: NDArray[np.int32], places: Numbers, names: Numbers, length: int, words: int
 ) -> tuple[Numbers, Numbers]:
     """The runs that go on: where they begin, and the pair of their name and their next word, as one number."""
@@ -83,7 +83,7 @@ def _one_word_more(
     return places[kept], names[kept] * words + following[kept]
 
 
-def _found(pairs: Numbers, places: Numbers, wanted: Numbers) -> tuple[Numbers, Numbers]:
+def _match_pairs(pairs: Numbers, places: Numbers, wanted: Numbers) -> tuple[Numbers, Numbers]:
     """The places whose pair is one of the sorted `pairs`, and its number there."""
     if not len(pairs):
         return places[:0], wanted[:0]
@@ -92,7 +92,7 @@ def _found(pairs: Numbers, places: Numbers, wanted: Numbers) -> tuple[Numbers, N
     return places[kept], names[kept]
 
 
-def _numbered(texts: Iterable[str], number: Callable[[str], int]) -> NDArray[np.int32]:
+def _number_words(texts: Iterable[str], number: Callable[[str], int]) -> NDArray[np.int32]:
     """The words of all texts as numbers, each text with _ABSENT behind it."""
     numbers = array("i")
     for text in texts:
@@ -101,7 +101,7 @@ def _numbered(texts: Iterable[str], number: Callable[[str], int]) -> NDArray[np.
     return np.frombuffer(numbers, np.int32) if numbers else np.empty(0, np.int32)
 
 
-def _blocks(corpus: Iterable[str]) -> Iterator[list[str]]:
+def _split_blocks(corpus: Iterable[str]) -> Iterator[list[str]]:
     """Texts of about `_BLOCK_WORDS` words together, a word counted as six characters."""
     block: list[str] = []
     size = 0

@@ -1,6 +1,6 @@
 """Students: small language models that learn from texts and are scored on others.
 
-A text is read on its own: a start token, its tokens, an end token, and never a neighbour's. Batches hold texts of like
+A text is read on its own: a start token, its tokens, an end token, and never a neighbor's. Batches hold texts of like
 length, padded on the right, where a causal model does not look; so the same text has the same loss in any company.
 
 A student is a value. `train` gives a new one and leaves the old one as it is. Its parts are open to whoever trains it
@@ -22,11 +22,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from pretext.errors import ModelError, UsageError
-from pretext.evaluation.training import Rows, Training, batches, fit, learner_of, merged, predictions
-from pretext.home import cache_folder
+from pretext.evaluation.training import (
+    TokenRows,
+    Training,
+    fit_learner,
+    make_batches,
+    make_learner,
+    merge_adapters,
+    predict_tokens,
+)
+from pretext.home import model_cache_folder
 from pretext.models.precision import check_device
-from pretext.models.sources import loading, resolve_generator
-from pretext.progress import progress
+from pretext.models.sources import explain_model_errors, resolve_generator
+from pretext.progress import show_progress
 
 if TYPE_CHECKING:
     import torch
@@ -37,14 +45,14 @@ __all__ = [
     "Score",
     "Student",
     "Training",
-    "batches",
+    "make_batches",
     "open_student",
-    "predictions",
+    "predict_tokens",
     "tiny_folder",
 ]
 
 TINY = "tiny"
-_LOGITS = 2**25  # numbers in the logits of a scored batch, at most
+_MAX_LOGITS = 2**25  # numbers in the logits of a scored batch, at most
 
 
 @dataclass(frozen=True)
@@ -141,11 +149,11 @@ class CausalStudent:
             raise UsageError("There is no text to train the student on; give at least one.")
         plan = self.training if tokens is None else replace(self.training, tokens=tokens)
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), progress(announce, plan.tokens) as advance:
+        with torch.random.fork_rng(devices), show_progress(announce, plan.tokens) as advance:
             torch.manual_seed(seed)
-            learner = learner_of(self.module, plan.lora_rank)
-            fit(learner, rows, held_out, plan, np.random.default_rng(seed), advance)
-        return replace(self, module=merged(learner).eval())
+            learner = make_learner(self.module, plan.lora_rank)
+            fit_learner(learner, rows, held_out, plan, np.random.default_rng(seed), advance)
+        return replace(self, module=merge_adapters(learner).eval())
 
     def score(self, texts: Sequence[str]) -> Score:
         """See `Student`; in float32, whatever the student learned in."""
@@ -153,8 +161,8 @@ class CausalStudent:
 
         if not texts:
             raise UsageError("There is no text to score the student on; give at least one.")
-        read = self._tokens(texts, return_offsets_mapping=True)
-        rows = self._rows(read["input_ids"])
+        read = self._tokenize(texts, return_offsets_mapping=True)
+        rows = self._add_start_and_end(read["input_ids"])
         size = sum(
             len(text[: places[-1][1]].encode(errors="replace"))
             for text, places in zip(texts, read["offset_mapping"], strict=True)
@@ -163,8 +171,8 @@ class CausalStudent:
         ranks: list[torch.Tensor] = []
         nats = 0.0
         with torch.inference_mode():
-            for batch in batches(rows, _scored_at_once(self.module)):
-                logits, targets = predictions(self.module, batch)
+            for batch in make_batches(rows, _scoring_batch_tokens(self.module)):
+                logits, targets = predict_tokens(self.module, batch)
                 nats += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
                 ranks.append((logits >= logits.gather(1, targets[:, None])).sum(1))
         rank = torch.cat(ranks)
@@ -174,7 +182,7 @@ class CausalStudent:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text with a start and an end token, cut to `max_tokens`; a text that is cut has no end."""
-        return self._rows(self._tokens(texts)["input_ids"]) if texts else []
+        return self._add_start_and_end(self._tokenize(texts)["input_ids"]) if texts else []
 
     def with_weights(self, weights: Mapping[str, torch.Tensor]) -> CausalStudent:
         """A copy with these weights (by the names of `module.state_dict()`, all or some) in place of its own."""
@@ -193,7 +201,7 @@ class CausalStudent:
         limit = getattr(self.module.config, "max_position_embeddings", None)
         return min(self.training.max_tokens, limit or self.training.max_tokens)
 
-    def _tokens(self, texts: Sequence[str], **more: bool) -> Any:
+    def _tokenize(self, texts: Sequence[str], **more: bool) -> Any:
         """The tokens that fit behind a start token, and what else is asked for."""
         clean = [text.encode(errors="replace").decode() for text in texts]  # half a surrogate pair stops the tokenizer
         return self.tokenizer(
@@ -205,7 +213,7 @@ class CausalStudent:
             **more,
         )
 
-    def _rows(self, ids: Rows) -> list[list[int]]:
+    def _add_start_and_end(self, ids: TokenRows) -> list[list[int]]:
         end = self.tokenizer.eos_token_id
         start = end if self.tokenizer.bos_token_id is None else self.tokenizer.bos_token_id
         return [[start, *row, end][: self.longest] for row in ids]
@@ -219,7 +227,7 @@ def open_student(
     Args:
         name: `tiny` (about 4 million parameters, made once by scripts/pretrain_tiny.py from public texts), `embedded`
             (SmolLM2-135M-Instruct out of its package), or a causal language model by folder or Hugging Face name.
-        cache: folder where `tiny` lies; default: `pretext.home.cache_folder`.
+        cache: folder where `tiny` lies; default: `pretext.home.model_cache_folder`.
         device: `cpu`, `cuda`, ...; default: the best there is.
         training: how it learns; default: as suits `tiny`, or a pretrained model.
 
@@ -238,7 +246,7 @@ def open_student(
         )
     if device is not None:
         check_device(device)
-    with loading(name):
+    with explain_model_errors(name):
         tokenizer = AutoTokenizer.from_pretrained(source)
         module: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
@@ -250,8 +258,8 @@ def open_student(
 
 def tiny_folder(cache: Path | None = None) -> Path:
     """Where the pretrained `tiny` lies or is to lie."""
-    return (cache or cache_folder()) / "tiny-student-1"
+    return (cache or model_cache_folder()) / "tiny-student-1"
 
 
-def _scored_at_once(module: Any) -> int:
-    return max(256, min(4096, _LOGITS // int(module.config.vocab_size)))
+def _scoring_batch_tokens(module: Any) -> int:
+    return max(256, min(4096, _MAX_LOGITS // int(module.config.vocab_size)))

@@ -28,14 +28,14 @@ _SHAPE: dict[str, Any] = {
 }
 
 
-def untrained(
+def make_untrained_student(
     texts: Sequence[str], *, seed: int = 0, vocabulary: int = VOCABULARY, training: Training = PRETRAINING, **shape: int
 ) -> CausalStudent:
     """The student with random weights and a byte-level BPE vocabulary of the texts; `shape` overrides its sizes."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _tokenizer(texts, vocabulary)
+    tokenizer = _train_tokenizer(texts, vocabulary)
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     config = LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **(_SHAPE | shape | ends))
     with torch.random.fork_rng(devices=[]):
@@ -44,7 +44,7 @@ def untrained(
     return CausalStudent(TINY, module.eval(), tokenizer, training)
 
 
-def save(student: CausalStudent, folder: Path) -> None:
+def save_student(student: CausalStudent, folder: Path) -> None:
     """Write the student whole or not at all, in place of one that is there."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -58,7 +58,7 @@ def save(student: CausalStudent, folder: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
+def _train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -17,10 +17,10 @@ from pretext.models.precision import preferred_dtype
 if TYPE_CHECKING:
     import torch
 
-_STRETCH = 50  # batches whose texts are sorted by length together
-_CLIP = 1.0
+_BATCHES_PER_STRETCH = 50  # batches whose texts are sorted by length together
+_MAX_GRADIENT_NORM = 1.0
 
-Rows = Sequence[Sequence[int]]
+TokenRows = Sequence[Sequence[int]]
 Advance = Callable[[int], None]
 
 
@@ -50,7 +50,7 @@ class Training:
     lora_rank: int | None = None
 
 
-def predictions(module: torch.nn.Module, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+def predict_tokens(module: torch.nn.Module, rows: TokenRows) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits, shape (predicted tokens, vocabulary), float32, and the tokens that did come, for rows of ids.
 
     Rows are padded on the right; all positions but those of padding are given, row after row.
@@ -69,7 +69,7 @@ def predictions(module: torch.nn.Module, rows: Rows) -> tuple[torch.Tensor, torc
     return logits[there].float(), ids[:, 1:][there]
 
 
-def batches(rows: Rows, tokens: int, rng: np.random.Generator | None = None) -> Iterator[list[Sequence[int]]]:
+def make_batches(rows: TokenRows, tokens: int, rng: np.random.Generator | None = None) -> Iterator[list[Sequence[int]]]:
     """All rows once, in batches of like length with at most `tokens` places each, or one row.
 
     With `rng` in random order: within a stretch of some batches rows are sorted, and the stretches and the batches in
@@ -77,19 +77,19 @@ def batches(rows: Rows, tokens: int, rng: np.random.Generator | None = None) -> 
     """
     usable = [row for row in rows if len(row) > 1]
     if rng is None:
-        yield from _cut(sorted(usable, key=len), tokens)
+        yield from _cut_batches(sorted(usable, key=len), tokens)
         return
     order = rng.permutation(len(usable))
-    held = max(1, _STRETCH * tokens * len(usable) // max(1, sum(map(len, usable))))
+    held = max(1, _BATCHES_PER_STRETCH * tokens * len(usable) // max(1, sum(map(len, usable))))
     for start in range(0, len(order), held):
-        cuts = list(_cut(sorted((usable[row] for row in order[start : start + held]), key=len), tokens))
+        cuts = list(_cut_batches(sorted((usable[row] for row in order[start : start + held]), key=len), tokens))
         for number in rng.permutation(len(cuts)):
             yield cuts[number]
 
 
-def _cut(ordered: Rows, tokens: int) -> Iterator[list[Sequence[int]]]:
+def _cut_batches(rows: TokenRows, tokens: int) -> Iterator[list[Sequence[int]]]:
     batch: list[Sequence[int]] = []
-    for row in ordered:
+    for row in rows:
         if batch and (len(batch) + 1) * len(row) > tokens:
             yield batch
             batch = []
@@ -98,17 +98,19 @@ def _cut(ordered: Rows, tokens: int) -> Iterator[list[Sequence[int]]]:
         yield batch
 
 
-def fit(learner: Any, rows: Rows, held_out: Rows, plan: Training, rng: np.random.Generator, advance: Advance) -> None:
+def fit_learner(
+    learner: Any, rows: TokenRows, held_out: TokenRows, plan: Training, rng: np.random.Generator, advance: Advance
+) -> None:
     """Learn; with texts held out, end with the weights that did best on them, those of the beginning included."""
-    lowest = _loss(learner, held_out, plan.batch_tokens) if held_out else math.inf
-    best, worse, checked = _learned(learner), 0, 0
-    for done in _steps(learner, rows, plan, rng, advance):
+    lowest = _measure_loss(learner, held_out, plan.batch_tokens) if held_out else math.inf
+    best, worse, checked = _copy_weights(learner), 0, 0
+    for done in _train_steps(learner, rows, plan, rng, advance):
         if not held_out or done < (checked + 1) * plan.tokens / plan.checks:
             continue
         checked = int(done * plan.checks / plan.tokens)
-        loss = _loss(learner, held_out, plan.batch_tokens)
+        loss = _measure_loss(learner, held_out, plan.batch_tokens)
         if loss < lowest:
-            lowest, best, worse = loss, _learned(learner), 0
+            lowest, best, worse = loss, _copy_weights(learner), 0
         else:
             worse += 1
             if worse == plan.patience:
@@ -117,7 +119,9 @@ def fit(learner: Any, rows: Rows, held_out: Rows, plan: Training, rng: np.random
         learner.load_state_dict(best, strict=False)
 
 
-def _steps(learner: Any, rows: Rows, plan: Training, rng: np.random.Generator, advance: Advance) -> Iterator[int]:
+def _train_steps(
+    learner: Any, rows: TokenRows, plan: Training, rng: np.random.Generator, advance: Advance
+) -> Iterator[int]:
     """Take a step and tell how many tokens were learned from so far, until it is enough."""
     import torch
 
@@ -125,15 +129,15 @@ def _steps(learner: Any, rows: Rows, plan: Training, rng: np.random.Generator, a
     optimizer = torch.optim.AdamW(weights, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01)
     done = 0
     while done < plan.tokens:
-        for batch in batches(rows, plan.batch_tokens, rng):
+        for batch in make_batches(rows, plan.batch_tokens, rng):
             size = sum(len(row) - 1 for row in batch)
             middle = (done + size / 2) / plan.tokens
             for group in optimizer.param_groups:
                 group["lr"] = plan.rate * max(0.0, min(middle / plan.warm_up, (1 - middle) / (1 - plan.warm_up)))
-            with _fast(learner):
-                logits, targets = predictions(learner.train(), batch)
+            with _autocast(learner):
+                logits, targets = predict_tokens(learner.train(), batch)
             torch.nn.functional.cross_entropy(logits, targets).backward()
-            torch.nn.utils.clip_grad_norm_(weights, _CLIP)
+            torch.nn.utils.clip_grad_norm_(weights, _MAX_GRADIENT_NORM)
             optimizer.step()
             optimizer.zero_grad()
             done += size
@@ -143,20 +147,20 @@ def _steps(learner: Any, rows: Rows, plan: Training, rng: np.random.Generator, a
                 return
 
 
-def _loss(module: Any, rows: Rows, tokens: int) -> float:
+def _measure_loss(module: Any, rows: TokenRows, tokens: int) -> float:
     """Nats per token, in the dtype of training."""
     import torch
 
     nats, count = 0.0, 0
-    with torch.inference_mode(), _fast(module):
-        for batch in batches(rows, tokens):
-            logits, targets = predictions(module.eval(), batch)
+    with torch.inference_mode(), _autocast(module):
+        for batch in make_batches(rows, tokens):
+            logits, targets = predict_tokens(module.eval(), batch)
             nats += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
             count += len(targets)
     return nats / count
 
 
-def _fast(module: Any) -> Any:
+def _autocast(module: Any) -> Any:
     """bfloat16 where the device is fast at it, otherwise as it is."""
     import torch
 
@@ -164,7 +168,7 @@ def _fast(module: Any) -> Any:
     return torch.autocast(device, torch.bfloat16, enabled=preferred_dtype(device) == "bfloat16")
 
 
-def learner_of(module: torch.nn.Module, lora_rank: int | None) -> Any:
+def make_learner(module: torch.nn.Module, lora_rank: int | None) -> Any:
     """A copy that learns: whole, or with adapters on all linear layers but the last."""
     learner = copy.deepcopy(module)
     if lora_rank is None:
@@ -181,12 +185,12 @@ def learner_of(module: torch.nn.Module, lora_rank: int | None) -> Any:
         return peft.get_peft_model(learner, settings)
 
 
-def merged(learner: Any) -> torch.nn.Module:
+def merge_adapters(learner: Any) -> torch.nn.Module:
     """What learned, as a module like the one it was made of."""
     module: torch.nn.Module = learner.merge_and_unload() if hasattr(learner, "merge_and_unload") else learner
     return module
 
 
-def _learned(learner: Any) -> dict[str, torch.Tensor]:
+def _copy_weights(learner: Any) -> dict[str, torch.Tensor]:
     """A copy of the weights that learn."""
     return {name: value.detach().clone() for name, value in learner.named_parameters() if value.requires_grad}

@@ -24,20 +24,20 @@ from pretext.config.settings import Config
 from pretext.errors import EngineError, RunFolderError
 from pretext.files import Row
 from pretext.models.engines import Engine, Sampling
-from pretext.progress import progress
-from pretext.prompts import Prompt, answer, few_shot, stops
+from pretext.progress import show_progress
+from pretext.prompts import Prompt, extract_answer, few_shot_prompt, stop_strings
 from pretext.run.folder import Run
 from pretext.run.records import Seed
 from pretext.run.shards import Shards
 from pretext.screening.screen import Screen
 
-_FRUITLESS_CHUNKS = 20
-_FEWEST_PROMPTS = 32
+_MAX_FRUITLESS_CHUNKS = 20
+_MIN_PROMPTS = 32
 _log = logging.getLogger("pretext")
 
 
 @dataclass(frozen=True)
-class State:
+class ExpansionState:
     """How far it got: finished chunks, kept texts, bytes of the part in progress, dropped texts by reason."""
 
     chunks: NonNegativeInt
@@ -58,16 +58,16 @@ def expand(config: Config, run: Run, seeds: Sequence[Seed], engine: Callable[[],
     Raises:
         EngineError: the engine fails, or nothing that it writes passes the screening.
     """
-    shards, state = Shards.of(config.expansion, run), _state(run)
+    shards, state = Shards.of(config.expansion, run), _load_state(run)
     shards.restore(state.kept, state.size)
     if state.kept < texts:
-        state = _write(config, run, seeds, engine(), texts, shards, state)
+        state = _write_chunks(config, run, seeds, engine(), texts, shards, state)
         _log.info("Expansion: %d texts written; dropped: %s.", state.kept, state.dropped or "none")
     shards.seal(state.kept, last=True)
     return shards.target
 
 
-class Examples:
+class PromptSampler:
     """Draws few-shot prompts; a seed is drawn in proportion to its weight, and no seed twice for one prompt."""
 
     def __init__(self, config: Config, seeds: Sequence[Seed]) -> None:
@@ -85,18 +85,18 @@ class Examples:
         chosen: list[list[str]] = [[]] * prompts
         for group, (texts, edges) in enumerate(zip(self._texts, self._edges, strict=True)):
             rows = np.flatnonzero(drawn == group)
-            places = without_replacement(edges, min(self._count, len(texts)), len(rows), rng)
+            places = draw_without_replacement(edges, min(self._count, len(texts)), len(rows), rng)
             for row, picked in zip(rows.tolist(), places.tolist(), strict=True):
                 chosen[row] = [texts[place] for place in picked]
         labels, names = self._labels[drawn].tolist(), self._config.data.labels
         asked = [
-            few_shot([*self._config.anchors, *examples], self._config.about(label), self._chat)
+            few_shot_prompt([*self._config.anchors, *examples], self._config.about(label), self._chat)
             for examples, label in zip(chosen, labels, strict=True)
         ]
         return asked, [{"label": names[label]} if names else {} for label in labels]
 
 
-def without_replacement(
+def draw_without_replacement(
     edges: NDArray[np.float64], count: int, rows: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Places drawn one after another in proportion to their weights, each at most once in a row.
@@ -122,41 +122,41 @@ def without_replacement(
     return chosen
 
 
-def _write(
-    config: Config, run: Run, seeds: Sequence[Seed], engine: Engine, texts: int, shards: Shards, state: State
-) -> State:
+def _write_chunks(
+    config: Config, run: Run, seeds: Sequence[Seed], engine: Engine, texts: int, shards: Shards, state: ExpansionState
+) -> ExpansionState:
     """Chunk after chunk until there are `texts`."""
-    examples = Examples(config, seeds)
-    known = chain(config.anchors, (seed.text for seed in seeds), (row["text"] for row in shards.counted(state.kept)))
+    examples = PromptSampler(config, seeds)
+    known = chain(config.anchors, (seed.text for seed in seeds), (row["text"] for row in shards.read_first(state.kept)))
     screen = Screen(config.screening, known)
     screen.dropped = Counter(state.dropped)
     fruitless = 0
-    with progress("Writing synthetic texts", texts) as advance:
+    with show_progress("Writing synthetic texts", texts) as advance:
         advance(state.kept)
         while state.kept < texts:
-            prompts = _prompts(state, texts - state.kept, config.speed.prompts_at_once)
-            rows = chunk(config, examples, engine, state.chunks, prompts, screen, advance)[: texts - state.kept]
+            prompts = _count_prompts(state, texts - state.kept, config.speed.prompts_at_once)
+            rows = write_chunk(config, examples, engine, state.chunks, prompts, screen, advance)[: texts - state.kept]
             advance(len(rows) - prompts)
             fruitless = 0 if rows else fruitless + 1
-            if fruitless == _FRUITLESS_CHUNKS:
-                raise _barren(fruitless, screen)
+            if fruitless == _MAX_FRUITLESS_CHUNKS:
+                raise _barren_error(fruitless, screen)
             size = shards.append(state.kept, rows) if rows else state.size
-            state = State(state.chunks + 1, state.kept + len(rows), size, dict(screen.dropped))
+            state = ExpansionState(state.chunks + 1, state.kept + len(rows), size, dict(screen.dropped))
             run.save("expansion.json", asdict(state))
             shards.seal(state.kept)
     return state
 
 
-def _prompts(state: State, missing: int, most: int) -> int:
+def _count_prompts(state: ExpansionState, missing: int, limit: int) -> int:
     """Prompts of the next chunk: a tenth more than `missing` texts take at the share that was kept so far."""
     answered = state.kept + sum(state.dropped.values())
     needed = math.ceil(1.1 * missing * (answered + 1) / (state.kept + 1))
-    return min(most, max(needed, _FEWEST_PROMPTS))
+    return min(limit, max(needed, _MIN_PROMPTS))
 
 
-def chunk(
+def write_chunk(
     config: Config,
-    examples: Examples,
+    examples: PromptSampler,
     engine: Engine,
     number: int,
     prompts: int,
@@ -166,23 +166,23 @@ def chunk(
     """The kept texts of one chunk; its choices depend on the chunk's number and size only."""
     rng = np.random.default_rng([config.evolution.seed, number, 4])
     asked, rows = examples.draw(prompts, rng)
-    sampling = Sampling.of(config.expansion, stops(config.models.one_paragraph), rng)
-    answers = map(answer, engine.complete(asked, sampling, advance))
+    sampling = Sampling.from_section(config.expansion, stop_strings(config.models.one_paragraph), rng)
+    answers = map(extract_answer, engine.complete(asked, sampling, advance))
     return [{"text": text or "", **row} for text, row in zip(answers, rows, strict=True) if screen.keep(text)]
 
 
-def _barren(chunks: int, screen: Screen) -> EngineError:
+def _barren_error(chunks: int, screen: Screen) -> EngineError:
     return EngineError(
         f"The generator wrote nothing usable in {chunks} chunks in a row (dropped so far: {dict(screen.dropped)}); "
         "try another models.generator, a higher expansion.temperature or a wider screening, then resume."
     )
 
 
-def _state(run: Run) -> State:
+def _load_state(run: Run) -> ExpansionState:
     """How far the expansion got. Raises RunFolderError if that cannot be told."""
     stored = run.load("expansion.json")
     try:
-        return State(0, 0, 0, {}) if stored is None else TypeAdapter(State).validate_python(stored)
+        return ExpansionState(0, 0, 0, {}) if stored is None else TypeAdapter(ExpansionState).validate_python(stored)
     except ValidationError:
         raise RunFolderError(
             f"{run.folder / 'expansion.json'} is damaged; delete that file to write all texts anew, then resume."

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from pretext.clients.voting import Ballot
 from pretext.config.settings import Config
-from pretext.evolution.selection import Noisy, seeds_of, selection
+from pretext.evolution.selection import NoisyHistogram, save_seeds_of_run, select_round
 from pretext.evolution.variation import Variation
 from pretext.run.folder import Run
-from pretext.run.records import Candidate, Origin, Seed, Selected
+from pretext.run.records import Candidate, Origin, Seed, Selection
 from pretext.screening.screen import Screen
-from pretext.vectors import Embedder, unit_rows
+from pretext.vectors import Embedder, normalize_rows
 
 _log = logging.getLogger("pretext")
 
@@ -34,7 +34,7 @@ class Steps:
     """
 
     initial: Callable[[Screen], list[Candidate]]
-    ask: Callable[[int, list[Candidate], Callable[[], Ballot]], Noisy]
+    ask: Callable[[int, list[Candidate], Callable[[], Ballot]], NoisyHistogram]
     vary: Callable[[], Variation]
     embed: Callable[[], Embedder]
 
@@ -46,28 +46,30 @@ def evolve(config: Config, run: Run, steps: Steps) -> list[Seed]:
         NoSignal: no candidate of any seed round passed the threshold.
         BudgetExceeded: the ledger refused a round.
     """
-    population = run.population(0) or _first(config, run, steps)
+    population = run.population(0) or _make_first_population(config, run, steps)
     for round_number in range(config.privacy.rounds):
         # 1. Public: where each candidate stands.
         def ballot(now: int = round_number, candidates: list[Candidate] = population) -> Ballot:
-            return _ballot(config, run, now, candidates, steps)
+            return _make_ballot(config, run, now, candidates, steps)
 
         # 2. and 3. Private, then released: votes are bounded, summed, noised and charged at once.
         noisy = steps.ask(round_number, population, ballot)
         # 4. Post-processing from here on.
-        selected = run.selected(round_number) or run.save_selected(
-            round_number, _selected(config, round_number, population, noisy)
+        selected = run.selection(round_number) or run.save_selection(
+            round_number, _select_and_log(config, round_number, population, noisy)
         )
         if round_number + 1 < config.privacy.rounds:
             following = run.population(round_number + 1)
-            population = following or _next(config, run, round_number, population, selected, steps.vary())
-    return seeds_of(config, run)
+            population = following or _make_next_population(
+                config, run, round_number, population, selected, steps.vary()
+            )
+    return save_seeds_of_run(config, run)
 
 
-def lookahead_points(
+def candidate_points(
     config: Config, round_number: int, population: Sequence[Candidate], steps: Steps
 ) -> NDArray[np.float32]:
-    """Where each candidate stands, shape (n, d): the re-normalised mean of the unit embeddings of its variations.
+    """Where each candidate stands, shape (n, d): the re-normalized mean of the unit embeddings of its variations.
 
     With lookahead 0, or where every variation of a candidate failed, the embedding of its own text.
     """
@@ -84,23 +86,23 @@ def lookahead_points(
             total[rows] += embed([texts[row] or "" for row in rows])
     empty = np.linalg.norm(total, axis=1) < 1e-6
     total[empty] = own[empty]
-    return unit_rows(total)
+    return normalize_rows(total)
 
 
-def _first(config: Config, run: Run, steps: Steps) -> list[Candidate]:
+def _make_first_population(config: Config, run: Run, steps: Steps) -> list[Candidate]:
     screen = Screen(config.screening)
     first = steps.initial(screen)
     return run.save_population(0, first, dict(screen.dropped))
 
 
-def _ballot(config: Config, run: Run, round_number: int, population: list[Candidate], steps: Steps) -> Ballot:
-    points = lookahead_points(config, round_number, population, steps)
+def _make_ballot(config: Config, run: Run, round_number: int, population: list[Candidate], steps: Steps) -> Ballot:
+    points = candidate_points(config, round_number, population, steps)
     run.save_positions(round_number, points)
     return Ballot(points, np.array([candidate.label for candidate in population], dtype=np.int64))
 
 
-def _selected(config: Config, round_number: int, population: list[Candidate], noisy: Noisy) -> Selected:
-    selected = selection(config, round_number, noisy)
+def _select_and_log(config: Config, round_number: int, population: list[Candidate], noisy: NoisyHistogram) -> Selection:
+    selected = select_round(config, round_number, noisy)
     if not selected.survivors:
         _log.warning(
             "Round %d: no candidate got more noisy votes than the threshold of %.1f (%.2f standard deviations of the "
@@ -117,12 +119,12 @@ def _selected(config: Config, round_number: int, population: list[Candidate], no
     return selected
 
 
-def _next(
-    config: Config, run: Run, round_number: int, population: list[Candidate], selected: Selected, vary: Variation
+def _make_next_population(
+    config: Config, run: Run, round_number: int, population: list[Candidate], selected: Selection, vary: Variation
 ) -> list[Candidate]:
     """The next population: the best survivors unchanged, then variations of parents; screened, never above its size."""
     size = config.evolution.population
-    pool = [population[row].staying("kept", row) for row in selected.survivors or selected.parents]
+    pool = [population[row].carry_over("kept", row) for row in selected.survivors or selected.parents]
     kept = pool[: math.floor(config.evolution.kept_parents * size)]
     screen = Screen(config.screening, (candidate.text for candidate in kept))
     rng = np.random.default_rng([config.evolution.seed, round_number, 3])
@@ -136,6 +138,6 @@ def _next(
     following = [*kept, *fresh]
     if len(following) < 2:  # nothing usable came out of the generator: the round is repeated on what there was
         _log.warning("Round %d: no variation passed the screening; the survivors go on as they are.", round_number)
-        everybody = [candidate.staying("again", row) for row, candidate in enumerate(population)]
+        everybody = [candidate.carry_over("again", row) for row, candidate in enumerate(population)]
         following = [*pool, *everybody][:size]
     return run.save_population(round_number + 1, following, dict(screen.dropped))

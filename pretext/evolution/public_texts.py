@@ -9,13 +9,13 @@ from pretext.config.settings import Config
 from pretext.tables import Source, read_columns
 
 
-def public_sources(config: Config) -> list[str]:
+def public_set_locations(config: Config) -> list[str]:
     """Where public candidates may come from: the configured source, or the sets of which FreD chooses."""
     initial = config.initial
-    return [initial.texts] if initial.texts is not None else list(initial.candidates)
+    return [initial.texts] if initial.texts is not None else list(initial.public_sets)
 
 
-def public_texts(config: Config, location: str) -> Iterator[str]:
+def read_public_texts(config: Config, location: str) -> Iterator[str]:
     """The public texts that are long enough, cut to the longest that is allowed; at most `most_rows` rows are read."""
     initial = config.initial
     longest = min(initial.max_words, config.screening.max_words)

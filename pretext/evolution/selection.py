@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from pretext.config.settings import Config, Evolution
 from pretext.errors import NoSignal, RunFolderError
 from pretext.run.folder import Run
-from pretext.run.records import Candidate, Seed, Selected
+from pretext.run.records import Candidate, Seed, Selection
 
 
 @dataclass(frozen=True)
-class Noisy:
+class NoisyHistogram:
     """A released histogram: `votes`, shape (n,), and the standard deviation of its noise, both in votes."""
 
     votes: NDArray[np.float64]
     sigma: float
 
 
-def select(
-    noisy: NDArray[np.float64], sigma: float, evolution: Evolution, rng: np.random.Generator
+def select_survivors(
+    votes: NDArray[np.float64], sigma: float, evolution: Evolution, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
     """Survivors, their weights, and `population` parents for the next round.
 
@@ -32,17 +32,17 @@ def select(
     equal turns.
 
     Args:
-        noisy: shape (n,), released votes.
+        votes: shape (n,), released votes.
         sigma: standard deviation of their noise.
 
     Returns:
         survivors (row numbers, heaviest first), their weights, parents (row numbers); all empty without any survivor.
     """
-    weights = np.maximum(noisy - evolution.threshold * sigma, 0.0)
+    weights = np.maximum(votes - evolution.threshold * sigma, 0.0)
     order = np.argsort(-weights, kind="stable")
     survivors = order[: int(np.count_nonzero(weights))]
     if evolution.selection == "rank":
-        survivors = survivors[: max(1, math.ceil(evolution.survivors * len(noisy)))]
+        survivors = survivors[: max(1, math.ceil(evolution.survivors * len(votes)))]
     if survivors.size == 0:
         return survivors, weights[survivors], survivors
     kept = weights[survivors]
@@ -53,13 +53,13 @@ def select(
     return survivors, kept, parents
 
 
-def selection(config: Config, round_number: int, noisy: Noisy) -> Selected:
+def select_round(config: Config, round_number: int, noisy: NoisyHistogram) -> Selection:
     """What follows from a round's release; a function of the arguments alone. Without survivors all are parents."""
     rng = np.random.default_rng([config.evolution.seed, round_number, 2])
-    survivors, weights, parents = select(noisy.votes, noisy.sigma, config.evolution, rng)
+    survivors, weights, parents = select_survivors(noisy.votes, noisy.sigma, config.evolution, rng)
     if survivors.size == 0:
         parents = np.arange(len(noisy.votes))
-    return Selected(
+    return Selection(
         noisy.votes.tolist(),
         noisy.sigma,
         config.evolution.threshold,
@@ -69,12 +69,12 @@ def selection(config: Config, round_number: int, noisy: Noisy) -> Selected:
     )
 
 
-def seeds_of(config: Config, run: Run) -> list[Seed]:
-    """The seeds of a finished evolution, saved for people too. Raises what `seeds_from` does."""
-    return run.save_seeds(seeds_from(config, run), config.data.labels)
+def save_seeds_of_run(config: Config, run: Run) -> list[Seed]:
+    """The seeds of a finished evolution, saved for people too. Raises what `collect_seeds` does."""
+    return run.save_seeds(collect_seeds(config, run), config.data.labels)
 
 
-def seeds_from(config: Config, run: Run) -> list[Seed]:
+def collect_seeds(config: Config, run: Run) -> list[Seed]:
     """The survivors of the seed rounds of a finished evolution; one that survived several rounds keeps its heaviest.
 
     Raises:
@@ -83,7 +83,7 @@ def seeds_from(config: Config, run: Run) -> list[Seed]:
     """
     best: dict[Candidate, Seed] = {}
     for round_number in config.seed_rounds:
-        selected, population = run.selected(round_number), run.population(round_number)
+        selected, population = run.selection(round_number), run.population(round_number)
         if selected is None or population is None:
             raise RunFolderError(
                 f"{run.folder} holds no selection of round {round_number}; finish the run with `pretext resume "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from privacy.errors import InvalidParameter
-from privacy.moments import Floats, MomentQuery, _off_diagonal
+from privacy.moments import Floats, MomentQuery, _off_diagonal_weights
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class MomentNoise:
         """The largest eigenvalue, in absolute value, of the noise on second moments in `rank` directions (Wigner)."""
         return self.second * math.sqrt(2 * rank)
 
-    def applied(self, moments: Moments, draws: int, rng: np.random.Generator) -> Moments:
+    def simulate(self, moments: Moments, draws: int, rng: np.random.Generator) -> Moments:
         """What `draws` other releases of the same moments could have been. For simulation, never for a release."""
         rank, directions = moments.second.shape[-1], moments.mean.shape[-1]
         square = rng.standard_normal((draws, rank, rank)) * (self.second / 2)
@@ -67,7 +67,7 @@ class Moments:
         return np.asarray(self.second - first[..., :, None] * first[..., None, :])
 
 
-def released_moments(
+def estimate_moments(
     query: MomentQuery, noisy: Floats, deviation: float, clients: int | None = None
 ) -> tuple[Moments, MomentNoise]:
     """The moments in a release, unbiased, and the law of their noise.
@@ -94,11 +94,11 @@ def released_moments(
     second, upper = np.zeros((query.rank, query.rank)), np.triu_indices(query.rank)
     if query.rank:
         unit = query.second_radius**2 / (query.second_weight * count)
-        second[upper] = second.T[upper] = noisy[query.directions :] * unit / _off_diagonal(query.rank)
+        second[upper] = second.T[upper] = noisy[query.directions :] * unit / _off_diagonal_weights(query.rank)
     return Moments(mean, second), MomentNoise.of(query, deviation, count)
 
 
-def estimated_covariance(noisy: Moments, noise: MomentNoise, prior: Floats) -> Floats:
+def estimate_covariance(noisy: Moments, noise: MomentNoise, prior: Floats) -> Floats:
     """A positive semi-definite covariance of noisy moments, or of a stack of them.
 
     The square of the noise in the mean is added back, the result drawn toward a public prior as far as the known energy

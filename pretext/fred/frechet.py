@@ -17,33 +17,33 @@ from pretext.fred.estimation import Moments
 from privacy.moments import Floats
 
 
-def frechet(one: Moments, other: Moments) -> Floats:
+def frechet(left: Moments, right: Moments) -> Floats:
     """Squared Frechet distance of two laws, or of stacks of them; covariances in the directions that both have.
 
     Negative eigenvalues of a covariance count as 0 in the last term.
     """
-    return plain_part(one, other) - 2 * fidelity(root(one.covariance), other.covariance)
+    return mean_and_trace_terms(left, right) - 2 * fidelity(covariance_root(left.covariance), right.covariance)
 
 
-def distances(moments: Moments, half: Floats, laws: Sequence[Moments]) -> Floats:
+def squared_distances(moments: Moments, half: Floats, laws: Sequence[Moments]) -> Floats:
     """Squared distances of each law, shape (..., k), where `half` is the root of the covariance of `moments`."""
-    return np.stack([plain_part(moments, law) - 2 * fidelity(half, law.covariance) for law in laws], axis=-1)
+    return np.stack([mean_and_trace_terms(moments, law) - 2 * fidelity(half, law.covariance) for law in laws], axis=-1)
 
 
-def plain_part(one: Moments, other: Moments) -> Floats:
+def mean_and_trace_terms(left: Moments, right: Moments) -> Floats:
     """|mu_1 - mu_2|^2 + tr S_1 + tr S_2."""
-    traces = np.trace(one.covariance + other.covariance, axis1=-2, axis2=-1)
-    return np.asarray(np.square(one.mean - other.mean).sum(axis=-1) + traces)
+    traces = np.trace(left.covariance + right.covariance, axis1=-2, axis2=-1)
+    return np.asarray(np.square(left.mean - right.mean).sum(axis=-1) + traces)
 
 
-def fidelity(root_of_one: Floats, other: Floats) -> Floats:
+def fidelity(left_root: Floats, right: Floats) -> Floats:
     """tr (S_1^(1/2) S_2 S_1^(1/2))^(1/2) from the root of one covariance and the other; (..., r, r) each."""
-    product = root_of_one @ other @ root_of_one
+    product = left_root @ right @ left_root
     values = np.linalg.eigvalsh((product + np.swapaxes(product, -1, -2)) / 2)
     return np.asarray(np.sqrt(np.maximum(values, 0.0)).sum(axis=-1))
 
 
-def root(covariance: Floats) -> Floats:
+def covariance_root(covariance: Floats) -> Floats:
     """The symmetric square root of a covariance, or of a stack of them; negative eigenvalues count as 0."""
     values, vectors = np.linalg.eigh(covariance)
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]) @ np.swapaxes(vectors, -1, -2))

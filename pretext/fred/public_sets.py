@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pretext.errors import UsageError
 from pretext.fred.estimation import Moments
-from pretext.progress import progress
+from pretext.progress import show_progress
 from pretext.tables import Source, read_columns
 from pretext.vectors import Embedder
 from privacy.moments import Floats, MomentQuery
@@ -75,11 +75,11 @@ class Statistics:
         rows = self.count.sum()
         return Moments(self.total.sum(axis=0) / rows, self.square.sum(axis=0) / rows)
 
-    def seen_by(self, query: MomentQuery) -> ProjectedSet:
-        """The same sums for rows that are centred and projected as the query does it, but not clipped."""
-        total = (self.total - self.count[:, None] * query.centre) @ query.basis
+    def project(self, query: MomentQuery) -> ProjectedSet:
+        """The same sums for rows that are centered and projected as the query does it, but not clipped."""
+        total = (self.total - self.count[:, None] * query.center) @ query.basis
         first = query.basis[:, : query.rank]
-        sums, offset = self.total @ first, query.centre @ first
+        sums, offset = self.total @ first, query.center @ first
         crossed = sums[:, :, None] * offset
         square = first.T @ self.square @ first - crossed - np.swapaxes(crossed, 1, 2)
         return ProjectedSet(self.count, total, square + self.count[:, None, None] * np.outer(offset, offset))
@@ -96,15 +96,15 @@ class ProjectedSet:
     @property
     def moments(self) -> Moments:
         """Of all rows together."""
-        return self.weighted(np.ones_like(self.count))
+        return self.weighted_moments(np.ones_like(self.count))
 
-    def weighted(self, weight: Floats) -> Moments:
+    def weighted_moments(self, weight: Floats) -> Moments:
         """The moments where group g counts `weight[..., g]` times; a stack of them for a stack of weights."""
         rows = (weight @ self.count)[..., None]
         second = np.tensordot(weight, self.square, axes=1) / rows[..., None]
         return Moments(weight @ self.total / rows, second)
 
-    def resampled(self, draws: int, rng: np.random.Generator) -> Moments:
+    def resampled_moments(self, draws: int, rng: np.random.Generator) -> Moments:
         """The moments of `draws` bootstrap samples of the groups that hold rows, a stack.
 
         One group fewer is drawn than there are: then the spread is not too small by 1 / groups (Rao and Wu 1988).
@@ -112,10 +112,10 @@ class ProjectedSet:
         filled = np.flatnonzero(self.count)
         weight = np.zeros((draws, self.count.size))
         weight[:, filled] = rng.multinomial(max(filled.size - 1, 1), np.full(filled.size, 1 / filled.size), size=draws)
-        return self.weighted(weight)
+        return self.weighted_moments(weight)
 
 
-def mixed(sets: Sequence[ProjectedSet]) -> ProjectedSet:
+def mix_sets(sets: Sequence[ProjectedSet]) -> ProjectedSet:
     """The mixture of sets in equal parts, whatever their sizes."""
     shares = [1 / each.count.sum() for each in sets]
     parts = [
@@ -125,7 +125,7 @@ def mixed(sets: Sequence[ProjectedSet]) -> ProjectedSet:
     return ProjectedSet(*(np.asarray(part) for part in parts))
 
 
-def grouped(chunks: Iterable[NDArray[np.float32]], digest: str = "", texts: int = 0) -> Statistics:
+def sum_in_groups(chunks: Iterable[NDArray[np.float32]], digest: str = "", texts: int = 0) -> Statistics:
     """Running sums over chunks of rows, each of shape (any, d); one chunk at a time is held."""
     rng = np.random.default_rng(_SEED)
     sums: tuple[Floats, Floats, Floats] | None = None
@@ -135,13 +135,15 @@ def grouped(chunks: Iterable[NDArray[np.float32]], digest: str = "", texts: int 
             d = chunk.shape[1]
             sums = np.zeros(GROUPS), np.zeros((GROUPS, d)), np.zeros((GROUPS, d, d))
             sample = np.empty((_SAMPLE_ROWS, d), np.float32)
-        _add(chunk, number, *sums)
-        _draw(sample, keys, chunk, rng)
+        _add_chunk(chunk, number, *sums)
+        _sample_chunk(sample, keys, chunk, rng)
     assert sums is not None
     return Statistics(digest, texts, *sums, sample[np.isfinite(keys)])
 
 
-def _draw(sample: NDArray[np.float32], keys: Floats, chunk: NDArray[np.float32], rng: np.random.Generator) -> None:
+def _sample_chunk(
+    sample: NDArray[np.float32], keys: Floats, chunk: NDArray[np.float32], rng: np.random.Generator
+) -> None:
     """Keep, in place, the rows with the smallest random keys of those sampled so far and the chunk's; a place with an
     infinite key is free."""
     drawn = rng.random(len(chunk))
@@ -153,7 +155,7 @@ def _draw(sample: NDArray[np.float32], keys: Floats, chunk: NDArray[np.float32],
     sample[gone], keys[gone] = chunk[fresh[came - keys.size]], merged[came]
 
 
-def _add(chunk: NDArray[np.float32], number: int, count: Floats, total: Floats, square: Floats) -> None:
+def _add_chunk(chunk: NDArray[np.float32], number: int, count: Floats, total: Floats, square: Floats) -> None:
     """Deal a chunk out over the groups: products in 32 bits within a part of it, sums over parts in 64.
 
     The first chunks go to all groups; later ones, in larger parts that multiply faster, to a few at a time.
@@ -167,33 +169,35 @@ def _add(chunk: NDArray[np.float32], number: int, count: Floats, total: Floats, 
             square[group] += rows.T @ rows
 
 
-def statistics(public: PublicSet, embed: Embedder, identity: str, most_texts: int | None, cache: Path) -> Statistics:
+def measure_public_set(
+    public: PublicSet, embed: Embedder, identity: str, max_texts: int | None, cache: Path
+) -> Statistics:
     """The statistics of a public set, out of the cache if this content was embedded before.
 
     Args:
         public: the set.
         embed: the embedder.
         identity: tells embedders apart in the cache.
-        most_texts: a uniform sample of so many texts is embedded; None embeds all, in chunks.
+        max_texts: a uniform sample of so many texts is embedded; None embeds all, in chunks.
         cache: folder of cached statistics, made if missing.
 
     Raises:
         UsageError: the set cannot be read or holds no usable text.
     """
-    digest, count, sample = _surveyed(public, most_texts)
-    key = hashlib.sha256(json.dumps([identity, digest, most_texts, GROUPS, _SEED]).encode()).hexdigest()
+    digest, count, sample = _survey_texts(public, max_texts)
+    key = hashlib.sha256(json.dumps([identity, digest, max_texts, GROUPS, _SEED]).encode()).hexdigest()
     path = cache / f"{key}.npz"
-    stored = _stored(path)
+    stored = _load_statistics(path)
     if stored is not None:
         return stored
     texts = iter(sample) if sample is not None else public.texts()
-    with progress(f"Embedding {public.name}", count if sample is None else len(sample)) as advance:
-        made = grouped(_embedded(_chunks(texts), embed, advance), digest, count)
-    _store(path, made)
+    with show_progress(f"Embedding {public.name}", count if sample is None else len(sample)) as advance:
+        made = sum_in_groups(_embed_chunks(_split_chunks(texts), embed, advance), digest, count)
+    _save_statistics(path, made)
     return made
 
 
-def _embedded(
+def _embed_chunks(
     chunks: Iterable[list[str]], embed: Embedder, advance: Callable[[int], None]
 ) -> Iterator[NDArray[np.float32]]:
     for chunk in chunks:
@@ -201,7 +205,7 @@ def _embedded(
         advance(len(chunk))
 
 
-def _surveyed(public: PublicSet, most_texts: int | None) -> tuple[str, int, list[str] | None]:
+def _survey_texts(public: PublicSet, max_texts: int | None) -> tuple[str, int, list[str] | None]:
     """Digest and number of the texts, and a uniform sample of at most `most_texts`; one pass."""
     seen, hasher = 0, hashlib.sha256()
     rng, sample = np.random.default_rng(_SEED), list[str]()
@@ -209,26 +213,26 @@ def _surveyed(public: PublicSet, most_texts: int | None) -> tuple[str, int, list
         seen += 1
         encoded = text.encode(errors="replace")
         hasher.update(len(encoded).to_bytes(8) + encoded)
-        if most_texts is None:
+        if max_texts is None:
             continue
-        if len(sample) < most_texts:
+        if len(sample) < max_texts:
             sample.append(text)
-        elif (slot := int(rng.integers(seen))) < most_texts:
+        elif (slot := int(rng.integers(seen))) < max_texts:
             sample[slot] = text
     if not seen:
         raise UsageError(
             f"The candidate {public.source.location} holds no usable text in column {public.column!r}; a usable text "
             "is a string that is not blank."
         )
-    return hasher.hexdigest(), seen, None if most_texts is None else sample
+    return hasher.hexdigest(), seen, None if max_texts is None else sample
 
 
-def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
+def _split_chunks(texts: Iterator[str]) -> Iterator[list[str]]:
     while chunk := list(islice(texts, _CHUNK_TEXTS)):
         yield chunk
 
 
-def _stored(path: Path) -> Statistics | None:
+def _load_statistics(path: Path) -> Statistics | None:
     """What was cached, or None if there is nothing or it is damaged."""
     broken = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
     with contextlib.suppress(*broken), path.open("rb") as file, np.load(file) as arrays:
@@ -237,7 +241,7 @@ def _stored(path: Path) -> Statistics | None:
     return None
 
 
-def _store(path: Path, made: Statistics) -> None:
+def _save_statistics(path: Path, made: Statistics) -> None:
     """Write atomically; a cache that cannot be written is done without."""
     part = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy import Cost, DiscreteGaussian, Relation
-from privacy.moments import Floats, MomentQuery, mechanism, moments_cost
+from privacy.moments import Floats, MomentQuery, moments_cost, moments_mechanism
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Question:
     @property
     def mechanism(self) -> DiscreteGaussian:
         """The noise."""
-        return mechanism(self.noise_multiplier, self.relation)
+        return moments_mechanism(self.noise_multiplier, self.relation)
 
     @property
     def subject(self) -> str:
@@ -74,10 +74,11 @@ class Question:
         return moments_cost(self.query.dimension, self.mechanism, relation)
 
 
-def stored(question: Question) -> dict[str, Any]:
+def encode_question(question: Question) -> dict[str, Any]:
     """The question as plain values for JSON; arrays exactly, in base 64."""
     query = {
-        name: _packed(value) if isinstance(value, np.ndarray) else value for name, value in vars(question.query).items()
+        name: _encode_array(value) if isinstance(value, np.ndarray) else value
+        for name, value in vars(question.query).items()
     }
     return {
         "query": query,
@@ -85,30 +86,30 @@ def stored(question: Question) -> dict[str, Any]:
         "relation": question.relation.value,
         "clients": question.clients,
         "embedder": question.embedder,
-        "probes": _packed(question.probes),
+        "probes": _encode_array(question.probes),
         "promise": asdict(question.promise),
     }
 
 
-def restored(plain: dict[str, Any]) -> Question:
-    """The question out of `stored`. Raises KeyError, TypeError or ValueError if it is not one."""
+def decode_question(values: dict[str, Any]) -> Question:
+    """The question out of `encode_question`. Raises KeyError, TypeError or ValueError if it is not one."""
     query: dict[str, Any] = {
-        name: _unpacked(value) if isinstance(value, dict) else value for name, value in plain["query"].items()
+        name: _decode_array(value) if isinstance(value, dict) else value for name, value in values["query"].items()
     }
     return Question(
         MomentQuery(**query),
-        plain["noise_multiplier"],
-        Relation(plain["relation"]),
-        plain["clients"],
-        plain["embedder"],
-        _unpacked(plain["probes"]).astype(np.float32),
-        Promise(**plain["promise"]),
+        values["noise_multiplier"],
+        Relation(values["relation"]),
+        values["clients"],
+        values["embedder"],
+        _decode_array(values["probes"]).astype(np.float32),
+        Promise(**values["promise"]),
     )
 
 
-def _packed(array: NDArray[Any]) -> dict[str, Any]:
+def _encode_array(array: NDArray[Any]) -> dict[str, Any]:
     return {"shape": array.shape, "float64": base64.b64encode(array.astype("<f8").tobytes()).decode()}
 
 
-def _unpacked(packed: dict[str, Any]) -> Floats:
+def _decode_array(packed: dict[str, Any]) -> Floats:
     return np.frombuffer(base64.b64decode(packed["float64"]), "<f8").reshape(packed["shape"]).astype(np.float64)

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pretext.fred.estimation import MomentNoise, Moments, estimated_covariance
-from pretext.fred.frechet import distances, root
-from pretext.fred.public_sets import ProjectedSet, mixed
+from pretext.fred.estimation import MomentNoise, Moments, estimate_covariance
+from pretext.fred.frechet import covariance_root, squared_distances
+from pretext.fred.public_sets import ProjectedSet, mix_sets
 from privacy.moments import Floats
 
 DRAWS = 400
@@ -54,10 +54,10 @@ class Estimate:
         return np.asarray(np.bincount(nearest, minlength=self.distance.size) / len(nearest))
 
 
-def estimate(
+def estimate_distances(
     released: Moments,
     noise: MomentNoise,
-    candidates: Sequence[ProjectedSet],
+    sets: Sequence[ProjectedSet],
     draws: int = DRAWS,
     *,
     prior: Floats | None = None,
@@ -67,25 +67,25 @@ def estimate(
     Args:
         released: mean (r,) and second moments (r, r), with noise.
         noise: its law.
-        candidates: in the same r dimensions.
+        sets: in the same r dimensions.
         draws: simulations.
         prior: public covariance toward which a noisy one is drawn; default: the pool's.
     """
     rng = np.random.default_rng(_SEED)
-    prior = pooled(candidates).covariance if prior is None else prior
-    covariance = estimated_covariance(released, noise, prior)
-    laws, half = [candidate.moments for candidate in candidates], root(covariance)
-    raw = distances(released, half, laws)
+    prior = pool_sets(sets).covariance if prior is None else prior
+    covariance = estimate_covariance(released, noise, prior)
+    laws, half = [candidate.moments for candidate in sets], covariance_root(covariance)
+    raw = squared_distances(released, half, laws)
     first = released.mean[: len(covariance)]
     taken_for_true = Moments(released.mean, covariance + np.outer(first, first))
-    truth = distances(taken_for_true, half, laws)
-    again = noise.applied(taken_for_true, draws, rng)
-    resampled = [candidate.resampled(draws, rng) for candidate in candidates]
-    errors = distances(again, root(estimated_covariance(again, noise, prior)), resampled) - truth
+    truth = squared_distances(taken_for_true, half, laws)
+    again = noise.simulate(taken_for_true, draws, rng)
+    resampled = [candidate.resampled_moments(draws, rng) for candidate in sets]
+    errors = squared_distances(again, covariance_root(estimate_covariance(again, noise, prior)), resampled) - truth
     bias = errors.mean(axis=0)
     return Estimate(raw - bias, errors - bias, bias)
 
 
-def pooled(candidates: Sequence[ProjectedSet]) -> Moments:
+def pool_sets(sets: Sequence[ProjectedSet]) -> Moments:
     """The moments of the candidates together, each counting the same."""
-    return mixed(candidates).moments
+    return mix_sets(sets).moments

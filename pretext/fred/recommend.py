@@ -21,28 +21,28 @@ import numpy as np
 from pretext.clients.federation import Federation
 from pretext.config.settings import Config
 from pretext.errors import UsageError
-from pretext.fred.design import identity
-from pretext.fred.estimation import MomentNoise, Moments, released_moments
-from pretext.fred.public_sets import ProjectedSet, PublicSet, Statistics, mixed, statistics
+from pretext.fred.design import embedder_identity
+from pretext.fred.estimation import MomentNoise, Moments, estimate_moments
+from pretext.fred.public_sets import ProjectedSet, PublicSet, Statistics, measure_public_set, mix_sets
 from pretext.fred.query import Question
-from pretext.fred.ranking import estimate, pooled
+from pretext.fred.ranking import estimate_distances, pool_sets
 from pretext.tables import Source, check_columns
 from pretext.vectors import Embedder
 from privacy import Account, Ledger, Release
 
-Measured = Sequence[tuple[PublicSet, Statistics]]
+MeasuredSets = Sequence[tuple[PublicSet, Statistics]]
 """Candidates with their statistics."""
 CONFIDENCE = 0.9
-CERTAIN = 0.95
+CERTAIN_PROBABILITY = 0.95
 """From this probability on a candidate is called the nearest; of two equal ones, one is so called in 10 % of cases."""
 _GREEDY_DRAWS = 50
 
 
 @dataclass(frozen=True)
-class Line:
+class RankedSet:
     """A candidate in the ranking; `low` and `high` bound the squared distance with the ranking's confidence."""
 
-    candidate: str
+    public_set: str
     distance: float
     low: float
     high: float
@@ -63,26 +63,26 @@ class Ranking:
         recommendation: a sentence, or two.
     """
 
-    lines: list[Line]
+    lines: list[RankedSet]
     by_mean: list[str]
     mixture: list[str]
     mixture_distances: list[float]
     recommendation: str
 
 
-def public_sets(config: Config) -> list[PublicSet]:
+def resolve_public_sets(config: Config) -> list[PublicSet]:
     """The configured candidates, with names of their own.
 
     Raises:
         UsageError: there are fewer than two, one cannot be read, or lacks the text column.
     """
     initial = config.initial
-    if len(initial.candidates) < 2:
+    if len(initial.public_sets) < 2:
         raise UsageError(
-            f"FreD compares public sets; {len(initial.candidates)} given, at least two are needed: give --candidate "
-            "once for each (initial.candidates)."
+            f"FreD compares public sets; {len(initial.public_sets)} given, at least two are needed: give --public-set "
+            "once for each (initial.public_sets)."
         )
-    sources = [Source(location) for location in initial.candidates]
+    sources = [Source(location) for location in initial.public_sets]
     names = [source.default_name for source in sources]
     for source in sources:
         check_columns(source, [initial.text_column])
@@ -92,10 +92,10 @@ def public_sets(config: Config) -> list[PublicSet]:
     ]
 
 
-def measured(config: Config, sets: Sequence[PublicSet], embed: Embedder, cache: Path) -> Measured:
+def measure_sets(config: Config, sets: Sequence[PublicSet], embed: Embedder, cache: Path) -> MeasuredSets:
     """The candidates' statistics, embedded now or out of the cache. Raises UsageError if two hold the same texts."""
-    most = config.initial.candidate_texts
-    found = [(public, statistics(public, embed, identity(config), most, cache)) for public in sets]
+    most = config.initial.public_set_texts
+    found = [(public, measure_public_set(public, embed, embedder_identity(config), most, cache)) for public in sets]
     seen: dict[str, PublicSet] = {}
     for public, each in found:
         if each.digest in seen:
@@ -107,41 +107,41 @@ def measured(config: Config, sets: Sequence[PublicSet], embed: Embedder, cache: 
     return found
 
 
-def ask(
+def ask_clients(
     question: Question, ledger: Ledger, account: Account, label: str, federation: Callable[[], Federation]
 ) -> Release:
-    """The release, charged to the data set and drawn, or replayed; nothing private is opened for a replay.
+    """The release, charged to the dataset and drawn, or replayed; nothing private is opened for a replay.
 
     Raises:
-        BudgetExceeded: the data set's budget does not hold it; nothing private was touched.
+        BudgetExceeded: the dataset's budget does not hold it; nothing private was touched.
     """
     stored = ledger.replay(account.name, label, question.subject)
     if stored is not None:
         return stored
     account.check(question.cost(account.relation))
-    bounded = federation().moments(question.query)
+    bounded = federation().sum_moments(question.query)
     return ledger.release(account.name, label, question.subject, bounded, question.mechanism, question.relation)
 
 
-def rank(question: Question, release: Release, found: Measured, choose: int = 1) -> Ranking:
+def rank_sets(question: Question, release: Release, measured: MeasuredSets, choose: int = 1) -> Ranking:
     """Rank candidates by a release, and find the `choose` of them whose mixture is nearest."""
-    moments, noise = released_moments(
+    moments, noise = estimate_moments(
         question.query, release.noisy, release.mechanism.standard_deviation, question.clients
     )
-    names = [public.name for public, _ in found]
-    sets = [each.seen_by(question.query) for _, each in found]
-    estimated = estimate(moments, noise, sets)
+    names = [public.name for public, _ in measured]
+    sets = [each.project(question.query) for _, each in measured]
+    estimated = estimate_distances(moments, noise, sets)
     intervals, best = estimated.interval(CONFIDENCE), estimated.best
     order = np.argsort(estimated.distance, kind="stable")
     lines = [
-        Line(
+        RankedSet(
             names[i],
             float(estimated.distance[i]),
             float(intervals[i, 0]),
             float(intervals[i, 1]),
             float(best[i]),
-            found[i][1].texts,
-            int(found[i][1].count.sum()),
+            measured[i][1].texts,
+            int(measured[i][1].count.sum()),
         )
         for i in order
     ]
@@ -161,28 +161,32 @@ def choose_mixture(
 ) -> list[tuple[int, float]]:
     """Candidates taken one by one so that the mixture of all taken, in equal parts, is nearest; with its distances."""
     taken: list[tuple[int, float]] = []
-    prior = pooled(sets).covariance
+    prior = pool_sets(sets).covariance
     while len(taken) < min(choose, len(sets)):
         held = [sets[i] for i, _ in taken]
         left = [i for i in range(len(sets)) if i not in {j for j, _ in taken}]
-        tried = estimate(moments, noise, [mixed([*held, sets[i]]) for i in left], _GREEDY_DRAWS, prior=prior)
+        tried = estimate_distances(
+            moments, noise, [mix_sets([*held, sets[i]]) for i in left], _GREEDY_DRAWS, prior=prior
+        )
         nearest = int(np.argmin(tried.distance))
         taken.append((left[nearest], float(tried.distance[nearest])))
     return taken
 
 
-def recommendation(lines: Sequence[Line]) -> str:
+def recommendation(lines: Sequence[RankedSet]) -> str:
     """What the ranking says, in a sentence or two; that it says nothing, where it does not."""
     first = lines[0]
-    if first.best >= CERTAIN:
-        return f"Prefinetune on {first.candidate}: it is the nearest with probability {_percent(first.best)}."
-    open_still = [line for line in lines if line.best > 1 - CERTAIN]
+    if first.best >= CERTAIN_PROBABILITY:
+        return (
+            f"Prefinetune on {first.public_set}: it is the nearest with probability {_format_probability(first.best)}."
+        )
+    open_still = [line for line in lines if line.best > 1 - CERTAIN_PROBABILITY]
     if len(open_still) == len(lines) > 2:
         return (
             "This budget tells nothing: every candidate may be the nearest. A larger epsilon or more clients would "
             "help; until then choose by other knowledge."
         )
-    names = " and ".join(f"{line.candidate} ({_percent(line.best)})" for line in open_still)
+    names = " and ".join(f"{line.public_set} ({_format_probability(line.best)})" for line in open_still)
     return (
         f"This budget does not tell {names} apart; the others are farther. Take any of these, or their mixture."
         if len(open_still) < len(lines)
@@ -190,6 +194,6 @@ def recommendation(lines: Sequence[Line]) -> str:
     )
 
 
-def _percent(probability: float) -> str:
+def _format_probability(probability: float) -> str:
     """Never 100 %: a simulation of some hundred draws cannot tell."""
     return f"{min(round(probability * 100), 99)} %"

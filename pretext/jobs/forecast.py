@@ -11,12 +11,12 @@ import numpy as np
 
 from pretext.clients.voting import Ballot, Clients, VoteRule
 from pretext.config.settings import Config
-from pretext.evolution.expansion import Examples
-from pretext.evolution.initial import initial_population
+from pretext.evolution.expansion import PromptSampler
+from pretext.evolution.initial import make_initial_population
 from pretext.jobs.parts import Parts
 from pretext.jobs.timing import Meter, Phase
 from pretext.models.engines import Sampling
-from pretext.prompts import answer, stops
+from pretext.prompts import extract_answer, stop_strings
 from pretext.run.records import Candidate, Seed
 from pretext.screening.screen import Screen
 
@@ -45,22 +45,22 @@ class Forecast:
         """Sum over the phases."""
         return sum(self.phases.values(), Phase())
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Lines for people."""
         total = self.total
         longest = sorted(self.phases.items(), key=lambda item: -item[1].seconds)
-        phases = ", ".join(f"{name} {_time(phase.seconds)}" for name, phase in longest if phase.seconds >= 1)
+        phases = ", ".join(f"{name} {_format_duration(phase.seconds)}" for name, phase in longest if phase.seconds >= 1)
         unknown = "" if "clients" in self.phases else " without the clients' side (state privacy.clients)"
         return "\n".join(
             [
-                f"Time                 about {_time(total.seconds)}{unknown}: {phases}",
+                f"Time                 about {_format_duration(total.seconds)}{unknown}: {phases}",
                 f"Tokens               about {total.read:,} read and {total.written:,} written by the generator",
                 f"Memory               about {self.memory / 2**30:.1f} GiB",
             ]
         )
 
 
-def forecast(config: Config, parts: Parts) -> Forecast:
+def make_forecast(config: Config, parts: Parts) -> Forecast:
     """Open the models, do a sample of every kind of work and multiply. Nothing private is touched.
 
     The sample is public texts (or texts written from the prompts), so private texts count as if they were as long, and
@@ -74,14 +74,14 @@ def forecast(config: Config, parts: Parts) -> Forecast:
     sample = min(size, _SAMPLE.get(config.speed.engine, _LARGE_SAMPLE))
     with meter.phase("loading models"):
         parts.embedder(), parts.engine(), parts.variation()
-    population = _initial(config, parts, meter, sample)
+    population = _sample_population(config, parts, meter, sample)
     rng = np.random.default_rng(0)
     with meter.phase("variations"):
         parts.variation()(population, population, rng)
     texts = [candidate.text for candidate in population]
     with meter.phase("embedding of candidates"):
         points = parts.embedder()(texts)
-    kept = _expansion_sample(config, parts, meter, population, rng)
+    kept = _sample_expansion(config, parts, meter, population, rng)
     rounds, lookahead = config.privacy.rounds, config.evolution.lookahead
     varied = (rounds - 1) * (1 - config.evolution.kept_parents) + rounds * lookahead
     times = {
@@ -91,40 +91,42 @@ def forecast(config: Config, parts: Parts) -> Forecast:
     }
     phases = {name: phase * times.get(name, 1) for name, phase in meter.phases.items()}
     per_text = meter.phases["embedding of candidates"].seconds / len(population)
-    if config.initial.candidates:
-        phases["finding candidates"] = Phase(per_text * len(config.initial.candidates) * config.initial.candidate_texts)
+    if config.initial.public_sets:
+        phases["finding candidates"] = Phase(
+            per_text * len(config.initial.public_sets) * config.initial.public_set_texts
+        )
     if config.privacy.clients is not None:
-        phases["clients"] = Phase(_clients_seconds(config, per_text, points.shape[1]))
-    return Forecast(phases, _memory(config, points.shape[1]))
+        phases["clients"] = Phase(_estimate_client_seconds(config, per_text, points.shape[1]))
+    return Forecast(phases, _estimate_memory(config, points.shape[1]))
 
 
-def _initial(config: Config, parts: Parts, meter: Meter, sample: int) -> list[Candidate]:
+def _sample_population(config: Config, parts: Parts, meter: Meter, sample: int) -> list[Candidate]:
     """A small initial population; reading public texts counts as it is, writing from prompts by the number of texts."""
     evolution, initial = config.evolution, config.initial
     small = config.model_copy(update={"evolution": evolution.model_copy(update={"population": sample})})
     with meter.phase("initial population"):
         engine = parts.engine() if initial.prompts else None
         # Which candidates FreD would choose is not known; any of them take as long to read.
-        population = initial_population(small, engine, initial.candidates[: initial.candidates_chosen])
+        population = make_initial_population(small, engine, initial.public_sets[: initial.public_sets_used])
     if initial.prompts:
         meter.phases["initial population"] *= evolution.population / sample
     return population
 
 
-def _expansion_sample(
+def _sample_expansion(
     config: Config, parts: Parts, meter: Meter, population: list[Candidate], rng: np.random.Generator
 ) -> int:
     """How many of the answers to a sample of prompts pass the screening; at least 1."""
     seeds = [Seed(candidate.text, candidate.label, 0, 1.0, 1.0) for candidate in population]
-    sampling = Sampling.of(config.expansion, stops(config.models.one_paragraph), rng)
-    prompts, _ = Examples(config, seeds).draw(len(population), rng)
+    sampling = Sampling.from_section(config.expansion, stop_strings(config.models.one_paragraph), rng)
+    prompts, _ = PromptSampler(config, seeds).draw(len(population), rng)
     screen = Screen(config.screening)
     with meter.phase("expansion"):
-        answers = [answer(completion) for completion in parts.engine().complete(prompts, sampling)]
+        answers = [extract_answer(completion) for completion in parts.engine().complete(prompts, sampling)]
     return max(1, sum(screen.keep(text) for text in answers))
 
 
-def _clients_seconds(config: Config, seconds_per_text: float, dimension: int) -> float:
+def _estimate_client_seconds(config: Config, seconds_per_text: float, dimension: int) -> float:
     """Embedding all clients' texts once, and voting with them in every round."""
     privacy, size = config.privacy, config.evolution.population
     texts = (privacy.clients or 0) * privacy.max_texts_per_client
@@ -133,12 +135,12 @@ def _clients_seconds(config: Config, seconds_per_text: float, dimension: int) ->
     none = np.zeros(_VOTING_SAMPLE, np.int64)
     clients = Clients(rows, np.arange(_VOTING_SAMPLE, dtype=np.int64), none)
     ballot = Ballot(rng.standard_normal((size, dimension), np.float32), np.zeros(size, np.int64))
-    rule = VoteRule(config.evolution.nearest, privacy.norm_squared, privacy.normalise_votes)
-    voting, _ = _timed(lambda: clients.vote(ballot, rule))
+    rule = VoteRule(config.evolution.nearest, privacy.norm_squared, privacy.normalize_votes)
+    voting, _ = _time_call(lambda: clients.vote(ballot, rule))
     return texts * (seconds_per_text + privacy.rounds * voting / _VOTING_SAMPLE)
 
 
-def _memory(config: Config, dimension: int) -> int:
+def _estimate_memory(config: Config, dimension: int) -> int:
     """What is in use now with all models open and used, and what the clients' texts will add."""
     import psutil
 
@@ -148,7 +150,7 @@ def _memory(config: Config, dimension: int) -> int:
     return int(used + texts * (4 * dimension + _TEXT_BYTES))
 
 
-def _time(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """The largest two units."""
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -156,7 +158,7 @@ def _time(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _timed(work: Callable[[], Done]) -> tuple[float, Done]:
+def _time_call(work: Callable[[], Done]) -> tuple[float, Done]:
     started = time.perf_counter()
     done = work()
     return time.perf_counter() - started, done

@@ -15,7 +15,7 @@ from pretext.lazy import Once
 from pretext.models.engines import Engine
 from pretext.vectors import Embedder
 
-Models: TypeAlias = tuple[Engine, Embedder]
+ModelPair: TypeAlias = tuple[Engine, Embedder]
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Parts:
     federation: Once[Federation]
 
     @classmethod
-    def of(cls, config: Config, given: Sequence[Any] | None = None, models: Models | None = None) -> Parts:
+    def of(cls, config: Config, rows: Sequence[Any] | None = None, models: ModelPair | None = None) -> Parts:
         """The parts that a configuration names; `given` rows take the place of a private file, `models` that of the
         configured engine and embedder."""
-        engine = Once(lambda: _engine(config) if models is None else models[0])
-        embedder = Once(lambda: _embedder(config) if models is None else models[1])
+        engine = Once(lambda: _open_engine(config) if models is None else models[0])
+        embedder = Once(lambda: _open_embedder(config) if models is None else models[1])
 
         def gather() -> Clients:
-            return Clients.embed(read_private(config.data, config.privacy.max_texts_per_client, given), embedder())
+            return Clients.embed(read_private(config.data, config.privacy.max_texts_per_client, rows), embedder())
 
         return cls(
             engine,
@@ -45,13 +45,13 @@ class Parts:
         )
 
 
-def _engine(config: Config) -> Engine:
+def _open_engine(config: Config) -> Engine:
     from pretext.models.engines import open_engine
 
     return open_engine(config.models, config.speed)
 
 
-def _embedder(config: Config) -> Embedder:
+def _open_embedder(config: Config) -> Embedder:
     from pretext.models.embedder import SentenceEmbedder
 
     return SentenceEmbedder.from_config(config)

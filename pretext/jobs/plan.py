@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pretext.calibration import noise_multiplier, round_cost, share_cost
+from pretext.calibration import fred_cost, noise_multiplier, round_cost
 from pretext.config.settings import Config
 from pretext.screening.language import check_languages
 from privacy import DiscreteGaussian, compose, epsilon, rdp_epsilon
@@ -22,8 +22,8 @@ class Plan:
         epsilon: of all rounds, at the configuration's delta and relation, exact.
         epsilon_per_round: of one round.
         epsilon_rdp: of all rounds by the looser Renyi accounting, for comparison with papers.
-        votes_per_candidate: the most votes per candidate that clients can give on average, see `most_votes`; None
-            without a public number of clients.
+        votes_per_candidate: the most votes per candidate that clients can give on average, see `max_votes_per_client`;
+            None without a public number of clients.
         tokens: most tokens that variations and expansion generate.
     """
 
@@ -38,16 +38,16 @@ class Plan:
     warnings: tuple[str, ...]
 
 
-def plan(config: Config) -> Plan:
+def make_plan(config: Config) -> Plan:
     """Calibrate a configuration and say what it means. Raises InvalidParameter if its target cannot be met."""
     check_languages(config.screening.languages)
     privacy = config.privacy
     multiplier = noise_multiplier(config)
     mechanism = DiscreteGaussian.for_sum(multiplier, privacy.norm_squared, privacy.relation)
-    total = compose([share_cost(config, privacy.relation), *[round_cost(config, multiplier)] * privacy.rounds])
+    total = compose([fred_cost(config, privacy.relation), *[round_cost(config, multiplier)] * privacy.rounds])
     votes = None
     if privacy.clients is not None:
-        votes = privacy.clients * most_votes(config) / config.evolution.population
+        votes = privacy.clients * max_votes_per_client(config) / config.evolution.population
     draft = Plan(
         multiplier,
         mechanism,
@@ -56,13 +56,13 @@ def plan(config: Config) -> Plan:
         epsilon(round_cost(config, multiplier), privacy.delta),
         rdp_epsilon(total, privacy.delta),
         votes,
-        _tokens(config),
+        _count_tokens(config),
         (),
     )
     return Plan(**{**draft.__dict__, "warnings": tuple(_warnings(config, draft))})
 
 
-def most_votes(config: Config) -> float:
+def max_votes_per_client(config: Config) -> float:
     """The most votes that one client can give to all candidates together, in votes.
 
     Spread evenly over n of them, a vector of norm C sums up to C sqrt(n); unless it is scaled up to the bound, a client
@@ -71,10 +71,10 @@ def most_votes(config: Config) -> float:
     privacy, evolution = config.privacy, config.evolution
     chosen = min(privacy.max_texts_per_client * evolution.nearest, evolution.population)
     most = math.sqrt(privacy.norm_squared * chosen)
-    return most if privacy.normalise_votes else min(most, privacy.max_texts_per_client)
+    return most if privacy.normalize_votes else min(most, privacy.max_texts_per_client)
 
 
-def _tokens(config: Config) -> int:
+def _count_tokens(config: Config) -> int:
     """Variations of every round but the last, lookahead in every round, prompts, expansion; each of the largest
     length."""
     evolution, rounds = config.evolution, config.privacy.rounds

@@ -8,27 +8,27 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from pretext.calibration import round_cost, share_cost, share_of_epsilon
+from pretext.calibration import fred_cost, fred_epsilon, round_cost
 from pretext.clients.voting import Ballot, VoteRule
 from pretext.config.settings import Config
 from pretext.evolution.expansion import expand
-from pretext.evolution.initial import initial_population
+from pretext.evolution.initial import make_initial_population
 from pretext.evolution.loop import Steps, evolve
-from pretext.evolution.selection import Noisy, seeds_of
-from pretext.fred.design import check_clients, question_for
-from pretext.fred.query import restored, stored
-from pretext.fred.recommend import ask, measured, public_sets, rank
-from pretext.home import cache, open_ledger
-from pretext.jobs.accounts import _source, data_set_name, registered, save_statement
+from pretext.evolution.selection import NoisyHistogram, save_seeds_of_run
+from pretext.fred.design import check_client_estimate, design_question
+from pretext.fred.query import decode_question, encode_question
+from pretext.fred.recommend import ask_clients, measure_sets, rank_sets, resolve_public_sets
+from pretext.home import fred_cache_folder, open_ledger
+from pretext.jobs.accounts import _private_source, dataset_name, register_dataset, save_statement
 from pretext.jobs.parts import Parts
-from pretext.jobs.plan import Plan, plan
+from pretext.jobs.plan import Plan, make_plan
 from pretext.jobs.timing import Meter
 from pretext.report.card import write_card
 from pretext.run.folder import Run
-from pretext.run.manifest import seal
-from pretext.run.records import Candidate, digest
+from pretext.run.manifest import seal_run
+from pretext.run.records import Candidate, digest_population
 from pretext.screening.screen import Screen
-from pretext.statement.statement import rounds_released, run_releases
+from pretext.statement.statement import count_voting_rounds, releases_of_run
 from pretext.tables import Source, check_columns
 from privacy import Account, Ledger, compose
 
@@ -40,7 +40,7 @@ def synthesize(
 ) -> Run:
     """Evolve, state and expand; arguments and errors as `evolve_run`."""
     run = evolve_run(config, folder, parts, confirmed=confirmed, ledger=ledger)
-    with _logged(run):
+    with _log_to_folder(run):
         expand_run(config, run, parts, config.expansion.texts, ledger)
     return run
 
@@ -58,27 +58,27 @@ def evolve_run(
         ledger: default: the user's.
 
     Raises:
-        BudgetExceeded: the data set's budget does not hold all rounds still to come; nothing was drawn.
+        BudgetExceeded: the dataset's budget does not hold all rounds still to come; nothing was drawn.
         PretextError, PrivacyError: see their subclasses; everything done so far is kept.
     """
-    planned = plan(config)
+    planned = make_plan(config)
     ledger = ledger or open_ledger()
     if not (folder / "run.json").exists():
         _check_sources(config)
-    name = data_set_name(config, ledger)
+    name = dataset_name(config, ledger)
     run = Run.create(folder, config)
-    account = registered(config, ledger, name, planned.epsilon, confirmed)
+    account = register_dataset(config, ledger, name, planned.epsilon, confirmed)
     meter = Meter(parts.engine)
-    with _logged(run):
+    with _log_to_folder(run):
         for warning in planned.warnings:
             _log.warning(warning)
-        _afford(config, run, planned, account)
+        _check_budget(config, run, planned, account)
         try:
-            with meter.kept(run):
-                evolve(config, run, _steps(config, run, ledger, account, planned, parts, meter))
+            with meter.persist(run):
+                evolve(config, run, _make_steps(config, run, ledger, account, planned, parts, meter))
         finally:
             save_statement(config, run, ledger, name)
-        seal(run, ledger)
+        seal_run(run, ledger)
     return run
 
 
@@ -86,81 +86,81 @@ def expand_run(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledge
     """Write `texts` synthetic texts in all from a finished evolution, and seal the folder in the ledger (default: the
     user's). Costs no privacy."""
     meter = Meter(parts.engine)
-    with meter.kept(run), meter.phase("expansion"):
-        target = expand(config, run, seeds_of(config, run), parts.engine, texts)
+    with meter.persist(run), meter.phase("expansion"):
+        target = expand(config, run, save_seeds_of_run(config, run), parts.engine, texts)
     write_card(config, run)
-    seal(run, ledger or open_ledger())
+    seal_run(run, ledger or open_ledger())
     return target
 
 
 def _check_sources(config: Config) -> None:
     """Fail at the door: before a folder is made, a budget is set up or a model is loaded."""
     if config.data.path:
-        check_columns(_source(config), config.data.columns)
+        check_columns(_private_source(config), config.data.columns)
     initial = config.initial
-    if initial.candidates:
-        public_sets(config)
-        check_clients(config)
+    if initial.public_sets:
+        resolve_public_sets(config)
+        check_client_estimate(config)
     if initial.texts is not None:
         check_columns(Source(initial.texts, initial.subset, initial.split), [initial.text_column])
 
 
-def _afford(config: Config, run: Run, planned: Plan, account: Account) -> None:
+def _check_budget(config: Config, run: Run, planned: Plan, account: Account) -> None:
     """Refuse before anything private is touched if the budget does not hold the rounds still to come."""
-    releases = run_releases(account, run.id)
+    releases = releases_of_run(account, run.id)
     coming = round_cost(config, planned.noise_multiplier, account.relation)
     found = any(release.label == f"{run.id}/fred" for release in releases)
-    finding = [] if found else [share_cost(config, account.relation)]
-    account.check(compose([*finding, *[coming] * (config.privacy.rounds - rounds_released(releases))]))
+    finding = [] if found else [fred_cost(config, account.relation)]
+    account.check(compose([*finding, *[coming] * (config.privacy.rounds - count_voting_rounds(releases))]))
 
 
-def _steps(
+def _make_steps(
     config: Config, run: Run, ledger: Ledger, account: Account, planned: Plan, parts: Parts, meter: Meter
 ) -> Steps:
-    rule = VoteRule(config.evolution.nearest, config.privacy.norm_squared, config.privacy.normalise_votes)
+    rule = VoteRule(config.evolution.nearest, config.privacy.norm_squared, config.privacy.normalize_votes)
 
     def initial(screen: Screen) -> list[Candidate]:
         # Finding the candidates asks the clients: how long that takes is private.
-        found = _found(config, run, ledger, account, parts) if config.initial.candidates else []
+        found = _find_public_sets(config, run, ledger, account, parts) if config.initial.public_sets else []
         with meter.phase("initial population"):
-            return initial_population(config, parts.engine() if config.initial.prompts else None, found, screen)
+            return make_initial_population(config, parts.engine() if config.initial.prompts else None, found, screen)
 
-    def ask(round_number: int, population: list[Candidate], ballot: Callable[[], Ballot]) -> Noisy:
-        label, subject = f"{run.id}/votes/{round_number}", digest(population)
+    def ask(round_number: int, population: list[Candidate], ballot: Callable[[], Ballot]) -> NoisyHistogram:
+        label, subject = f"{run.id}/votes/{round_number}", digest_population(population)
         release = ledger.replay(account.name, label, subject)
         if release is None:
             with meter.phase("loading models"):
-                _open_all(config, parts)
+                _open_models(config, parts)
             bounded = parts.federation().vote(ballot(), rule)
             release = ledger.release(account.name, label, subject, bounded, planned.mechanism, config.privacy.relation)
-        return Noisy(release.noisy, release.mechanism.standard_deviation)
+        return NoisyHistogram(release.noisy, release.mechanism.standard_deviation)
 
     return Steps(
         initial,
         ask,
-        lambda: meter.timed("variations", parts.variation()),
-        lambda: meter.timed("embedding of candidates", parts.embedder()),
+        lambda: meter.time_calls("variations", parts.variation()),
+        lambda: meter.time_calls("embedding of candidates", parts.embedder()),
     )
 
 
-def _found(config: Config, run: Run, ledger: Ledger, account: Account, parts: Parts) -> list[str]:
+def _find_public_sets(config: Config, run: Run, ledger: Ledger, account: Account, parts: Parts) -> list[str]:
     """Where the candidates lie whose mixture is nearest, by a release of the run's own."""
-    sets = measured(config, public_sets(config), parts.embedder(), cache())
+    sets = measure_sets(config, resolve_public_sets(config), parts.embedder(), fred_cache_folder())
     plain = run.load("query.json")
     if plain is None:
-        made = question_for(config, [each for _, each in sets], parts.embedder(), share_of_epsilon(config))
-        plain = stored(made)
+        made = design_question(config, [each for _, each in sets], parts.embedder(), fred_epsilon(config))
+        plain = encode_question(made)
         run.save("query.json", plain)
-    question = restored(plain)
-    _open_all(config, parts)
-    release = ask(question, ledger, account, f"{run.id}/fred", parts.federation)
-    ranking = rank(question, release, sets, config.initial.candidates_chosen)
+    question = decode_question(plain)
+    _open_models(config, parts)
+    release = ask_clients(question, ledger, account, f"{run.id}/fred", parts.federation)
+    ranking = rank_sets(question, release, sets, config.initial.public_sets_used)
     run.save("ranking.json", asdict(ranking))
     _log.info(ranking.recommendation)
     return [public.source.location for name in ranking.mixture for public, _ in sets if public.name == name]
 
 
-def _open_all(config: Config, parts: Parts) -> None:
+def _open_models(config: Config, parts: Parts) -> None:
     """Open every model before a round is paid for: one that cannot be loaded must not cost budget."""
     parts.embedder()
     if config.privacy.rounds > 1 or config.evolution.lookahead:
@@ -169,9 +169,9 @@ def _open_all(config: Config, parts: Parts) -> None:
 
 
 @contextmanager
-def _logged(run: Run) -> Iterator[None]:
+def _log_to_folder(run: Run) -> Iterator[None]:
     """Copy this program's log, and no library's, into the run folder."""
-    with run.writing():
+    with run.explain_write_errors():
         handler = logging.FileHandler(run.folder / "run.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     _log.addHandler(handler)

@@ -17,7 +17,7 @@ from pretext.run.folder import Run
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-_FILE = "timings.json"
+_TIMINGS_FILE = "timings.json"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Meter:
             taken = Phase(time.perf_counter() - started, used.read, used.written)
             self.phases[name] = self.phases.get(name, Phase()) + taken
 
-    def timed(self, name: str, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    def time_calls(self, name: str, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         """The function, each call of which counts as a part of the phase."""
 
         def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -63,14 +63,14 @@ class Meter:
         return call
 
     @contextmanager
-    def kept(self, run: Run) -> Iterator[None]:
+    def persist(self, run: Run) -> Iterator[None]:
         """Goes on from the sums in the run folder and writes them back when what happens inside ends, however it
         ends; a kill loses the times of its sitting."""
-        self.phases |= {name: Phase(**stored) for name, stored in (run.load(_FILE) or {}).items()}
+        self.phases |= {name: Phase(**stored) for name, stored in (run.load(_TIMINGS_FILE) or {}).items()}
         try:
             yield
         finally:
-            run.save(_FILE, {name: asdict(phase) for name, phase in self.phases.items()})
+            run.save(_TIMINGS_FILE, {name: asdict(phase) for name, phase in self.phases.items()})
 
     def _usage(self) -> Usage:
         return Usage() if self._engine.opened is None else self._engine.opened.usage

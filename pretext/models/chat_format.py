@@ -26,19 +26,19 @@ _PLACEHOLDER = "-pretext-prompt-text-"
 _LLAMA3 = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 
 
-_ENDS = ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>", "<|im_end|>", "<end_of_turn>")
+_END_TOKENS = ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>", "<|im_end|>", "<end_of_turn>")
 
 
 # What may be a control token of some model, up to the bracket behind which a space takes its meaning away.
-_CONTROL = re.compile(r"<(?=[|｜]|/?s>|(?:bos|eos|pad)>|(?:start|end)_of_turn>|<?/?SYS>)|\[(?=/?INST\])")
+_CONTROL_TOKEN = re.compile(r"<(?=[|｜]|/?s>|(?:bos|eos|pad)>|(?:start|end)_of_turn>|<?/?SYS>)|\[(?=/?INST\])")
 
 
-def disarmed(text: str) -> str:
+def escape_control_tokens(text: str) -> str:
     """The text with a space inside whatever may be a control token of some model, where its tokenizer cannot help."""
-    return _CONTROL.sub(r"\g<0> ", text)
+    return _CONTROL_TOKEN.sub(r"\g<0> ", text)
 
 
-def token_ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def encode_prompt(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The prompt as token ids, `prompt.text` encoded with special tokens disabled; never empty.
 
     A chat prompt is Llama 3's format, or the tokenizer's template around a placeholder, so that `<|im_end|>` inside the
@@ -48,30 +48,30 @@ def token_ids(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         ModelError: a chat prompt for a tokenizer without a template, or an empty one for a tokenizer without any token
             to begin with.
     """
-    form = _format(tokenizer, str(tokenizer.chat_template or "") if prompt.chat else None)
-    said = disarmed(prompt.text) if form.plain_markers else prompt.text
-    text = _plain_ids(said.strip() if prompt.chat else said, tokenizer, form.reserved)
+    form = _make_format(tokenizer, str(tokenizer.chat_template or "") if prompt.chat else None)
+    said = escape_control_tokens(prompt.text) if form.plain_markers else prompt.text
+    text = _encode_text(said.strip() if prompt.chat else said, tokenizer, form.reserved)
     first, *others = form.pieces
     if others:
         return [*first, *(token for piece in others for token in (*text, *piece))]
-    return [*first, *text] or _start(tokenizer)
+    return [*first, *text] or _default_start_ids(tokenizer)
 
 
-def end_ids(tokenizer: PreTrainedTokenizerBase, tuned: int | Sequence[int] | None) -> list[int]:
+def end_token_ids(tokenizer: PreTrainedTokenizerBase, eos_token_id: int | Sequence[int] | None) -> list[int]:
     """The tokens that end an answer: the tokenizer's, those of the formats it knows, and the model's own.
 
     Args:
         tokenizer: of the model.
-        tuned: `eos_token_id` of the model's generation configuration.
+        eos_token_id: `eos_token_id` of the model's generation configuration.
     """
     added = tokenizer.get_added_vocab()
-    known = [added[name] for name in _ENDS if name in added]
-    ends = {tokenizer.eos_token_id, *known, *([tuned] if isinstance(tuned, int) else tuned or [])}
+    known = [added[name] for name in _END_TOKENS if name in added]
+    ends = {tokenizer.eos_token_id, *known, *([eos_token_id] if isinstance(eos_token_id, int) else eos_token_id or [])}
     return sorted(end for end in ends if end is not None)
 
 
 @dataclass(frozen=True)
-class _Format:
+class _PromptFormat:
     """The tokens around every place of the text, and those that must not come out of the text itself.
 
     `plain_markers`: the format has markers that are no tokens but plain text, as `[INST]` of the first Mistral models.
@@ -83,22 +83,22 @@ class _Format:
 
 
 @functools.lru_cache(maxsize=8)
-def _format(tokenizer: PreTrainedTokenizerBase, template: str | None) -> _Format:
+def _make_format(tokenizer: PreTrainedTokenizerBase, template: str | None) -> _PromptFormat:
     """The format of chat prompts, or without a template that of base prompts."""
     if template is None:
         start = tokenizer.bos_token_id
         begins = start is not None and start in tokenizer("").input_ids
-        return _Format([[start] if begins else []], frozenset(tokenizer.all_special_ids), False)
+        return _PromptFormat([[start] if begins else []], frozenset(tokenizer.all_special_ids), False)
     pieces = _llama3_pieces(tokenizer, template) or _template_pieces(tokenizer)
     ids = [tokenizer.encode(piece, add_special_tokens=False, split_special_tokens=False) for piece in pieces]
     # Some tokenizers have runs of line ends among their added tokens; every text may hold those.
     control = {*tokenizer.all_special_ids, *(i for name, i in tokenizer.get_added_vocab().items() if name.strip())}
     reserved = set(tokenizer.all_special_ids) | control.intersection({token for piece in ids for token in piece})
     plain = tokenizer.decode([token for piece in ids for token in piece if token not in control])
-    return _Format(ids, frozenset(reserved), bool(_CONTROL.search(str(plain))))
+    return _PromptFormat(ids, frozenset(reserved), bool(_CONTROL_TOKEN.search(str(plain))))
 
 
-def _plain_ids(text: str, tokenizer: PreTrainedTokenizerBase, reserved: frozenset[int]) -> list[int]:
+def _encode_text(text: str, tokenizer: PreTrainedTokenizerBase, reserved: frozenset[int]) -> list[int]:
     """The text's tokens; a space goes into what the tokenizer takes for a `reserved` token all the same."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
     if reserved.isdisjoint(ids):
@@ -109,7 +109,7 @@ def _plain_ids(text: str, tokenizer: PreTrainedTokenizerBase, reserved: frozense
     return [token for token in ids if token not in reserved]
 
 
-def _start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def _default_start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The token that stands for an empty prompt."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:

@@ -12,17 +12,24 @@ from numpy.typing import NDArray
 
 from pretext.config.settings import Config
 from pretext.models.precision import check_device
-from pretext.models.runtimes import SAMPLE, Features, Running, Runtime, candidates, fastest
-from pretext.models.sources import loading, resolve_embedder
-from pretext.progress import progress
-from pretext.vectors import unit_rows
+from pretext.models.runtimes import (
+    SAMPLE_TEXTS,
+    Features,
+    Runtime,
+    RuntimeSession,
+    available_runtimes,
+    open_fastest_runtime,
+)
+from pretext.models.sources import explain_model_errors, resolve_embedder
+from pretext.progress import show_progress
+from pretext.vectors import normalize_rows
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_BLOCK = 2048  # texts that are tokenised at once
-_STEP = 8  # lengths are padded to multiples of so many tokens
-_PROCESSOR_TOKENS, _OTHER_TOKENS = 256, 16_384
+_BLOCK_TEXTS = 2048  # texts that are tokenized at once
+_LENGTH_STEP = 8  # lengths are padded to multiples of so many tokens
+_CPU_BATCH_TOKENS, _GPU_BATCH_TOKENS = 256, 16_384
 _log = logging.getLogger(__name__)
 
 
@@ -61,17 +68,19 @@ class SentenceEmbedder:
         dtype: str | None = None,
         runtime: str | None = None,
     ) -> None:
-        device = _present(device)
-        among = candidates(device, runtime, dtype)
-        self._batch_tokens = batch_tokens or (_PROCESSOR_TOKENS if device == "cpu" else _OTHER_TOKENS)
-        self._model = _load(name, device, among[0].dtype if among == [Runtime("torch", among[0].dtype)] else "float32")
-        self._longest = min(max_tokens, self._model.max_seq_length or max_tokens)
+        device = _choose_device(device)
+        among = available_runtimes(device, runtime, dtype)
+        self._batch_tokens = batch_tokens or (_CPU_BATCH_TOKENS if device == "cpu" else _GPU_BATCH_TOKENS)
+        self._model = _load_sentence_model(
+            name, device, among[0].dtype if among == [Runtime("torch", among[0].dtype)] else "float32"
+        )
+        self._max_tokens = min(max_tokens, self._model.max_seq_length or max_tokens)
         with suppress(AttributeError):  # a model of static word vectors reads whole texts
-            self._model.max_seq_length = self._longest
+            self._model.max_seq_length = self._max_tokens
         self._prompt = self._model.prompts.get(self._model.default_prompt_name or "")
-        self._after = [module.float() for module in list(self._model)[1:]]
-        self._running = self._start(name, among)
-        if self._running is not None and not self._independent():
+        self._later_modules = [module.float() for module in list(self._model)[1:]]
+        self._session = self._open_session(name, among)
+        if self._session is not None and not self._is_batch_independent():
             _log.info("The embedder computes a text differently in other company, so every text goes through alone.")
             self._batch_tokens = 1
 
@@ -91,7 +100,7 @@ class SentenceEmbedder:
     @property
     def runtime(self) -> Runtime | None:
         """What the transformer runs on; None for a model that only `SentenceTransformer.encode` can run."""
-        return None if self._running is None else self._running.runtime
+        return None if self._session is None else self._session.runtime
 
     def __call__(self, texts: Sequence[str], *, announce: str | None = None) -> NDArray[np.float32]:
         """See `Embedder`."""
@@ -99,20 +108,20 @@ class SentenceEmbedder:
         source = np.fromiter((first.setdefault(text, row) for row, text in enumerate(texts)), np.int64, len(texts))
         order = np.array(sorted(first.values(), key=lambda row: -len(texts[row])), np.int64)
         rows = np.empty((len(texts), self._model.get_embedding_dimension() or 0), np.float32)
-        with progress(announce, len(order), counts=False) as advance:
-            for block in _blocks(order):
-                rows[block] = unit_rows(self._encode([texts[row] for row in block]))
+        with show_progress(announce, len(order), show_counts=False) as advance:
+            for block in _iterate_blocks(order):
+                rows[block] = normalize_rows(self._encode([texts[row] for row in block]))
                 advance(len(block))
-        for block in _blocks(np.flatnonzero(source != np.arange(len(texts)))):
+        for block in _iterate_blocks(np.flatnonzero(source != np.arange(len(texts)))):
             rows[block] = rows[source[block]]
         return rows
 
-    def _start(self, name: str, among: list[Runtime]) -> Running | None:
+    def _open_session(self, name: str, runtimes: list[Runtime]) -> RuntimeSession | None:
         """None for a model whose batches are not padded rows of tokens; `SentenceTransformer.encode` runs it."""
-        sample = self._features(list(SAMPLE))
-        return fastest(self._model[0], sample, among, name) if _padded(sample) else None
+        sample = self._tokenize(list(SAMPLE_TEXTS))
+        return open_fastest_runtime(self._model[0], sample, runtimes, name) if _is_padded_batch(sample) else None
 
-    def _features(self, texts: list[str]) -> Features:
+    def _tokenize(self, texts: list[str]) -> Features:
         features = self._model.preprocess(texts, prompt=self._prompt)
         device = self._model.device
         return {name: value.to(device) if hasattr(value, "to") else value for name, value in features.items()}
@@ -122,20 +131,20 @@ class SentenceEmbedder:
         import torch
 
         texts = [text.encode(errors="replace").decode() for text in texts]  # half a surrogate pair stops the tokenizer
-        if self._running is None:
+        if self._session is None:
             encoded = self._model.encode(texts, batch_size=1, convert_to_tensor=True, show_progress_bar=False)
             return np.asarray(encoded.float().cpu().numpy(), dtype=np.float32)
-        features = self._features(texts)
-        lengths = _lengths(features)
+        features = self._tokenize(texts)
+        lengths = _token_counts(features)
         rows = np.empty((len(texts), self._model.get_embedding_dimension() or 0), np.float32)
-        shapes = list(batches(lengths, self._batch_tokens, self._longest))
+        shapes = list(batch_by_length(lengths, self._batch_tokens, self._max_tokens))
         with torch.inference_mode():
-            computed = self._running.over(self._batch(features, *shape) for shape in shapes)
+            computed = self._session.run_all(self._cut_batch(features, *shape) for shape in shapes)
             for (places, _), output in zip(shapes, computed, strict=True):
-                rows[places] = self._pooled(output)[:, : rows.shape[1]]
+                rows[places] = self._pool(output)[:, : rows.shape[1]]
         return rows
 
-    def _batch(self, features: Features, places: NDArray[np.int64], length: int) -> Features:
+    def _cut_batch(self, features: Features, places: NDArray[np.int64], length: int) -> Features:
         """The features of some texts, cut or padded to a length."""
         import torch
 
@@ -152,14 +161,16 @@ class SentenceEmbedder:
 
         return {name: part(name, value) for name, value in features.items()}
 
-    def _independent(self) -> bool:
+    def _is_batch_independent(self) -> bool:
         """Whether a text's row is the same, bit by bit, in other company and in another place, at every length with
         which several texts share a batch."""
-        words = " ".join(SAMPLE).split()
-        tokens_each = max(1.0, float((_lengths(self._features(words)) - _lengths(self._features([""]))).mean()))
-        longest = min(self._longest, self._batch_tokens // 2)
+        words = " ".join(SAMPLE_TEXTS).split()
+        tokens_each = max(
+            1.0, float((_token_counts(self._tokenize(words)) - _token_counts(self._tokenize([""]))).mean())
+        )
+        longest = min(self._max_tokens, self._batch_tokens // 2)
         words *= 2 + longest // len(words)
-        lengths = {max(1, round(tokens / tokens_each)) for tokens in range(1, longest + 1, _STEP // 2)}
+        lengths = {max(1, round(tokens / tokens_each)) for tokens in range(1, longest + 1, _LENGTH_STEP // 2)}
         for texts in ([" ".join(words[start : start + length]) for start in (0, 7, 20, 3)] for length in lengths):
             together, turned = self._encode(texts), self._encode(texts[::-1])[::-1]
             alone = self._encode(texts[1:2])
@@ -167,7 +178,7 @@ class SentenceEmbedder:
                 return False
         return True
 
-    def _pooled(self, features: Features) -> NDArray[np.float32]:
+    def _pool(self, features: Features) -> NDArray[np.float32]:
         """What the modules after the transformer make of its output; half precision would show in the mean."""
         import torch
 
@@ -175,45 +186,47 @@ class SentenceEmbedder:
             name: value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
             for name, value in features.items()
         }
-        for module in self._after:
+        for module in self._later_modules:
             features = module(features)
         return np.asarray(features["sentence_embedding"].cpu().numpy(), dtype=np.float32)
 
 
-def _blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    return (rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK))
+def _iterate_blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    return (rows[start : start + _BLOCK_TEXTS] for start in range(0, len(rows), _BLOCK_TEXTS))
 
 
-def batches(lengths: NDArray[np.int64], tokens: int, most: int) -> Iterator[tuple[NDArray[np.int64], int]]:
+def batch_by_length(
+    lengths: NDArray[np.int64], max_tokens: int, max_length: int
+) -> Iterator[tuple[NDArray[np.int64], int]]:
     """Batches of texts, the longest first: the row number of every place, and the length that they are padded to.
 
     Length and number of places are given by the texts' own length; what is missing in a batch is filled by repeating.
 
     Args:
         lengths: tokens of each text.
-        tokens: places times length are at most so many, unless it is one text.
-        most: texts are padded to at most so many tokens.
+        max_tokens: places times length are at most so many, unless it is one text.
+        max_length: texts are padded to at most so many tokens.
     """
-    padded = np.maximum(np.minimum(-(-lengths // _STEP) * _STEP, most), np.maximum(lengths, 1))
+    padded = np.maximum(np.minimum(-(-lengths // _LENGTH_STEP) * _LENGTH_STEP, max_length), np.maximum(lengths, 1))
     for length in np.unique(padded)[::-1].tolist():
         rows = np.flatnonzero(padded == length)
-        size = max(1, tokens // length)
+        size = max(1, max_tokens // length)
         for start in range(0, len(rows), size):
             yield np.resize(rows[start : start + size], size), length
 
 
-def _lengths(features: Features) -> NDArray[np.int64]:
+def _token_counts(features: Features) -> NDArray[np.int64]:
     """Tokens of each text."""
     return np.asarray(features["attention_mask"].sum(1).cpu().numpy(), np.int64)
 
 
-def _padded(features: Features) -> bool:
+def _is_padded_batch(features: Features) -> bool:
     """Whether a batch is a table of token ids with a mask that tells padding."""
     ids, mask = features.get("input_ids"), features.get("attention_mask")
     return ids is not None and mask is not None and ids.ndim == 2 and ids.shape == mask.shape
 
 
-def _present(device: str | None) -> str:
+def _choose_device(device: str | None) -> str:
     """The device itself, or the best one; one that is not there is an error."""
     from sentence_transformers.util import get_device_name
 
@@ -223,10 +236,10 @@ def _present(device: str | None) -> str:
     return device
 
 
-def _load(name: str, device: str, dtype: str) -> SentenceTransformer:
+def _load_sentence_model(name: str, device: str, dtype: str) -> SentenceTransformer:
     import torch
     from sentence_transformers import SentenceTransformer
 
     source = str(resolve_embedder(name))
-    with loading(name):
+    with explain_model_errors(name):
         return SentenceTransformer(source, device=device, model_kwargs={"dtype": getattr(torch, dtype)}).eval()

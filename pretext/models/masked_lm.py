@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.errors import ModelError, UsageError
-from pretext.models.precision import inner_sizes, preferred_dtype
-from pretext.models.sources import loading, resolve_masked
+from pretext.models.precision import layer_sizes, preferred_dtype
+from pretext.models.sources import explain_model_errors, resolve_masked
 
 if TYPE_CHECKING:
     import torch
@@ -167,11 +167,11 @@ def _load(name: str, device: str | None, dtype: str | None) -> tuple[Any, Any]:
     from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
     source = resolve_masked(name)
-    with loading(name):
+    with explain_model_errors(name):
         settings = AutoConfig.from_pretrained(source)
         if type(settings) not in MODEL_FOR_MASKED_LM_MAPPING:
             raise _cannot_fill(name, "is no masked language model")
-        precision = dtype or preferred_dtype(device, *inner_sizes(settings))
+        precision = dtype or preferred_dtype(device, *layer_sizes(settings))
         tokenizer = AutoTokenizer.from_pretrained(source)
         if tokenizer.mask_token_id is None:
             raise _cannot_fill(name, "has no mask token")

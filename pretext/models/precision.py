@@ -8,7 +8,7 @@ from typing import Any
 
 from pretext.errors import UsageError
 
-_PRODUCTS, _LONGEST_MEASUREMENT, _CLEARLY = 5, 0.3, 1.25  # per dtype, seconds, how much faster bfloat16 must be
+_MAX_PRODUCTS, _MAX_SECONDS, _REQUIRED_SPEEDUP = 5, 0.3, 1.25  # per dtype, seconds, how much faster bfloat16 must be
 
 
 def check_device(name: str) -> None:
@@ -34,18 +34,18 @@ def preferred_dtype(device: str | None, width: int = 512, inner: int = 2048) -> 
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device is not None and device != "cpu":
         return "float32"
-    fast, exact = (_product_seconds(dtype, width, inner) for dtype in (torch.bfloat16, torch.float32))
-    return "bfloat16" if _CLEARLY * fast < exact else "float32"
+    fast, exact = (_time_product(dtype, width, inner) for dtype in (torch.bfloat16, torch.float32))
+    return "bfloat16" if _REQUIRED_SPEEDUP * fast < exact else "float32"
 
 
-def inner_sizes(config: Any) -> tuple[int, int]:
+def layer_sizes(config: Any) -> tuple[int, int]:
     """`width` and `inner` of `preferred_dtype`, from a model's configuration."""
     sizes = config.get_text_config()
     width = getattr(sizes, "hidden_size", 512)
     return width, getattr(sizes, "intermediate_size", None) or 4 * width
 
 
-def _product_seconds(dtype: Any, width: int, inner: int) -> float:
+def _time_product(dtype: Any, width: int, inner: int) -> float:
     """Seconds for (512 tokens, width) times (width, inner); the least of some, which other processes disturb least."""
     import torch
 
@@ -53,7 +53,7 @@ def _product_seconds(dtype: Any, width: int, inner: int) -> float:
     width, inner = min(max(width, 256), 1024), min(max(inner, 512), 4096)
     tokens, weights = torch.ones(512, width, dtype=dtype), torch.ones(inner, width, dtype=dtype)
     seconds: list[float] = []
-    while len(seconds) < 2 or (len(seconds) <= _PRODUCTS and sum(seconds) < _LONGEST_MEASUREMENT):
+    while len(seconds) < 2 or (len(seconds) <= _MAX_PRODUCTS and sum(seconds) < _MAX_SECONDS):
         start = time.perf_counter()
         torch.nn.functional.linear(tokens, weights)
         seconds.append(time.perf_counter() - start)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pretext.errors import ModelError, UsageError
-from pretext.home import cache_folder
+from pretext.home import model_cache_folder
 from pretext.models.precision import preferred_dtype
 
 if TYPE_CHECKING:
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
 
 Features: TypeAlias = dict[str, Any]
 
-SAMPLE = (
+SAMPLE_TEXTS = (
     "The meeting is moved to Thursday.",
     "Which of the two drivers do I need for this printer?",
     "I have tried to mount the disk again, but after a restart the screen stays black and nothing else happens.",
     "Thanks, that worked!",
     "Add the onions and the butter, wait until they are soft, then pour in the wine and let it boil down by half.",
     "ok",
-    "Our train was two hours late, so we missed the ferry and stayed in a small hotel by the harbour for the night.",
+    "Our train was two hours late, so we missed the ferry and stayed in a small hotel by the harbor for the night.",
     "Please close the window before you leave.",
 ) * 2
-"""Public sentences, as short and as mixed as messages are; `fastest` measures with them."""
+"""Public sentences, as short and as mixed as messages are; `open_fastest_runtime` measures with them."""
 
-_FAITHFUL = 0.99
+_MIN_COSINE = 0.99
 _log = logging.getLogger(__name__)
 
 
@@ -61,29 +61,29 @@ class Runtime:
 
 
 @dataclass(frozen=True)
-class Running:
+class RuntimeSession:
     """A transformer, ready to compute.
 
     Attributes:
         runtime: what it runs on.
         forward: features of a batch -> the features together with the module's output; safe in threads.
-        at_once: batches that are worth computing at the same time.
+        parallel_batches: batches that are worth computing at the same time.
     """
 
     runtime: Runtime
     forward: Callable[[Features], Features]
-    at_once: int = 1
+    parallel_batches: int = 1
 
-    def over(self, batches: Iterable[Features]) -> Iterator[Features]:
+    def run_all(self, batches: Iterable[Features]) -> Iterator[Features]:
         """`forward` of every batch, in their order."""
-        if self.at_once == 1:
+        if self.parallel_batches == 1:
             yield from map(self.forward, batches)
             return
-        with ThreadPoolExecutor(self.at_once) as pool:
+        with ThreadPoolExecutor(self.parallel_batches) as pool:
             yield from pool.map(self.forward, batches)
 
 
-def candidates(device: str, name: str | None, dtype: str | None) -> list[Runtime]:
+def available_runtimes(device: str, name: str | None, dtype: str | None) -> list[Runtime]:
     """The runtimes that are there and fit the wishes; None leaves the choice open.
 
     Raises:
@@ -101,7 +101,9 @@ def candidates(device: str, name: str | None, dtype: str | None) -> list[Runtime
     ]
 
 
-def fastest(module: torch.nn.Module, sample: Features, among: Sequence[Runtime], model: str) -> Running:
+def open_fastest_runtime(
+    module: torch.nn.Module, sample: Features, runtimes: Sequence[Runtime], model: str
+) -> RuntimeSession:
     """The runtime that computes the sample fastest, ready to compute.
 
     Measured once per model, processor, number of threads and version of the libraries; the choice is kept beside the
@@ -110,70 +112,70 @@ def fastest(module: torch.nn.Module, sample: Features, among: Sequence[Runtime],
     Args:
         module: the first module of a sentence-transformers model, in float32 on the processor unless `among` holds one
             runtime only.
-        sample: its features for `SAMPLE`.
-        among: see `candidates`.
+        sample: its features for `SAMPLE_TEXTS`.
+        runtimes: see `available_runtimes`.
         model: name or folder of the model.
 
     Raises:
         ModelError: none of them can run the module.
     """
-    key = " | ".join([model, _machine(), *map(str, among)])
-    kept = _kept().get(key)
-    chosen = [runtime for runtime in among if str(runtime) == kept] or list(among)
-    convert = functools.cache(lambda: _converted(module, sample))
-    running = [one for runtime in chosen if (one := _started(module, sample, runtime, convert))]
+    key = " | ".join([model, _describe_machine(), *map(str, runtimes)])
+    kept = _load_choices().get(key)
+    chosen = [runtime for runtime in runtimes if str(runtime) == kept] or list(runtimes)
+    convert = functools.cache(lambda: _convert_to_openvino(module, sample))
+    running = [one for runtime in chosen if (one := _open_runtime(module, sample, runtime, convert))]
     if not running:
         raise ModelError(
             f"The model {model!r} cannot be run by {' or '.join(map(str, chosen))}; set speed.embed_runtime to torch."
         )
     if len(running) == 1:
         return running[0]
-    best = min(running, key=lambda one: _seconds(one, sample))
-    _keep(key, str(best.runtime))
+    best = min(running, key=lambda one: _time_batch(one, sample))
+    _save_choice(key, str(best.runtime))
     _log.info("The embedder runs on %s, the fastest on this processor.", best.runtime)
     return best
 
 
-def _seconds(running: Running, sample: Features) -> float:
+def _time_batch(running: RuntimeSession, sample: Features) -> float:
     """Seconds per batch, the least of three tries: what disturbs a try only makes it longer."""
     tries = []
     for _ in range(4):  # the first one prepares kernels for the shape
         started = time.perf_counter()
-        list(running.over([sample] * running.at_once))
-        tries.append((time.perf_counter() - started) / running.at_once)
+        list(running.run_all([sample] * running.parallel_batches))
+        tries.append((time.perf_counter() - started) / running.parallel_batches)
     return min(tries[1:])
 
 
-def _started(
-    module: torch.nn.Module, sample: Features, runtime: Runtime, convert: Callable[[], Converted]
-) -> Running | None:
+def _open_runtime(
+    module: torch.nn.Module, sample: Features, runtime: Runtime, convert: Callable[[], OpenVINOModel]
+) -> RuntimeSession | None:
     """The module on a runtime, or None, with a line in the log, where it cannot be converted faithfully."""
     if runtime.name == "torch":
-        return _on_torch(module, runtime)
+        return _open_torch(module, runtime)
     try:
-        running = _on_openvino(convert(), runtime)
-        agreement = _agreement(module, running.forward, sample)
+        running = _open_openvino(convert(), runtime)
+        agreement = _measure_agreement(module, running.forward, sample)
     except Exception as error:  # a converter meets any architecture and raises anything
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         _log.info("The embedder cannot be run by %s (%s: %s).", runtime, type(error).__name__, reason)
         return None
-    if not agreement >= _FAITHFUL:
+    if not agreement >= _MIN_COSINE:
         _log.info("The embedder is not run by %s, whose results differ (cosine %.3f).", runtime, agreement)
         return None
     return running
 
 
-def _on_torch(module: torch.nn.Module, runtime: Runtime) -> Running:
+def _open_torch(module: torch.nn.Module, runtime: Runtime) -> RuntimeSession:
     import torch
 
     dtype: torch.dtype = getattr(torch, runtime.dtype)
     if next((weight.dtype for weight in module.parameters()), dtype) != dtype:
         module = copy.deepcopy(module).to(dtype)
 
-    return Running(runtime, functools.partial(_computed, module))
+    return RuntimeSession(runtime, functools.partial(_run_module, module))
 
 
-def _on_openvino(converted: Converted, runtime: Runtime) -> Running:
+def _open_openvino(converted: OpenVINOModel, runtime: Runtime) -> RuntimeSession:
     import openvino
     import torch
 
@@ -197,11 +199,11 @@ def _on_openvino(converted: Converted, runtime: Runtime) -> Running:
             requests.put(request)
         return {**features, converted.output: torch.from_numpy(computed)}
 
-    return Running(runtime, forward, at_once)
+    return RuntimeSession(runtime, forward, at_once)
 
 
 @dataclass(frozen=True)
-class Converted:
+class OpenVINOModel:
     """A module as an OpenVINO model, with the names of its inputs, in order, and of its output among the features."""
 
     model: Any
@@ -209,7 +211,7 @@ class Converted:
     output: str
 
 
-def _converted(module: torch.nn.Module, sample: Features) -> Converted:
+def _convert_to_openvino(module: torch.nn.Module, sample: Features) -> OpenVINOModel:
     """The module as an OpenVINO model for batches of any size and length.
 
     Through the frontend itself: `openvino.convert_model` does the same, but reports every use to Intel.
@@ -220,7 +222,7 @@ def _converted(module: torch.nn.Module, sample: Features) -> Converted:
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     names = [name for name, value in sample.items() if isinstance(value, torch.Tensor)]
-    output = next(name for name in _computed(module, sample) if name not in sample)
+    output = next(name for name in _run_module(module, sample) if name not in sample)
 
     def function(*tensors: torch.Tensor) -> torch.Tensor:
         computed: torch.Tensor = module(dict(zip(names, tensors, strict=True)))[output]
@@ -229,7 +231,7 @@ def _converted(module: torch.nn.Module, sample: Features) -> Converted:
     for weight in module.parameters():
         weight.requires_grad_(False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer warns of every branch; `_agreement` checks what comes out
+        warnings.simplefilter("ignore")  # the tracer warns of every branch; `_measure_agreement` checks what comes out
         # Two rows are enough to trace; with all of them, sizes that happen to be equal would be taken for the same.
         trace: Any = torch.jit.trace
         traced = trace(function, tuple(sample[name][:2] for name in names), check_trace=False, strict=False)
@@ -237,21 +239,21 @@ def _converted(module: torch.nn.Module, sample: Features) -> Converted:
     decoder = TorchScriptPythonDecoder(traced)  # named: the frontend holds no reference of its own
     model = frontend.convert(frontend.load(decoder))
     model.reshape({port: openvino.PartialShape([-1, -1]) for port in model.inputs})
-    return Converted(model, names, output)
+    return OpenVINOModel(model, names, output)
 
 
-def _computed(module: torch.nn.Module, features: Features) -> Features:
+def _run_module(module: torch.nn.Module, features: Features) -> Features:
     import torch
 
     with torch.inference_mode():
         return dict(module(dict(features)))
 
 
-def _agreement(module: torch.nn.Module, forward: Callable[[Features], Features], sample: Features) -> float:
+def _measure_agreement(module: torch.nn.Module, forward: Callable[[Features], Features], sample: Features) -> float:
     """Mean cosine between the rows that torch and another runtime compute, padding left out."""
     import torch
 
-    expected, got = _computed(module, sample), forward(sample)
+    expected, got = _run_module(module, sample), forward(sample)
     name = next(name for name in expected if name not in sample)
     left, right = expected[name].float(), got[name].float()
     if left.shape != right.shape:
@@ -277,7 +279,7 @@ def _check_openvino(device: str, dtype: str | None) -> None:
         )
 
 
-def _machine() -> str:
+def _describe_machine() -> str:
     """What a measurement depends on."""
     import torch
 
@@ -291,24 +293,24 @@ def _machine() -> str:
     return f"{processor} | {torch.get_num_threads()} threads | torch {torch.__version__} | openvino {openvino}"
 
 
-def _file() -> Path:
-    return cache_folder() / "embedder-runtimes.json"
+def _choices_file() -> Path:
+    return model_cache_folder() / "embedder-runtimes.json"
 
 
-def _kept() -> dict[str, str]:
+def _load_choices() -> dict[str, str]:
     try:
-        kept = json.loads(_file().read_text(encoding="utf-8"))
+        kept = json.loads(_choices_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return kept if isinstance(kept, dict) else {}
 
 
-def _keep(key: str, choice: str) -> None:
+def _save_choice(key: str, choice: str) -> None:
     """Nothing depends on the file: where it cannot be written, the next start measures again."""
     try:
-        _file().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=_file().parent, encoding="utf-8", delete=False) as file:
-            json.dump({**_kept(), key: choice}, file, indent=1)
-        os.replace(file.name, _file())
+        _choices_file().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=_choices_file().parent, encoding="utf-8", delete=False) as file:
+            json.dump({**_load_choices(), key: choice}, file, indent=1)
+        os.replace(file.name, _choices_file())
     except OSError as error:
         _log.info("The measured choice of a runtime cannot be kept (%s).", error.strerror)

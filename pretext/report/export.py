@@ -2,7 +2,7 @@
 
 csv is for people with a spreadsheet, which runs a cell that begins like a formula. The texts come from a language model
 that may write anything, so such a cell gets an apostrophe before it (OWASP, CSV injection), and the number of changed
-cells is told. jsonl, parquet and data sets carry every text as it is.
+cells is told. jsonl, parquet and datasets carry every text as it is.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import IO
 
 from pretext.errors import UsageError
-from pretext.files import Row, json_line, to_parquet, written
-from pretext.report.card import CARD, card
-from pretext.report.rows import shown_rows
+from pretext.files import Row, json_line, write_atomically, write_parquet
+from pretext.report.card import CARD, render_card
+from pretext.report.rows import read_rows_with_progress
 from pretext.run.folder import Run
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -41,49 +41,51 @@ def export_file(folder: Path, out: Path, *, force: bool = False) -> int:
         raise UsageError(f"{out} must end in .csv, .jsonl or .parquet, which says the format.")
     if out.is_dir() or (out.exists() and not force):
         raise UsageError(f"{out} is there already; give another name, or --force to overwrite a file.")
-    rows = shown_rows(folder, "Writing the texts")
-    with _told(out), written(out) as file:
+    rows = read_rows_with_progress(folder, "Writing the texts")
+    with _report_write_errors(out), write_atomically(out) as file:
         match kind:
             case ".csv":
-                return _to_csv(rows, file)
+                return _write_csv(rows, file)
             case ".jsonl":
                 file.writelines(map(json_line, rows))
             case _:
-                to_parquet(rows, file)
+                write_parquet(rows, file)
     return 0
 
 
 def export_dataset(folder: Path, out: Path, *, force: bool = False) -> None:
-    """Write them as a Hugging Face data set for `datasets.load_from_disk(out)`, with its card.
+    """Write them as a Hugging Face dataset for `datasets.load_from_disk(out)`, with its card.
 
     Raises:
-        UsageError: the folder is there and `force` is not set, or it is no such data set, or it cannot be written.
+        UsageError: the folder is there and `force` is not set, or it is no such dataset, or it cannot be written.
         RunFolderError: as `export_file`.
     """
     run, config = Run.open(folder)
     _check_replaceable(out, force)
-    with _told(out), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as place:
+    with _report_write_errors(out), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as place:
         made = Path(place) / "made"
-        _to_dataset(folder, made, cache=Path(place) / "cache")
-        text = card(config, run, "data-*.arrow", 'datasets.load_from_disk("FOLDER")')
+        _write_dataset(folder, made, cache=Path(place) / "cache")
+        text = render_card(config, run, "data-*.arrow", 'datasets.load_from_disk("FOLDER")')
         (made / CARD).write_text(text, encoding="utf-8")
         if out.exists():
             shutil.rmtree(out)
         os.replace(made, out)
 
 
-def _to_dataset(folder: Path, out: Path, cache: Path) -> None:
+def _write_dataset(folder: Path, out: Path, cache: Path) -> None:
     import datasets
 
     datasets.disable_progress_bars()
     asked = {"folder": folder, "doing": "Writing the texts"}
     try:
-        datasets.Dataset.from_generator(shown_rows, gen_kwargs=asked, cache_dir=str(cache)).save_to_disk(out)
+        datasets.Dataset.from_generator(read_rows_with_progress, gen_kwargs=asked, cache_dir=str(cache)).save_to_disk(
+            out
+        )
     except datasets.exceptions.DatasetGenerationError as error:
         raise (error.__cause__ or error) from None  # what the rows themselves raised
 
 
-def _to_csv(rows: Iterable[Row], file: IO[bytes]) -> int:
+def _write_csv(rows: Iterable[Row], file: IO[bytes]) -> int:
     """Write the rows; how many cells were changed."""
     changed = 0
     text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
@@ -102,13 +104,13 @@ def _check_replaceable(out: Path, force: bool) -> None:
     if not out.exists():
         return
     if not force:
-        raise UsageError(f"{out} is there already; give another name, or --force to replace a data set.")
+        raise UsageError(f"{out} is there already; give another name, or --force to replace a dataset.")
     if not (out / "dataset_info.json").exists():
-        raise UsageError(f"{out} is no data set, so it is not replaced even with --force; give another name.")
+        raise UsageError(f"{out} is no dataset, so it is not replaced even with --force; give another name.")
 
 
 @contextmanager
-def _told(out: Path) -> Iterator[None]:
+def _report_write_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError
 from pretext.files import Row
-from pretext.report.diversity import Diversity, diversity
-from pretext.report.rows import shown_rows
+from pretext.report.diversity import Diversity, measure_diversity
+from pretext.report.rows import read_rows_with_progress
 from pretext.run.folder import Run
-from pretext.run.records import Selected
+from pretext.run.records import Selection
 from pretext.run.shards import Shards
 
-MOST_TEXTS, MOST_SEEDS, COMPARED = 500, 200, 1000
+MAX_SHOWN_TEXTS, MAX_SHOWN_SEEDS, COMPARED_TEXTS = 500, 200, 1000
 _WINNERS = 5
-_CERTAINLY = 4.0  # noise alone is called a signal once in 30,000 rounds
+_SIGNAL_SIGMAS = 4.0  # noise alone is called a signal once in 30,000 rounds
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Round:
     def verdict(self) -> str:
         """The signal in words; the test is that of a chi-squared variance (Wilson and Hilferty 1931)."""
         width = 2 / (9 * max(len(self.votes) - 1, 1))
-        if self._variance_ratio < (1 - width + _CERTAINLY * math.sqrt(width)) ** 3:
+        if self._variance_ratio < (1 - width + _SIGNAL_SIGMAS * math.sqrt(width)) ** 3:
             return "cannot be told from noise"
         return "clear" if self.signal_to_noise >= 1 else "weak"
 
@@ -95,7 +95,7 @@ class Facts:
     Attributes:
         version: of the program that began the run.
         privacy: the statement; None where it was not written yet.
-        first: texts of the first population.
+        initial_texts: texts of the first population.
         synthetic: a sample of at most COMPARED rows; `written` is how many there are, `dropped` how many are not kept.
     """
 
@@ -104,10 +104,10 @@ class Facts:
     version: str
     privacy: dict[str, Any] | None
     rounds: list[Round]
-    first: list[str]
+    initial_texts: list[str]
     seeds: list[dict[str, Any]]
     synthetic: list[Row]
-    written: int
+    texts_written: int
     dropped: dict[str, int]
     timings: dict[str, dict[str, float]]
 
@@ -126,10 +126,12 @@ class Facts:
             config,
             str((run.load("run.json") or {}).get("pretext", "of an unknown version")),
             run.load("privacy.json"),
-            list(_rounds(run)),
+            list(_read_rounds(run)),
             [candidate.text for candidate in run.population(0) or []],
-            _seeds(folder),
-            _sample(shown_rows(folder, "Reading the texts") if texts.files else [], COMPARED, rng),
+            _read_seeds(folder),
+            _sample_rows(
+                read_rows_with_progress(folder, "Reading the texts") if texts.files else [], COMPARED_TEXTS, rng
+            ),
             int(expansion.get("kept", 0)),
             dict(expansion.get("dropped", {})),
             run.load("timings.json") or {},
@@ -143,33 +145,33 @@ class Facts:
             f"{len(self.rounds)} of {planned} rounds of voting are finished.": len(self.rounds) < planned,
             "There is no privacy statement yet; the ledger tells what was spent.": self.privacy is None,
             "There are no seeds yet.": not self.seeds,
-            f"{self.written:,} of {wanted:,} synthetic texts are written.": self.written < wanted,
+            f"{self.texts_written:,} of {wanted:,} synthetic texts are written.": self.texts_written < wanted,
         }
         return [sentence for sentence, true in lacks.items() if true]
 
     @cached_property
-    def compared(self) -> dict[str, Diversity]:
+    def diversities(self) -> dict[str, Diversity]:
         """Diversity of the synthetic texts and of the first population, at equal numbers of texts."""
-        sets = {"synthetic texts": [row["text"] for row in self.synthetic], "first population": self.first}
+        sets = {"synthetic texts": [row["text"] for row in self.synthetic], "first population": self.initial_texts}
         least = min((len(texts) for texts in sets.values() if texts), default=0)
-        measured = {name: diversity(texts[:least]) for name, texts in sets.items()}
+        measured = {name: measure_diversity(texts[:least]) for name, texts in sets.items()}
         return {name: found for name, found in measured.items() if found is not None}
 
 
-def _rounds(run: Run) -> Iterator[Round]:
+def _read_rounds(run: Run) -> Iterator[Round]:
     """The finished rounds, in order."""
     for number in count():
-        selected, population = run.selected(number), run.population(number)
+        selected, population = run.selection(number), run.population(number)
         if selected is None or population is None:
             return
         made = run.load(f"population/{number:03}.json")
         winners = [(population[row].text, selected.noisy[row]) for row in selected.survivors[:_WINNERS]]
-        yield _round(number, selected, winners, made.get("dropped", {}), run.positions(number))
+        yield _make_round(number, selected, winners, made.get("dropped", {}), run.positions(number))
 
 
-def _round(
+def _make_round(
     number: int,
-    selected: Selected,
+    selected: Selection,
     winners: list[tuple[str, float]],
     dropped: dict[str, int],
     points: NDArray[np.float32] | None,
@@ -179,7 +181,7 @@ def _round(
     return Round(number, votes, selected.sigma, threshold, selected.survivors, winners, dropped, points)
 
 
-def _seeds(folder: Path) -> list[dict[str, Any]]:
+def _read_seeds(folder: Path) -> list[dict[str, Any]]:
     path = folder / "seeds.jsonl"
     try:
         with path.open(encoding="utf-8") as lines:
@@ -192,7 +194,7 @@ def _seeds(folder: Path) -> list[dict[str, Any]]:
         ) from None
 
 
-def _sample(rows: Iterable[Row], size: int, rng: np.random.Generator) -> list[Row]:
+def _sample_rows(rows: Iterable[Row], size: int, rng: np.random.Generator) -> list[Row]:
     """A uniform sample in one pass, in the order of the rows; memory for `size` of them."""
     drawn = heapq.nlargest(
         size, ((rng.random(), place, row) for place, row in enumerate(rows)), key=lambda one: one[:2]

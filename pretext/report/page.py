@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, for whoever has to decide about a data set.
+"""The report: one HTML file that needs nothing else, for whoever has to decide about a dataset.
 
 It runs the one script that it carries and asks no other file or address for anything: its content security policy says
 so to the browser, so a text that looks like markup could do nothing even if escaping failed. Texts come from language
@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import tomlkit
 
-from pretext.config.resolve import plain
+from pretext.config.resolve import dump_settings
 from pretext.errors import RunFolderError, UsageError
 from pretext.report import charts
 from pretext.report import wording as words
 from pretext.report.evaluation import Table, read_evaluation
-from pretext.report.facts import MOST_SEEDS, MOST_TEXTS, Facts
-from pretext.run.folder import check_outside
+from pretext.report.facts import MAX_SHOWN_SEEDS, MAX_SHOWN_TEXTS, Facts
+from pretext.run.folder import check_outside_run
 from privacy.rounding import round_down, round_up
 
 if TYPE_CHECKING:
@@ -45,21 +45,21 @@ def write_report(folder: Path, out: Path, evaluation: Path | None = None) -> Non
             not covered by the guarantee, into the run folder.
     """
     if evaluation is not None:
-        check_outside(out, folder)
+        check_outside_run(out, folder)
     facts = Facts.read(folder)
-    page = render(facts, None if evaluation is None else read_evaluation(evaluation, facts.run.id))
+    page = render_report(facts, None if evaluation is None else read_evaluation(evaluation, facts.run.id))
     try:
         out.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
         raise UsageError(f"The report {out} cannot be written: {error.strerror}.") from None
 
 
-def render(facts: Facts, evaluation: list[Table] | None = None) -> str:
+def render_report(facts: Facts, evaluation: list[Table] | None = None) -> str:
     """The page. Raises RunFolderError if the privacy statement lacks what one holds."""
     from jinja2 import UndefinedError
 
     try:
-        return _rendered(facts, evaluation)
+        return _render_template(facts, evaluation)
     except UndefinedError as error:
         raise RunFolderError(
             f"{facts.run.folder / 'privacy.json'} is no privacy statement that this version can read ({error}); "
@@ -67,32 +67,32 @@ def render(facts: Facts, evaluation: list[Table] | None = None) -> str:
         ) from None
 
 
-def _rendered(facts: Facts, evaluation: list[Table] | None) -> str:
+def _render_template(facts: Facts, evaluation: list[Table] | None) -> str:
     from markupsafe import Markup
 
-    environment = templates()
-    script, style = (_source(environment, name) for name in ("report.js", "report.css"))
+    environment = make_template_environment()
+    script, style = (_read_asset(environment, name) for name in ("report.js", "report.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("report.html.j2").render(
         facts=facts,
         config=facts.config,
         privacy=facts.privacy,
         evaluation=evaluation,
-        settings=tomlkit.dumps(plain(facts.config)),
+        settings=tomlkit.dumps(dump_settings(facts.config)),
         votes=charts.votes_panels(facts.rounds),
-        movement=charts.movement(facts.rounds),
+        movement=charts.trace_movement(facts.rounds),
         charts=charts,
         words=words,
         clear=sum(each.verdict == "clear" for each in facts.rounds),
-        shown=facts.synthetic[:MOST_TEXTS],
-        seeds=facts.seeds[:MOST_SEEDS],
+        shown=facts.synthetic[:MAX_SHOWN_TEXTS],
+        seeds=facts.seeds[:MAX_SHOWN_SEEDS],
         script=Markup(script),  # noqa: S704
         style=Markup(style),  # noqa: S704
         digest=digest,
     )
 
 
-def templates() -> Environment:
+def make_template_environment() -> Environment:
     """The templates; everything that goes into a page is escaped, and a name that is not there is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -103,28 +103,34 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"up": round_up, "down": round_down, "minutes": _minutes, "share": _share, "total": _total}
-    environment.filters["part_of"] = _part_of
+    environment.filters |= {
+        "up": round_up,
+        "down": round_down,
+        "minutes": _format_minutes,
+        "share": _format_share,
+        "total": _sum_reasons,
+    }
+    environment.filters["part_of"] = _budget_share
     return environment
 
 
-def _source(environment: Environment, name: str) -> str:
+def _read_asset(environment: Environment, name: str) -> str:
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]
 
 
-def _minutes(seconds: float) -> str:
+def _format_minutes(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:,.1f} min"
 
 
-def _share(value: Any) -> str:
+def _format_share(value: Any) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.0f} %"
 
 
-def _part_of(spent: float | None, budget: float) -> float:
+def _budget_share(spent: float | None, budget: float) -> float:
     """Of a budget; all of it where the loss is infinite (None)."""
     return 1.0 if spent is None else spent / budget
 
 
-def _total(reasons: dict[str, int]) -> int:
+def _sum_reasons(reasons: dict[str, int]) -> int:
     return sum(reasons.values())

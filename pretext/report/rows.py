@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pretext.files import Row
-from pretext.progress import progress
+from pretext.progress import show_progress
 from pretext.run.folder import Run
 from pretext.run.shards import synthetic_rows
 
 _STEP = 1000
-_FEW = 100_000
+_MANY = 100_000
 
 
-def shown_rows(folder: Path, doing: str) -> Iterator[Row]:
+def read_rows_with_progress(folder: Path, doing: str) -> Iterator[Row]:
     """The rows of `synthetic_rows`; where they are many, a display says what is going on."""
     run, _ = Run.open(folder)
     total = int((run.load("expansion.json") or {}).get("kept", 0))
-    with progress(doing if total >= _FEW else None, total) as advance:
+    with show_progress(doing if total >= _MANY else None, total) as advance:
         for number, row in enumerate(synthetic_rows(folder), 1):
             yield row
             if number % _STEP == 0:

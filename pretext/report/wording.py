@@ -11,13 +11,13 @@ _EMBEDDED = {"generator": "SmolLM2-135M-Instruct", "embedder": "all-MiniLM-L6-v2
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def certainty(epsilon: float | None, delta: float) -> float:
-    """How often, at most, the guess is right which of two equally likely neighbouring data sets was used.
+def guess_probability(epsilon: float | None, delta: float) -> float:
+    """How often, at most, the guess is right which of two equally likely neighboring datasets was used.
 
     A test with error rates a and b has e^epsilon a + b >= 1 - delta and the same with a and b exchanged (Kairouz, Oh
     and Viswanath 2015), so a + b >= 2 (1 - delta) / (1 + e^epsilon); the guess is right with chance 1 - (a + b) / 2.
     """
-    odds = math.exp(-_loss(epsilon))
+    odds = math.exp(-_epsilon_or_infinity(epsilon))
     return 1 - (1 - delta) * odds / (1 + odds)
 
 
@@ -28,37 +28,37 @@ def percent_up(share: float) -> str:
 
 def factor_up(epsilon: float | None) -> str:
     """e^epsilon, rounded up."""
-    factor = math.exp(min(_loss(epsilon), 100))
+    factor = math.exp(min(_epsilon_or_infinity(epsilon), 100))
     return f"{math.ceil(factor * 100) / 100:,.2f}" if factor < 1e6 else "more than a million"
 
 
-def _loss(epsilon: float | None) -> float:
+def _epsilon_or_infinity(epsilon: float | None) -> float:
     """None is an infinite loss out of JSON, which has no infinity."""
     return math.inf if epsilon is None else epsilon
 
 
-def chance(delta: float) -> str:
+def format_odds(delta: float) -> str:
     """delta as one in so many, never the smaller chance."""
     return f"1 in {math.floor(1 / delta * (1 + 1e-9)):,}"
 
 
-def generator(config: Config) -> str:
+def generator_name(config: Config) -> str:
     """What wrote the texts, by name."""
     adapter = config.models.adapter
-    return generator_model(config) + ("" if adapter is None else f" with the adapter {_name(adapter)}")
+    return base_generator_name(config) + ("" if adapter is None else f" with the adapter {_public_name(adapter)}")
 
 
-def generator_model(config: Config) -> str:
+def base_generator_name(config: Config) -> str:
     """The name of the generator without its adapter."""
-    return _EMBEDDED["generator"] if config.models.generator == "embedded" else _name(config.models.generator)
+    return _EMBEDDED["generator"] if config.models.generator == "embedded" else _public_name(config.models.generator)
 
 
-def embedder(config: Config) -> str:
+def embedder_name(config: Config) -> str:
     """What measured nearness, by name."""
-    return _EMBEDDED["embedder"] if config.models.embedder == "embedded" else _name(config.models.embedder)
+    return _EMBEDDED["embedder"] if config.models.embedder == "embedded" else _public_name(config.models.embedder)
 
 
-def _name(model: str) -> str:
+def _public_name(model: str) -> str:
     """A Hugging Face name as it is; of a folder the last part, as where it lies is nobody's business."""
     path = Path(model).expanduser()
     return path.name if path.is_absolute() or model.startswith(".") else model

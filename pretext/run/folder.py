@@ -39,16 +39,16 @@ import tomlkit
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from pretext.config.resolve import differences, plain, validated
+from pretext.config.resolve import compare_configs, dump_settings, validate_settings
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError, UsageError
-from pretext.files import finite
-from pretext.run.records import Candidate, Origin, Seed, Selected, seed_line
+from pretext.files import replace_nonfinite
+from pretext.run.records import Candidate, Origin, Seed, Selection, format_seed
 
-_MOST_POSITIONS = 10_000
+_MAX_POSITIONS = 10_000
 
 
-_SELECTED = TypeAdapter(Selected)
+_SELECTION = TypeAdapter(Selection)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Run:
         """
         if (folder / "run.json").exists():
             run, other = cls.open(folder)
-            if changed := differences(config, other):
+            if changed := compare_configs(config, other):
                 raise RunFolderError(
                     f"{folder} holds a run of another configuration (it differs in {', '.join(changed)}); "
                     "give another folder with --out, or continue that run with `pretext resume`."
@@ -79,11 +79,11 @@ class Run:
                 f"{folder} is there already and is not a run folder; give an empty or a new one with --out."
             )
         run = cls(folder, uuid.uuid4().hex[:12], datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
-        with _told(folder):
+        with _explain_write_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
             try:
-                (fresh / "config.toml").write_text(tomlkit.dumps(plain(config)), encoding="utf-8")
+                (fresh / "config.toml").write_text(tomlkit.dumps(dump_settings(config)), encoding="utf-8")
                 about = {"id": run.id, "created": run.created, "pretext": importlib.metadata.version("pretext")}
                 (fresh / "run.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
                 fresh.chmod(0o755)
@@ -98,7 +98,7 @@ class Run:
         """An existing run folder and its configuration. Raises RunFolderError if it is none, or damaged."""
         try:
             about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            config = validated(tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")))
+            config = validate_settings(tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")))
             return cls(folder, about["id"], about["created"]), config
         except FileNotFoundError:
             raise RunFolderError(
@@ -122,7 +122,7 @@ class Run:
             origins = [origin and Origin(*origin) for origin in stored.get("origins", [None] * len(rows))]
             return [Candidate(text, label, origin) for (text, label), origin in zip(rows, origins, strict=True)]
         except (AttributeError, KeyError, TypeError, ValueError):
-            raise self._damaged(name) from None
+            raise self._damage_error(name) from None
 
     def save_population(
         self, round_number: int, population: list[Candidate], dropped: dict[str, int] | None = None
@@ -151,42 +151,42 @@ class Run:
     def save_positions(self, round_number: int, points: NDArray[np.float32]) -> None:
         """Save where a round's candidates stand, which is public; in half precision, as it serves pictures alone."""
         file = io.BytesIO()
-        np.save(file, points[:_MOST_POSITIONS].astype(np.float16))
+        np.save(file, points[:_MAX_POSITIONS].astype(np.float16))
         self.write(f"positions/{round_number:03}.npy", file.getvalue())
 
-    def selected(self, round_number: int) -> Selected | None:
+    def selection(self, round_number: int) -> Selection | None:
         """A round's selection. Raises RunFolderError if the file is damaged."""
         name = f"selected/{round_number:03}.json"
         if (stored := self.load(name)) is None:
             return None
         try:
-            found = _SELECTED.validate_python(stored)
+            found = _SELECTION.validate_python(stored)
         except ValidationError:
-            raise self._damaged(name) from None
+            raise self._damage_error(name) from None
         rows = range(len(found.noisy))
         if len(found.weights) == len(found.survivors) and all(row in rows for row in found.survivors + found.parents):
             return found
-        raise self._damaged(name)
+        raise self._damage_error(name)
 
-    def save_selected(self, round_number: int, selected: Selected) -> Selected:
+    def save_selection(self, round_number: int, selection: Selection) -> Selection:
         """Save a round's selection."""
-        self.save(f"selected/{round_number:03}.json", asdict(selected))
-        return selected
+        self.save(f"selected/{round_number:03}.json", asdict(selection))
+        return selection
 
     def save_seeds(self, seeds: list[Seed], labels: Sequence[str]) -> list[Seed]:
         """Save the seeds for people; the program computes them anew from the rounds."""
-        self.write("seeds.jsonl", "".join(seed_line(seed, labels) + "\n" for seed in seeds))
+        self.write("seeds.jsonl", "".join(format_seed(seed, labels) + "\n" for seed in seeds))
         return seeds
 
     def save(self, name: str, value: Any) -> None:
         """Write a JSON file atomically; see `finite`."""
-        self.write(name, json.dumps(finite(value), indent=1))
+        self.write(name, json.dumps(replace_nonfinite(value), indent=1))
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file atomically: after a crash it is the old one or the new one, whole."""
         path = self.folder / name
         part = path.with_name(f".{path.name}.tmp")
-        with _told(self.folder):
+        with _explain_write_errors(self.folder):
             path.parent.mkdir(exist_ok=True)
             with part.open("wb") as file:
                 file.write(content.encode(errors="replace") if isinstance(content, str) else content)
@@ -195,9 +195,9 @@ class Run:
             os.replace(part, path)
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def explain_write_errors(self) -> Iterator[None]:
         """Turns what the file system refuses into a RunFolderError; for files that are appended to."""
-        with _told(self.folder):
+        with _explain_write_errors(self.folder):
             yield
 
     def load(self, name: str) -> Any:
@@ -207,13 +207,13 @@ class Run:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise self._damaged(name, type(error).__name__) from None
+            raise self._damage_error(name, type(error).__name__) from None
 
-    def _damaged(self, name: str, reason: str = "it does not hold what it should") -> RunFolderError:
+    def _damage_error(self, name: str, reason: str = "it does not hold what it should") -> RunFolderError:
         return RunFolderError(f"{self.folder / name} cannot be read ({reason}); delete that file, then resume.")
 
 
-def check_outside(out: Path, folder: Path) -> None:
+def check_outside_run(out: Path, folder: Path) -> None:
     """Raises UsageError if a file with figures that are not covered by the guarantee would lie in a run folder."""
     if out.resolve().is_relative_to(folder.resolve()):
         raise UsageError(
@@ -223,7 +223,7 @@ def check_outside(out: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _explain_write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

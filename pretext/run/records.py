@@ -31,12 +31,12 @@ class Candidate:
     label: int = 0
     origin: Origin | None = field(default=None, compare=False)
 
-    def staying(self, kind: Literal["kept", "again"], row: int) -> Candidate:
+    def carry_over(self, kind: Literal["kept", "again"], row: int) -> Candidate:
         """The same candidate in the next round, from this row of the last one."""
         return replace(self, origin=Origin(kind, row))
 
 
-def digest(population: Sequence[Candidate]) -> str:
+def digest_population(population: Sequence[Candidate]) -> str:
     """What a release of votes over this population is bound to."""
     rows = json.dumps([[candidate.text, candidate.label] for candidate in population])
     return hashlib.sha256(rows.encode()).hexdigest()
@@ -54,7 +54,7 @@ class Seed:
     weight: float
 
 
-def seed_line(seed: Seed, labels: Sequence[str]) -> str:
+def format_seed(seed: Seed, labels: Sequence[str]) -> str:
     """A seed as a line of seeds.jsonl."""
     named = {"label": labels[seed.label]} if labels else {}
     return json.dumps(
@@ -63,7 +63,7 @@ def seed_line(seed: Seed, labels: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Selected:
+class Selection:
     """A round's released votes (`noisy`, noise `sigma`) and the row numbers that were selected by them."""
 
     noisy: list[float]

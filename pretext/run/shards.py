@@ -19,10 +19,10 @@ from typing import Literal, assert_never
 
 from pretext.config.settings import Expansion
 from pretext.errors import RunFolderError
-from pretext.files import _ROWS_AT_ONCE, Row, json_line, to_parquet, written
+from pretext.files import _ROWS_AT_ONCE, Row, json_line, write_atomically, write_parquet
 from pretext.run.folder import Run
 
-_ENDLESS = 2**62
+_UNLIMITED = 2**62
 
 
 def synthetic_rows(folder: Path) -> Iterator[Row]:
@@ -37,7 +37,7 @@ def synthetic_rows(folder: Path) -> Iterator[Row]:
         raise RunFolderError(f"{folder} holds no synthetic texts yet; continue the run with `pretext resume {folder}`.")
     for path in shards.files:
         try:
-            yield from _rows(path)
+            yield from _read_shard(path)
         except (OSError, ValueError) as error:
             raise RunFolderError(
                 f"{path} cannot be read ({type(error).__name__}); put a whole copy of it back."
@@ -69,56 +69,56 @@ class Shards:
     @property
     def files(self) -> list[Path]:
         """The finished files, in order."""
-        return [self._shard(number) for number in self._sealed()]
+        return [self._shard(number) for number in self._shard_numbers()]
 
-    def append(self, kept: int, rows: Sequence[Row]) -> int:
+    def append(self, count: int, rows: Sequence[Row]) -> int:
         """Write rows behind the first `kept` texts, safely on disk; the size in bytes of the part in progress then."""
         size = 0
         while rows:
-            number = kept // self._texts
-            room = (number + 1) * self._texts - kept
+            number = count // self._capacity
+            room = (number + 1) * self._capacity - count
             size = self._append(number, rows[:room])
-            kept, rows = kept + len(rows[:room]), rows[room:]
-        return size if kept % self._texts else 0
+            count, rows = count + len(rows[:room]), rows[room:]
+        return size if count % self._capacity else 0
 
-    def seal(self, kept: int, *, last: bool = False) -> None:
+    def seal(self, count: int, *, last: bool = False) -> None:
         """Make shards of all full parts, and with `last` of the one in progress."""
-        for number in self._parts():
-            if last or number < kept // self._texts:
-                with self.run.writing():
+        for number in self._part_numbers():
+            if last or number < count // self._capacity:
+                with self.run.explain_write_errors():
                     self._seal(self._part(number), self._shard(number))
 
-    def restore(self, kept: int, size: int) -> None:
+    def restore(self, count: int, size: int) -> None:
         """Make the files hold `kept` texts, as they were counted, and nothing else.
 
         Raises:
             RunFolderError: counted texts are missing.
         """
-        with self.run.writing():
-            for path, numbers in ((self._part, self._parts()), (self._shard, self._sealed())):
+        with self.run.explain_write_errors():
+            for path, numbers in ((self._part, self._part_numbers()), (self._shard, self._shard_numbers())):
                 for number in numbers:
-                    if number * self._texts >= kept:
+                    if number * self._capacity >= count:
                         path(number).unlink()
-        self.seal(kept)
-        for number in range(-(-kept // self._texts)):
+        self.seal(count)
+        for number in range(-(-count // self._capacity)):
             if not (self._part(number).exists() or self._shard(number).exists()):
-                raise self._lost(self._shard(number))
-        part = self._part(kept // self._texts)
+                raise self._loss_error(self._shard(number))
+        part = self._part(count // self._capacity)
         if part.exists():
             if part.stat().st_size < size:
-                raise self._lost(part)
-            with self.run.writing():
+                raise self._loss_error(part)
+            with self.run.explain_write_errors():
                 os.truncate(part, size)
 
-    def counted(self, kept: int) -> Iterator[Row]:
+    def read_first(self, count: int) -> Iterator[Row]:
         """The first `kept` texts, wherever they are."""
-        for number in range(-(-kept // self._texts)):
+        for number in range(-(-count // self._capacity)):
             part = self._part(number)
-            yield from _rows(part if part.exists() else self._shard(number))
+            yield from _read_shard(part if part.exists() else self._shard(number))
 
     @property
-    def _texts(self) -> int:
-        return self.texts or _ENDLESS
+    def _capacity(self) -> int:
+        return self.texts or _UNLIMITED
 
     def _shard(self, number: int) -> Path:
         return self.target if self.texts is None else self.target / f"{number:05}.{self.format}"
@@ -126,20 +126,20 @@ class Shards:
     def _part(self, number: int) -> Path:
         return self.run.folder / f"synthetic.{number:05}.part"
 
-    def _parts(self) -> list[int]:
+    def _part_numbers(self) -> list[int]:
         return sorted(int(path.name.split(".")[1]) for path in self.run.folder.glob("synthetic.[0-9]*.part"))
 
-    def _sealed(self) -> list[int]:
+    def _shard_numbers(self) -> list[int]:
         if self.texts is None:
             return [0] if self.target.exists() else []
         return sorted(int(path.stem) for path in self.target.glob(f"[0-9]*.{self.format}"))
 
     def _append(self, number: int, rows: Iterable[Row]) -> int:
         part, shard = self._part(number), self._shard(number)
-        with self.run.writing():
+        with self.run.explain_write_errors():
             if not part.exists() and shard.exists():  # a finished run shall grow
-                with written(part) as file:
-                    file.writelines(map(json_line, _rows(shard)))
+                with write_atomically(part) as file:
+                    file.writelines(map(json_line, _read_shard(shard)))
             with part.open("ab") as file:
                 file.writelines(map(json_line, rows))
                 file.flush()
@@ -152,20 +152,20 @@ class Shards:
             case "jsonl":
                 os.replace(part, shard)
             case "parquet":
-                with written(shard) as file:
-                    to_parquet(_rows(part), file)
+                with write_atomically(shard) as file:
+                    write_parquet(_read_shard(part), file)
                 part.unlink()
             case other:
                 assert_never(other)
 
-    def _lost(self, path: Path) -> RunFolderError:
+    def _loss_error(self, path: Path) -> RunFolderError:
         return RunFolderError(
             f"{path} is missing or cut short, though {self.run.folder / 'expansion.json'} counts its texts; put it "
             "back, or delete expansion.json to write all texts anew, then resume."
         )
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _read_shard(path: Path) -> Iterator[Row]:
     if path.suffix != ".parquet":
         with path.open(encoding="utf-8") as lines:
             yield from map(json.loads, lines)

@@ -22,7 +22,7 @@ from stdnum import iban, luhn
 from stdnum.us import ssn
 
 _EMAIL = re.compile(r"[\w.+-]+@((?:[\w-]+\.)+[^\W\d_]{2,})")
-_RESERVED = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost|local)$", re.IGNORECASE)
+_RESERVED_DOMAIN = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost|local)$", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/@:]+:[^\s/@]+@", re.IGNORECASE)
 _PROFILE = re.compile(
     r"\b(?:https?://|www\.)\S*?/(?:~|@|users?/|u/|in/)\w|"
@@ -31,51 +31,51 @@ _PROFILE = re.compile(
 )
 _CARD = re.compile(r"(?<![\w.-])[3-6]\d{3}(?:[ -]?\d){9,15}(?![\w-])")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
-_SOCIAL = re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])")
+_SSN = re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])")
 _IPV4 = re.compile(r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9a-f]{3}:[0-9a-f:]{2,}(?![\w:])", re.IGNORECASE)
 _PHONE = re.compile(r"(?<![\w.,:/-])(?:\+|\()?\d(?:[ ().-]{0,2}\d){6,14}(?![\w:/-])")
 _NUMERIC = re.compile(r"\d[\d ().:-]{5,}\d|[\da-fA-F]{4}:[\da-fA-F]*:")  # all that is numeric holds one of these
-_PARTED = re.compile(r"[^\d]")
+_NON_DIGIT = re.compile(r"[^\d]")
 
 
-def identifiers(text: str, region: str) -> Iterator[str]:
+def find_identifiers(text: str, region: str) -> Iterator[str]:
     """The kinds of identifiers in a text, one after another as they are looked for.
 
     Args:
-        region: two-letter code of the country whose phone numbers are recognised without a country code.
+        region: two-letter code of the country whose phone numbers are recognized without a country code.
     """
-    if "@" in text and _reachable(text):
+    if "@" in text and _has_reachable_address(text):
         yield "e-mail address"
     if "/" in text and (_CREDENTIALS.search(text) or _PROFILE.search(text)):
         yield "personal web address"
     if not _NUMERIC.search(text):
         return
-    if any(map(_public, [*_IPV4.findall(text), *_IPV6.findall(text)])):
+    if any(map(_is_public_address, [*_IPV4.findall(text), *_IPV6.findall(text)])):
         yield "IP address"
-    if any(luhn.is_valid(_PARTED.sub("", number)) for number in _CARD.findall(text)):
+    if any(luhn.is_valid(_NON_DIGIT.sub("", number)) for number in _CARD.findall(text)):
         yield "card number"
     if any(map(iban.is_valid, _IBAN.findall(text))):
         yield "account number"
-    if any(map(ssn.is_valid, _SOCIAL.findall(text))):
+    if any(map(ssn.is_valid, _SSN.findall(text))):
         yield "social security number"
-    if any(_rings(number, region) for number in _PHONE.findall(text)):
+    if any(_is_phone_number(number, region) for number in _PHONE.findall(text)):
         yield "phone number"
 
 
-def _reachable(text: str) -> bool:
-    return any(not _RESERVED.search(domain) for domain in _EMAIL.findall(text))
+def _has_reachable_address(text: str) -> bool:
+    return any(not _RESERVED_DOMAIN.search(domain) for domain in _EMAIL.findall(text))
 
 
-def _public(address: str) -> bool:
+def _is_public_address(address: str) -> bool:
     with suppress(ValueError):
         return ip_address(address).is_global
     return False
 
 
-def _rings(number: str, region: str) -> bool:
+def _is_phone_number(number: str, region: str) -> bool:
     """Whether the numbering plan has such a number; digits in one piece are too often something else."""
-    if not _PARTED.search(number):
+    if not _NON_DIGIT.search(number):
         return False
     with suppress(phonenumbers.NumberParseException):
         return phonenumbers.is_valid_number(phonenumbers.parse(number, region))

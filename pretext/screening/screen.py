@@ -17,15 +17,15 @@ from collections import Counter
 from collections.abc import Iterable
 
 from pretext.config.settings import Screening
-from pretext.prompts import leaks
-from pretext.screening.identifiers import identifiers
-from pretext.screening.language import language
+from pretext.prompts import has_prompt_leak
+from pretext.screening.identifiers import find_identifiers
+from pretext.screening.language import guess_language
 
-LONGEST_TEXT = 10_000
+MAX_SCREENED_CHARACTERS = 10_000
 """Characters; whatever the engine, no kept text is longer."""
 
 
-class Known:
+class BloomFilter:
     """A set of texts that takes the same memory however many there are: a Bloom filter with ten hash functions.
 
     A text that was added is never new again. Another one is taken for known with chance (1 - exp(-10 n / bits))^10:
@@ -43,13 +43,13 @@ class Known:
     def add(self, text: str) -> bool:
         """Add a text; whether it was new."""
         new = False
-        for place in self._places(text):
+        for place in self._bit_positions(text):
             bit = 1 << (place & 7)
             new |= not self._bits[place >> 3] & bit
             self._bits[place >> 3] |= bit
         return new
 
-    def _places(self, text: str) -> list[int]:
+    def _bit_positions(self, text: str) -> list[int]:
         key = " ".join(text.casefold().split()).encode(errors="replace")
         return [number & self._mask for number in struct.unpack("10I", hashlib.blake2b(key, digest_size=40).digest())]
 
@@ -63,19 +63,19 @@ class Screen:
 
     def __init__(self, rules: Screening, known: Iterable[str] = ()) -> None:
         self._rules = rules
-        self._known = Known()
+        self._known = BloomFilter()
         for text in known:
             self._known.add(text)
         self.dropped: Counter[str] = Counter()
 
     def keep(self, text: str | None) -> bool:
         """Whether the text stays; if not, its reason is counted."""
-        reason = self._unfit(text) or (None if self._known.add(text or "") else "duplicate")
+        reason = self._drop_reason(text) or (None if self._known.add(text or "") else "duplicate")
         if reason is not None:
             self.dropped[reason] += 1
         return reason is None
 
-    def _unfit(self, text: str | None) -> str | None:
+    def _drop_reason(self, text: str | None) -> str | None:
         """Why the text must go whatever else is known, or None."""
         if text is None:
             return "no answer"
@@ -84,16 +84,16 @@ class Screen:
             return "empty"
         if words < self._rules.min_words:
             return "too short"
-        if words > self._rules.max_words or len(text) > LONGEST_TEXT:
+        if words > self._rules.max_words or len(text) > MAX_SCREENED_CHARACTERS:
             return "too long"
-        if leaks(text):
+        if has_prompt_leak(text):
             return "prompt leak"
-        return self._unwanted(text)
+        return self._content_reason(text)
 
-    def _unwanted(self, text: str) -> str | None:
+    def _content_reason(self, text: str) -> str | None:
         """Why a text of the right form is not for release, or None."""
         rules = self._rules
-        found = next(identifiers(text, rules.phone_region), None) if rules.identifiers else None
-        if found is None and rules.languages and language(text) not in rules.languages:
+        found = next(find_identifiers(text, rules.phone_region), None) if rules.identifiers else None
+        if found is None and rules.languages and guess_language(text) not in rules.languages:
             return "other language"
         return found

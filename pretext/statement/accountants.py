@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError
-from pretext.fred.query import restored
+from pretext.fred.query import decode_question
 from pretext.run.folder import Run
-from pretext.run.manifest import charged
-from pretext.statement.statement import run_releases
+from pretext.run.manifest import charged_dataset
+from pretext.statement.statement import releases_of_run
 from privacy import Account, Cost, Ledger, Relation, Release, compose, epsilon, rdp_epsilon
 
 DELTAS = tuple(10.0**-exponent for exponent in range(2, 13))
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """Of the curve of releases: epsilon at this delta, under each relation."""
 
     delta: float
@@ -34,7 +34,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Bound:
+class AccountantBound:
     """What one way of accounting says of releases, and what it is."""
 
     name: str
@@ -42,37 +42,37 @@ class Bound:
     words: str
 
 
-def own_account(run: Run, config: Config, ledger: Ledger) -> Account:
-    """The account of the data set that a run folder was charged to.
+def find_account(run: Run, config: Config, ledger: Ledger) -> Account:
+    """The account of the dataset that a run folder was charged to.
 
     Raises:
-        RunFolderError: the settings do not name the data set, and there is no statement that does.
+        RunFolderError: the settings do not name the dataset, and there is no statement that does.
         LedgerConflict, LedgerCorrupted: the ledger does not know it, or was changed.
     """
-    return ledger.account(config.privacy.data_set or charged(run))
+    return ledger.account(config.privacy.dataset or charged_dataset(run))
 
 
-def own_releases(run: Run, account: Account) -> list[Release]:
+def find_releases(run: Run, account: Account) -> list[Release]:
     """The releases of a run, or the one that a FreD folder answers from. Raises RunFolderError if its question is
     damaged."""
-    found = run_releases(account, run.id)
+    found = releases_of_run(account, run.id)
     stored = run.load("query.json")
     if found or stored is None:
         return found
     try:
-        label = restored(stored).label
+        label = decode_question(stored).label
     except (KeyError, TypeError, ValueError):
         raise RunFolderError(f"{run.folder / 'query.json'} is damaged; put it back from a copy.") from None
     return [release for release in account.releases if release.label == label]
 
 
-def curve(releases: Sequence[Release], deltas: Sequence[float] = DELTAS) -> list[Point]:
+def epsilon_curve(releases: Sequence[Release], deltas: Sequence[float] = DELTAS) -> list[CurvePoint]:
     """Epsilon at each delta of all releases together, under both relations; infinite where the slack alone is more."""
     totals = [compose(release.cost(relation) for release in releases) for relation in Relation]
-    return [Point(delta, *(epsilon(total, delta) for total in totals)) for delta in deltas]
+    return [CurvePoint(delta, *(epsilon(total, delta) for total in totals)) for delta in deltas]
 
 
-def compare(costs: Sequence[Cost], delta: float) -> list[Bound]:
+def compare_accountants(costs: Sequence[Cost], delta: float) -> list[AccountantBound]:
     """The same releases by five ways of accounting.
 
     The first is below all others, unless epsilon is so large (about 20) that its slack counts. Renyi and zCDP
@@ -82,11 +82,17 @@ def compare(costs: Sequence[Cost], delta: float) -> list[Bound]:
     """
     total = compose(costs)
     return [
-        Bound("exact", epsilon(total, delta), "Gaussian differential privacy curve plus slack: what is claimed"),
-        Bound("Renyi", rdp_epsilon(total, delta), "what most papers print (moments accountant)"),
-        Bound("zCDP", zcdp_epsilon(costs, delta), "rho adds up; best conversion (Canonne, Kamath, Steinke 2020)"),
-        Bound("zCDP, classical", classical_epsilon(costs, delta), "rho + 2 sqrt(rho ln 1/delta) (Bun, Steinke 2016)"),
-        Bound("basic", basic_epsilon(costs, delta), "epsilons add up, each exact at an equal part of delta"),
+        AccountantBound(
+            "exact", epsilon(total, delta), "Gaussian differential privacy curve plus slack: what is claimed"
+        ),
+        AccountantBound("Renyi", rdp_epsilon(total, delta), "what most papers print (moments accountant)"),
+        AccountantBound(
+            "zCDP", zcdp_epsilon(costs, delta), "rho adds up; best conversion (Canonne, Kamath, Steinke 2020)"
+        ),
+        AccountantBound(
+            "zCDP, classical", classical_epsilon(costs, delta), "rho + 2 sqrt(rho ln 1/delta) (Bun, Steinke 2016)"
+        ),
+        AccountantBound("basic", basic_epsilon(costs, delta), "epsilons add up, each exact at an equal part of delta"),
     ]
 
 

@@ -18,13 +18,13 @@ from typing import Any
 
 from pretext.config.settings import Config
 from pretext.errors import UsageError
-from pretext.evolution.public_texts import public_sources, public_texts
-from pretext.formatting import counted
+from pretext.evolution.public_texts import public_set_locations, read_public_texts
+from pretext.formatting import format_count
 from pretext.run.folder import Run
-from pretext.run.records import Candidate, digest
+from pretext.run.records import Candidate, digest_population
 
 ABSENT = "nothing"
-_LONGEST = 600  # a sentence of an error, with a path in it, is shown whole
+_MAX_LENGTH = 600  # a sentence of an error, with a path in it, is shown whole
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Difference:
     what: str
     where: str
     expected: Any
-    found: Any
+    actual: Any
 
     def __str__(self) -> str:
         where = f", {self.where}" if self.where else ""
-        return f"{self.what}{where}: expected {_short(self.expected)}, found {_short(self.found)}"
+        return f"{self.what}{where}: expected {_shorten(self.expected)}, found {_shorten(self.actual)}"
 
 
 def check_provenance(config: Config, run: Run, subjects: Mapping[str, str]) -> list[Difference]:
@@ -64,56 +64,64 @@ def check_provenance(config: Config, run: Run, subjects: Mapping[str, str]) -> l
 def check_candidates(run: Run, number: int, subject: str) -> Iterator[Difference]:
     """Whether a round's candidates are those that were voted on: `subject` is what the release is bound to."""
     population = run.population(number)
-    found = ABSENT if population is None else digest(population)
+    found = ABSENT if population is None else digest_population(population)
     if found != subject:
-        yield Difference(_name(number), "digest of the candidates", subject, found)
+        yield Difference(_population_file(number), "digest of the candidates", subject, found)
 
 
 def check_origins(config: Config, run: Run) -> Iterator[Difference]:
     """Whether the candidates of every round that is there say where they come from, and could."""
-    first, sources = run.population(0) or [], public_sources(config)
+    first, sources = run.population(0) or [], public_set_locations(config)
     kinds = {"public": "a public source"} if sources else {}
     kinds |= {"prompt": "a prompt"} if config.initial.prompts else {}
     for row, candidate in enumerate(first):
         if candidate.origin is None or candidate.origin.kind not in kinds:
-            yield Difference(_name(0), f"candidate {row}", " or ".join(kinds.values()), _said(candidate))
-    yield from _strangers(config, first, sources)
+            yield Difference(
+                _population_file(0), f"candidate {row}", " or ".join(kinds.values()), _describe_origin(candidate)
+            )
+    yield from _check_public_texts(config, first, sources)
     for number in range(1, config.privacy.rounds):
-        yield from _wrong_parents(run, number)
+        yield from _check_parents(run, number)
 
 
-def _strangers(config: Config, population: Sequence[Candidate], sources: Sequence[str]) -> Iterator[Difference]:
+def _check_public_texts(
+    config: Config, population: Sequence[Candidate], sources: Sequence[str]
+) -> Iterator[Difference]:
     """Whether the texts that are said to be public are in one of the public sources."""
     strangers = {candidate.text for candidate in population if candidate.origin and candidate.origin.kind == "public"}
     if not sources or not strangers:
         return
     try:
-        for text in chain.from_iterable(public_texts(config, source) for source in sources):
+        for text in chain.from_iterable(read_public_texts(config, source) for source in sources):
             strangers.discard(text)
             if not strangers:
                 return
     except UsageError as error:
-        yield Difference(_name(0), "", "a public source to find its texts in", str(error))
+        yield Difference(_population_file(0), "", "a public source to find its texts in", str(error))
         return
     expected = f"public candidates that are in {' or '.join(sources)}"
-    yield Difference(_name(0), "", expected, f"{counted(len(strangers), 'text')} not in there")
+    yield Difference(_population_file(0), "", expected, f"{format_count(len(strangers), 'text')} not in there")
 
 
-def _wrong_parents(run: Run, number: int) -> Iterator[Difference]:
-    population, before, selected = run.population(number), run.population(number - 1), run.selected(number - 1)
+def _check_parents(run: Run, number: int) -> Iterator[Difference]:
+    population, before, selected = run.population(number), run.population(number - 1), run.selection(number - 1)
     if population is None:
         return
     if before is None or selected is None:
-        yield Difference(_name(number), "", "parents in the round before", f"{ABSENT}, as that round is missing")
+        yield Difference(
+            _population_file(number), "", "parents in the round before", f"{ABSENT}, as that round is missing"
+        )
         return
     chosen = set(selected.survivors or selected.parents)
     repeated = any(candidate.origin and candidate.origin.kind == "again" for candidate in population)
     for row, candidate in enumerate(population):
-        if (expected := _lacks(candidate, before, chosen, repeated)) is not None:
-            yield Difference(_name(number), f"candidate {row}", expected, _said(candidate))
+        if (expected := _required_origin(candidate, before, chosen, repeated)) is not None:
+            yield Difference(_population_file(number), f"candidate {row}", expected, _describe_origin(candidate))
 
 
-def _lacks(candidate: Candidate, before: Sequence[Candidate], chosen: AbstractSet[int], repeated: bool) -> str | None:
+def _required_origin(
+    candidate: Candidate, before: Sequence[Candidate], selected: AbstractSet[int], repeated: bool
+) -> str | None:
     """What a candidate of a later round should be and is not. A round that is repeated holds no variations."""
     origin = candidate.origin
     if origin is None or origin.kind not in ("kept", "variation", "again"):
@@ -126,18 +134,18 @@ def _lacks(candidate: Candidate, before: Sequence[Candidate], chosen: AbstractSe
         return "no variation, as the round is a repeated one"
     if candidate.label != before[origin.number].label:
         return "the label of its parent"
-    return None if origin.kind == "again" or origin.number in chosen else "a parent that was selected"
+    return None if origin.kind == "again" or origin.number in selected else "a parent that was selected"
 
 
-def _said(candidate: Candidate) -> str:
+def _describe_origin(candidate: Candidate) -> str:
     """Where a candidate says that it comes from."""
     return ABSENT if candidate.origin is None else f"{candidate.origin.kind} {candidate.origin.number}"
 
 
-def _name(number: int) -> str:
+def _population_file(number: int) -> str:
     return f"population/{number:03}.json"
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}..."

@@ -7,39 +7,39 @@ from pathlib import Path
 from typing import Any
 
 from pretext.errors import UsageError
-from pretext.formatting import counted
-from pretext.statement.statement import released
+from pretext.formatting import format_count
+from pretext.statement.statement import describe_releases
 from privacy.rounding import round_down, round_up
 
-WIDTH = 96
+PAGE_WIDTH = 96
 
 
-def page(statement: dict[str, Any], folder: Path) -> str:
+def render_signature_page(statement: dict[str, Any], folder: Path) -> str:
     """The page: who is protected, against what, how well, what left, what is not covered, how to check it, who signs.
 
     Every loss is rounded up, what is left of a budget down.
     """
     title = f"Privacy statement of run {statement['run']}"
     sections = {
-        "Who is protected, and against what": _protected(statement),
-        "How well": _how_well(statement),
-        "What left the data set": _left(statement),
+        "Who is protected, and against what": _protection_section(statement),
+        "How well": _guarantee_section(statement),
+        "What left the dataset": _release_section(statement),
         "What is not covered": [f"- {line}" for line in statement["not_covered"]],
         "How to check it": [
-            f"`pretext privacy verify {folder}`, beside the ledger {statement['data_set']['ledger']}, recomputes every "
+            f"`pretext privacy verify {folder}`, beside the ledger {statement['dataset']['ledger']}, recomputes every "
             "number here and fails if a file, a number or an entry of the ledger was changed. The proof is in "
             "PRIVACY.md. The ledger then ended with entry "
-            f"{statement['data_set']['ledger_position']}, {statement['data_set']['ledger_head_sha256']}.",
+            f"{statement['dataset']['ledger_position']}, {statement['dataset']['ledger_head_sha256']}.",
         ],
         "Signature": ["Name ____________________________  Date ______________  Signature ____________________________"],
     }
     lines = [title, "=" * len(title), ""]
     for heading, paragraphs in sections.items():
-        lines += [heading, "-" * len(heading), *(line for text in paragraphs for line in _wrapped(text)), ""]
+        lines += [heading, "-" * len(heading), *(line for text in paragraphs for line in _wrap(text)), ""]
     return "\n".join(lines[:-1]) + "\n"
 
 
-def write_page(statement: dict[str, Any], folder: Path, path: Path) -> None:
+def write_signature_page(statement: dict[str, Any], folder: Path, path: Path) -> None:
     """Write the page, or the statement itself for .json.
 
     Raises:
@@ -49,22 +49,24 @@ def write_page(statement: dict[str, Any], folder: Path, path: Path) -> None:
         raise UsageError(f"The statement {path} must end in .md, .txt or .json.")
     try:
         source = folder / "privacy.json"
-        text = source.read_text(encoding="utf-8") if path.suffix == ".json" else page(statement, folder)
+        text = (
+            source.read_text(encoding="utf-8") if path.suffix == ".json" else render_signature_page(statement, folder)
+        )
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"The statement {path} cannot be written: {error.strerror}.") from None
 
 
-def _protected(statement: dict[str, Any]) -> list[str]:
+def _protection_section(statement: dict[str, Any]) -> list[str]:
     unit, relation = statement["unit"], statement["relation"]
     return [
-        f"The unit of protection is the {unit['name']}: {unit['words']}. Two data sets are compared that differ in one "
-        f"unit ({relation['name']}: {relation['words']}). Whoever sees all that left the data set, knows this program "
+        f"The unit of protection is the {unit['name']}: {unit['words']}. Two datasets are compared that differ in one "
+        f"unit ({relation['name']}: {relation['words']}). Whoever sees all that left the dataset, knows this program "
         "and its settings, and knows all texts of everybody else, can hardly tell which of the two it was."
     ]
 
 
-def _how_well(statement: dict[str, Any]) -> list[str]:
+def _guarantee_section(statement: dict[str, Any]) -> list[str]:
     own, other = statement["guarantee"], statement["other_relation"][0]
     return [
         "This run is (epsilon, delta)-differentially private: no conclusion about one unit becomes more than e^epsilon "
@@ -76,21 +78,23 @@ def _how_well(statement: dict[str, Any]) -> list[str]:
     ]
 
 
-def _left(statement: dict[str, Any]) -> list[str]:
-    data_set, budget = statement["data_set"], statement["data_set"]["budget"]
+def _release_section(statement: dict[str, Any]) -> list[str]:
+    dataset, budget = statement["dataset"], statement["dataset"]["budget"]
     noise = sorted({f"{release['noise_multiplier']:.4g}" for release in statement["releases"]})
     return [
-        f"Of the run: {released(statement)}, as sums over units of bounded vectors, each with discrete Gaussian noise "
-        f"of {' or '.join(noise)} times what one unit can change; of every unit at most "
+        f"Of the run: {describe_releases(statement)}, as sums over units of bounded vectors, each with discrete "
+        f"Gaussian noise of {' or '.join(noise)} times what one unit can change; of every unit at most "
         f"{statement['bounding']['max_texts_per_client']} texts in each. All else, every synthetic text too, is "
         "computed from these and from public data.",
-        f"Of data set {data_set['name']!r} in all runs so far ({counted(data_set['releases'], 'release')}): epsilon "
-        f"{round_up(data_set['spent_epsilon'])} of a budget of {budget['epsilon']:.10g}, at delta {budget['delta']:g}, "
-        f"relation {data_set['relation']}; room for {round_down(data_set['left_epsilon'])} more.",
+        f"Of dataset {dataset['name']!r} in all runs so far ({format_count(dataset['releases'], 'release')}): epsilon "
+        f"{round_up(dataset['spent_epsilon'])} of a budget of {budget['epsilon']:.10g}, at delta {budget['delta']:g}, "
+        f"relation {dataset['relation']}; room for {round_down(dataset['left_epsilon'])} more.",
     ]
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrap(text: str) -> list[str]:
     if text.startswith("    ") or not text:
         return [text]
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  " if text.startswith("- ") else "", break_on_hyphens=False)
+    return textwrap.wrap(
+        text, PAGE_WIDTH, subsequent_indent="  " if text.startswith("- ") else "", break_on_hyphens=False
+    )

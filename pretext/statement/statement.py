@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pretext.config.settings import Config
-from pretext.formatting import counted
+from pretext.formatting import format_count
 from pretext.fred.query import Question
 from privacy import Account, Ledger, Relation, Release, compose, epsilon, rdp_epsilon
 from privacy.rounding import round_up
@@ -25,32 +25,32 @@ NOT_COVERED = (
 )
 
 
-def run_releases(account: Account, run_id: str) -> list[Release]:
+def releases_of_run(account: Account, run_id: str) -> list[Release]:
     """The releases that belong to a run."""
     return [release for release in account.releases if release.label.startswith(f"{run_id}/")]
 
 
-def rounds_released(releases: list[Release]) -> int:
+def count_voting_rounds(releases: list[Release]) -> int:
     """How many of a run's releases are rounds of voting."""
     return sum("/votes/" in release.label for release in releases)
 
 
-def statement(config: Config, run_id: str, ledger: Ledger, account: Account) -> dict[str, Any]:
+def make_statement(config: Config, run_id: str, ledger: Ledger, account: Account) -> dict[str, Any]:
     """The machine-readable statement (privacy.json) of a run; every epsilon with its delta, unit and relation."""
-    releases = run_releases(account, run_id)
+    releases = releases_of_run(account, run_id)
     privacy = config.privacy
     return {
         "format": "pretext privacy statement, version 1",
         "run": run_id,
         **guarantee_part(config, account, releases, privacy.relation),
         "rounds_planned": privacy.rounds,
-        "rounds_released": rounds_released(releases),
-        "releases": [release_in_full(release, privacy.relation) for release in releases],
+        "rounds_released": count_voting_rounds(releases),
+        "releases": [release_part(release, privacy.relation) for release in releases],
         "bounding": {
             "max_texts_per_client": privacy.max_texts_per_client,
             "choice": "uniform at random, from the operating system's entropy",
             "vote_norm": float(privacy.norm_squared) ** 0.5,
-            "normalised": privacy.normalise_votes,
+            "normalized": privacy.normalize_votes,
             "labels": "one vector and one bound over all labels" if config.data.labels else None,
         },
         "accountant": {
@@ -59,7 +59,7 @@ def statement(config: Config, run_id: str, ledger: Ledger, account: Account) -> 
             "composition": "adaptive, fully: mu^2 adds up",
             "proof": "PRIVACY.md and the docstring of privacy.mechanisms",
         },
-        "data_set": data_set_part(account, ledger),
+        "dataset": dataset_part(account, ledger),
         "not_covered": list(NOT_COVERED),
     }
 
@@ -79,8 +79,8 @@ def guarantee_part(config: Config, account: Account, releases: Sequence[Release]
     }
 
 
-def data_set_part(account: Account, ledger: Ledger) -> dict[str, Any]:
-    """The part of a statement about all that was ever released from the data set, and where the ledger stood then."""
+def dataset_part(account: Account, ledger: Ledger) -> dict[str, Any]:
+    """The part of a statement about all that was ever released from the dataset, and where the ledger stood then."""
     return {
         "name": account.name,
         "unit": account.unit.name,
@@ -97,29 +97,29 @@ def data_set_part(account: Account, ledger: Ledger) -> dict[str, Any]:
 
 
 def history(account: Account) -> list[dict[str, Any]]:
-    """The runs that a data set was charged for, in the order of their last releases; epsilons at the budget's delta.
+    """The runs that a dataset was charged for, in the order of their last releases; epsilons at the budget's delta.
 
     A run is the part of a label before its first slash; `pretext fred` counts as one.
     """
-    last = {_run(release): number for number, release in enumerate(account.releases)}
+    last = {_run_id(release): number for number, release in enumerate(account.releases)}
     told = []
     for run, number in sorted(last.items(), key=lambda item: item[1]):
-        own = [release for release in account.releases if _run(release) == run]
+        own = [release for release in account.releases if _run_id(release) == run]
         told.append(
             {
                 "time": account.releases[number].time,
                 "run": run,
                 "releases": len(own),
-                "epsilon": _spent(account, own),
-                "spent_epsilon": _spent(account, account.releases[: number + 1]),
+                "epsilon": _spent_epsilon(account, own),
+                "spent_epsilon": _spent_epsilon(account, account.releases[: number + 1]),
             }
         )
     return told
 
 
-def in_words(statement: dict[str, Any]) -> str:
+def describe_statement(statement: dict[str, Any]) -> str:
     """The statement in a few lines for the terminal; losses are rounded up."""
-    guarantee, data_set = statement["guarantee"], statement["data_set"]
+    guarantee, dataset = statement["guarantee"], statement["dataset"]
     other = statement["other_relation"][0]
     return "\n".join(
         [
@@ -128,28 +128,28 @@ def in_words(statement: dict[str, Any]) -> str:
             f"             (relation {other['relation']}: epsilon {round_up(other['epsilon'])} at the same delta)",
             f"Unit         {statement['unit']['words']}",
             f"Relation     {statement['relation']['words']}",
-            f"Releases     {released(statement)}, discrete Gaussian noise",
-            f"Data set     {data_set['name']}: epsilon {round_up(data_set['spent_epsilon'])} of "
-            f"{data_set['budget']['epsilon']:.10g} spent in all "
-            f"(delta {data_set['budget']['delta']:g}, unit {data_set['unit']}, {data_set['relation']})",
-            f"Ledger       {data_set['ledger']}",
+            f"Releases     {describe_releases(statement)}, discrete Gaussian noise",
+            f"Dataset     {dataset['name']}: epsilon {round_up(dataset['spent_epsilon'])} of "
+            f"{dataset['budget']['epsilon']:.10g} spent in all "
+            f"(delta {dataset['budget']['delta']:g}, unit {dataset['unit']}, {dataset['relation']})",
+            f"Ledger       {dataset['ledger']}",
         ]
     )
 
 
-def released(statement: dict[str, Any]) -> str:
+def describe_releases(statement: dict[str, Any]) -> str:
     """What was released, in a few words."""
     rounds = statement.get("rounds_released")
-    votes = [] if rounds is None else [f"{rounds} of {counted(statement['rounds_planned'], 'round')} of votes"]
+    votes = [] if rounds is None else [f"{rounds} of {format_count(statement['rounds_planned'], 'round')} of votes"]
     moments = len(statement["releases"]) - (rounds or 0)
     return " and ".join([*votes, *(["moments of the clients' embeddings"] if moments else [])])
 
 
-def _run(release: Release) -> str:
+def _run_id(release: Release) -> str:
     return release.label.split("/", 1)[0]
 
 
-def _spent(account: Account, releases: Sequence[Release]) -> float:
+def _spent_epsilon(account: Account, releases: Sequence[Release]) -> float:
     return epsilon(compose(release.cost(account.relation) for release in releases), account.budget.delta)
 
 
@@ -159,7 +159,7 @@ def _epsilons(config: Config, releases: Sequence[Release], relation: Relation) -
     return {"epsilon": epsilon(total, delta), "delta": delta, "epsilon_by_renyi_accounting": rdp_epsilon(total, delta)}
 
 
-def release_in_full(release: Release, relation: Relation) -> dict[str, Any]:
+def release_part(release: Release, relation: Relation) -> dict[str, Any]:
     """A release as the statement shows it."""
     cost = release.cost(relation)
     deviation = release.mechanism.standard_deviation
@@ -180,7 +180,7 @@ def release_in_full(release: Release, relation: Relation) -> dict[str, Any]:
     }
 
 
-def fred_statement(
+def make_fred_statement(
     config: Config, run_id: str, question: Question, ledger: Ledger, account: Account, release: Release
 ) -> dict[str, Any]:
     """The machine-readable statement of a release of moments."""
@@ -188,13 +188,13 @@ def fred_statement(
         "format": "pretext privacy statement of a release of moments, version 1",
         "run": run_id,
         **guarantee_part(config, account, [release], question.relation),
-        "releases": [release_in_full(release, question.relation)],
+        "releases": [release_part(release, question.relation)],
         "bounding": {
             "max_texts_per_client": config.privacy.max_texts_per_client,
             "vector": "mean over a client's texts of (count, mean, second moments), signed, of L2 norm 1 at most",
             "clients": "public" if question.clients else "counted by the release itself",
         },
         "proof": "PRIVACY.md and the docstring of privacy.moments",
-        "data_set": data_set_part(account, ledger),
+        "dataset": dataset_part(account, ledger),
         "not_covered": list(NOT_COVERED),
     }

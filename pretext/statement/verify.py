@@ -19,19 +19,19 @@ from typing import Any
 from pretext.calibration import noise_multiplier
 from pretext.config.settings import Config
 from pretext.errors import PretextError
-from pretext.evolution.selection import Noisy, seeds_from, selection
-from pretext.files import finite
-from pretext.fred.query import restored
+from pretext.evolution.selection import NoisyHistogram, collect_seeds, select_round
+from pretext.files import replace_nonfinite
+from pretext.fred.query import decode_question
 from pretext.run.folder import Run
-from pretext.run.manifest import MANIFEST, described, file_digest
-from pretext.run.records import seed_line
-from pretext.statement.accountants import own_account, own_releases
+from pretext.run.manifest import MANIFEST, digest_files, file_digest
+from pretext.run.records import format_seed
+from pretext.statement.accountants import find_account, find_releases
 from pretext.statement.provenance import ABSENT, Difference, check_candidates, check_origins
-from pretext.statement.statement import fred_statement, run_releases, statement
+from pretext.statement.statement import make_fred_statement, make_statement, releases_of_run
 from privacy import Account, DiscreteGaussian, Ledger, LedgerConflict, LedgerCorrupted, Release
 from privacy.bounding import grid_for
 
-_FORMAT = (PretextError, KeyError, TypeError, ValueError, IndexError, AttributeError)
+_READ_ERRORS = (PretextError, KeyError, TypeError, ValueError, IndexError, AttributeError)
 """What reading a file that somebody edited may raise."""
 
 
@@ -43,7 +43,7 @@ class Check:
     differences: list[Difference]
 
 
-def verify(folder: Path, ledger: Ledger) -> list[Check]:
+def verify_folder(folder: Path, ledger: Ledger) -> list[Check]:
     """Check all of a run folder, or of a FreD folder, against its ledger.
 
     Raises:
@@ -51,31 +51,31 @@ def verify(folder: Path, ledger: Ledger) -> list[Check]:
         LedgerError: the ledger cannot be read at all.
     """
     run, config = Run.open(folder)
-    files = _guarded(MANIFEST, "files are as the manifest lists them", partial(_files, run))
+    files = _run_check(MANIFEST, "files are as the manifest lists them", partial(_compare_files, run))
     try:
-        account = own_account(run, config, ledger)
-        releases = own_releases(run, account)
+        account = find_account(run, config, ledger)
+        releases = find_releases(run, account)
     except (LedgerConflict, LedgerCorrupted, PretextError) as error:
         return [files, Check("the ledger", [Difference("ledger", "", "the account of the run", str(error))])]
-    facts = _Facts(run, config, account, releases)
+    facts = _Evidence(run, config, account, releases)
     checks = [
         files,
-        Check(f"the chain of data set {account.name!r} is whole", []),
-        _guarded(MANIFEST, "the manifest is the one that was sealed in the ledger", partial(_seal, facts)),
-        _guarded(
+        Check(f"the chain of dataset {account.name!r} is whole", []),
+        _run_check(MANIFEST, "the manifest is the one that was sealed in the ledger", partial(_compare_seal, facts)),
+        _run_check(
             "privacy.json",
             "every value of privacy.json follows from the ledger and config.toml",
-            partial(_statement, facts, ledger),
+            partial(_compare_statement, facts, ledger),
         ),
     ]
     if (folder / "query.json").exists():
         words = "FreD's question is the one that was answered"
-        checks.append(_guarded("query.json", words, partial(_question, facts)))
-    return checks if facts.fred_alone else [*checks, *_evolution(facts)]
+        checks.append(_run_check("query.json", words, partial(_compare_question, facts)))
+    return checks if facts.is_fred_folder else [*checks, *_check_evolution(facts)]
 
 
 @dataclass(frozen=True)
-class _Facts:
+class _Evidence:
     """What is checked: a folder, and the account and the releases that the ledger holds for it."""
 
     run: Run
@@ -84,50 +84,50 @@ class _Facts:
     releases: list[Release]
 
     @property
-    def fred_alone(self) -> bool:
+    def is_fred_folder(self) -> bool:
         """Whether this is a FreD folder: it asked a question, and no release bears a run's label."""
-        return (self.run.folder / "query.json").exists() and not run_releases(self.account, self.run.id)
+        return (self.run.folder / "query.json").exists() and not releases_of_run(self.account, self.run.id)
 
 
-def _evolution(facts: _Facts) -> list[Check]:
+def _check_evolution(facts: _Evidence) -> list[Check]:
     votes = {int(label[-1]): each for each in facts.releases if (label := each.label.split("/"))[1] == "votes"}
     there = {int(path.stem) for path in facts.run.folder.glob("selected/[0-9]*.json")}
     noise = "the noise of every round is what config.toml plans"
-    checks = [_guarded("config.toml", noise, partial(_noise, facts.config, votes))]
+    checks = [_run_check("config.toml", noise, partial(_compare_noise, facts.config, votes))]
     for number in sorted({*votes, *there, *range(facts.config.privacy.rounds)}):
         words = f"round {number}: candidates, noisy votes and the selection are those of its release"
-        one = partial(_round, facts.run, facts.config, number, votes.get(number))
-        checks.append(_guarded(f"selected/{number:03}.json", words, one))
+        one = partial(_compare_round, facts.run, facts.config, number, votes.get(number))
+        checks.append(_run_check(f"selected/{number:03}.json", words, one))
     words = "every candidate comes from the public source, a prompt or a parent that was selected"
-    checks.append(_guarded("population", words, partial(check_origins, facts.config, facts.run)))
-    seeds = partial(_seeds, facts.run, facts.config)
-    return [*checks, _guarded("seeds.jsonl", "the seeds follow from the selections", seeds)]
+    checks.append(_run_check("population", words, partial(check_origins, facts.config, facts.run)))
+    seeds = partial(_compare_seeds, facts.run, facts.config)
+    return [*checks, _run_check("seeds.jsonl", "the seeds follow from the selections", seeds)]
 
 
-def _guarded(what: str, words: str, differences: Callable[[], Iterator[Difference]]) -> Check:
+def _run_check(what: str, words: str, differences: Callable[[], Iterator[Difference]]) -> Check:
     """The check; a file that cannot even be read is a difference too."""
     try:
         return Check(words, list(differences()))
-    except _FORMAT as error:
+    except _READ_ERRORS as error:
         reason = str(error) if isinstance(error, PretextError) else f"one that is damaged ({type(error).__name__})"
         return Check(words, [Difference(what, "", "a readable file", reason)])
 
 
-def _files(run: Run) -> Iterator[Difference]:
+def _compare_files(run: Run) -> Iterator[Difference]:
     manifest = run.load(MANIFEST)
     if manifest is None:
         yield Difference(MANIFEST, "", "the file", f"{ABSENT}; `pretext resume {run.folder}` finishes and seals a run")
         return
-    yield from _apart(MANIFEST, run.id, manifest["run"], "run")
-    listed, there = manifest["files"], described(run.folder)
+    yield from _diff_values(MANIFEST, run.id, manifest["run"], "run")
+    listed, there = manifest["files"], digest_files(run.folder)
     for name in sorted(listed.keys() | there.keys()):
         if name not in there or name not in listed:
             yield Difference(name, "", *("a file" if name in files else "no file" for files in (listed, there)))
-        elif differences := list(_apart(name, listed[name], there[name])):
+        elif differences := list(_diff_values(name, listed[name], there[name])):
             yield differences[-1]  # where the size differs, so does the digest: the size tells more
 
 
-def _seal(facts: _Facts) -> Iterator[Difference]:
+def _compare_seal(facts: _Evidence) -> Iterator[Difference]:
     last, path = facts.account.sealed(facts.run.id), facts.run.folder / MANIFEST
     if last is None:
         yield Difference("ledger", f"seal of run {facts.run.id}", "a seal", ABSENT)
@@ -135,38 +135,38 @@ def _seal(facts: _Facts) -> Iterator[Difference]:
         yield Difference(MANIFEST, f"SHA-256 sealed at {last.time}", last.manifest, found)
 
 
-def _statement(facts: _Facts, ledger: Ledger) -> Iterator[Difference]:
+def _compare_statement(facts: _Evidence, ledger: Ledger) -> Iterator[Difference]:
     run, config, stated = facts.run, facts.config, facts.run.load("privacy.json")
     try:
-        then = ledger.account(facts.account.name, stated["data_set"].get("ledger_position"))
+        then = ledger.account(facts.account.name, stated["dataset"].get("ledger_position"))
     except (LedgerCorrupted, TypeError):
         then = facts.account
     known = {release.label for release in then.releases}
     counted = sum(release.label in known for release in facts.releases)
-    yield from _apart("privacy.json", len(facts.releases), counted, "releases of the run")
-    if not facts.fred_alone:
-        expected = statement(config, run.id, ledger, then)
+    yield from _diff_values("privacy.json", len(facts.releases), counted, "releases of the run")
+    if not facts.is_fred_folder:
+        expected = make_statement(config, run.id, ledger, then)
     elif facts.releases:
-        question = restored(run.load("query.json"))
-        expected = fred_statement(config, run.id, question, ledger, then, facts.releases[0])
+        question = decode_question(run.load("query.json"))
+        expected = make_fred_statement(config, run.id, question, ledger, then, facts.releases[0])
     else:
         return  # that there is no answer to the question is told where the question is looked at
-    stated["data_set"]["ledger"] = expected["data_set"]["ledger"]  # it may lie elsewhere now
-    yield from _apart("privacy.json", finite(expected), finite(stated))
+    stated["dataset"]["ledger"] = expected["dataset"]["ledger"]  # it may lie elsewhere now
+    yield from _diff_values("privacy.json", replace_nonfinite(expected), replace_nonfinite(stated))
 
 
-def _question(facts: _Facts) -> Iterator[Difference]:
-    question = restored(facts.run.load("query.json"))
+def _compare_question(facts: _Evidence) -> Iterator[Difference]:
+    question = decode_question(facts.run.load("query.json"))
     noise = question.mechanism.standard_deviation
     asked = [each for each in facts.releases if each.label in (question.label, f"{facts.run.id}/fred")]
     if not asked:
         yield Difference("ledger", question.label, "a release", ABSENT)
     for release in asked:
-        yield from _apart("query.json", release.subject, question.subject, "digest of the question")
-        yield from _apart("query.json", release.mechanism.standard_deviation, noise, "noise")
+        yield from _diff_values("query.json", release.subject, question.subject, "digest of the question")
+        yield from _diff_values("query.json", release.mechanism.standard_deviation, noise, "noise")
 
 
-def _noise(config: Config, votes: dict[int, Release]) -> Iterator[Difference]:
+def _compare_noise(config: Config, votes: dict[int, Release]) -> Iterator[Difference]:
     privacy = config.privacy
     planned = DiscreteGaussian.for_sum(noise_multiplier(config), privacy.norm_squared, privacy.relation)
     grid, norm_squared = grid_for(privacy.norm_squared)
@@ -176,47 +176,49 @@ def _noise(config: Config, votes: dict[int, Release]) -> Iterator[Difference]:
             yield Difference(
                 "config.toml", f"noise of {where}", release.mechanism.standard_deviation, planned.standard_deviation
             )
-        yield from _apart("config.toml", release.norm_squared, norm_squared, f"bound of {where} (grid {grid:g})")
-        yield from _apart("config.toml", release.relation.value, config.privacy.relation.value, f"relation of {where}")
+        yield from _diff_values("config.toml", release.norm_squared, norm_squared, f"bound of {where} (grid {grid:g})")
+        yield from _diff_values(
+            "config.toml", release.relation.value, config.privacy.relation.value, f"relation of {where}"
+        )
 
 
-def _round(run: Run, config: Config, number: int, release: Release | None) -> Iterator[Difference]:
-    selected = run.selected(number)
+def _compare_round(run: Run, config: Config, number: int, release: Release | None) -> Iterator[Difference]:
+    selected = run.selection(number)
     if release is None:
         yield Difference("ledger", f"{run.id}/votes/{number}", "a release", ABSENT)
         return
     yield from check_candidates(run, number, release.subject)
-    expected = selection(config, number, Noisy(release.noisy, release.mechanism.standard_deviation))
-    yield from _apart(f"selected/{number:03}.json", asdict(expected), asdict(selected) if selected else {})
+    expected = select_round(config, number, NoisyHistogram(release.noisy, release.mechanism.standard_deviation))
+    yield from _diff_values(f"selected/{number:03}.json", asdict(expected), asdict(selected) if selected else {})
 
 
-def _seeds(run: Run, config: Config) -> Iterator[Difference]:
+def _compare_seeds(run: Run, config: Config) -> Iterator[Difference]:
     path = run.folder / "seeds.jsonl"
     found = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    expected = [seed_line(seed, config.data.labels) for seed in seeds_from(config, run)]
-    yield from _apart("seeds.jsonl", expected, found, "lines")
+    expected = [format_seed(seed, config.data.labels) for seed in collect_seeds(config, run)]
+    yield from _diff_values("seeds.jsonl", expected, found, "lines")
 
 
-def _apart(what: str, expected: Any, found: Any, where: str = "") -> Iterator[Difference]:
+def _diff_values(what: str, expected: Any, actual: Any, where: str = "") -> Iterator[Difference]:
     """The places in which two nested values differ; of lists the length, and the first entry that differs."""
-    if isinstance(expected, dict) and isinstance(found, dict):
-        for key in [*expected, *(key for key in found if key not in expected)]:
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        for key in [*expected, *(key for key in actual if key not in expected)]:
             below = f"{where}.{key}" if where else key
-            yield from _apart(what, expected.get(key, ABSENT), found.get(key, ABSENT), below)
-    elif isinstance(expected, list) and isinstance(found, list):
-        if len(expected) != len(found):
-            yield Difference(what, f"length of {where}", len(expected), len(found))
-        pairs = enumerate(zip(expected, found, strict=False))
+            yield from _diff_values(what, expected.get(key, ABSENT), actual.get(key, ABSENT), below)
+    elif isinstance(expected, list) and isinstance(actual, list):
+        if len(expected) != len(actual):
+            yield Difference(what, f"length of {where}", len(expected), len(actual))
+        pairs = enumerate(zip(expected, actual, strict=False))
         for place, (one, other) in pairs:
-            if differences := list(_apart(what, one, other, f"{where}[{place}]")):
+            if differences := list(_diff_values(what, one, other, f"{where}[{place}]")):
                 yield from differences
                 return
-    elif not _same(expected, found):
-        yield Difference(what, where, expected, found)
+    elif not _is_equal(expected, actual):
+        yield Difference(what, where, expected, actual)
 
 
-def _same(one: Any, other: Any) -> bool:
+def _is_equal(expected: Any, actual: Any) -> bool:
     """Equal, or floating-point numbers that another version of a library may give in the last digits."""
-    if isinstance(one, float) and isinstance(other, float | int):
-        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
-    return type(one) is type(other) and bool(one == other)
+    if isinstance(expected, float) and isinstance(actual, float | int):
+        return math.isclose(expected, actual, rel_tol=1e-9, abs_tol=1e-12)
+    return type(expected) is type(actual) and bool(expected == actual)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from pretext.models.engines.subprocess import parent
-from pretext.models.engines.vllm_worker import load, parameters
+from pretext.models.engines.subprocess import connect_to_parent
+from pretext.models.engines.vllm_worker import load_llm, make_sampling_params
 
 
 def main() -> None:
     """Load the model that is sent first; then answer each pair of prompts and sampling with seconds and tokens."""
-    pipe = parent()
+    pipe = connect_to_parent()
     model = pipe.recv()
-    llm = load(model)
+    llm = load_llm(model)
     pipe.send("ready")
     with suppress(EOFError, KeyboardInterrupt):
         while True:
             prompts, sampling = pipe.recv()
             requests = [{"prompt_token_ids": ids} for ids in prompts]
-            settings = parameters(sampling, model.ends, len(prompts))
+            settings = make_sampling_params(sampling, model.ends, len(prompts))
             started = time.perf_counter()
             outputs = llm.generate(requests, settings, use_tqdm=False)
             seconds = time.perf_counter() - started

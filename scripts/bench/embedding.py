@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from voting import interleaved
+from voting import time_interleaved
 
 from pretext.models.embedder import SentenceEmbedder
 from pretext.models.sources import resolve_embedder
@@ -57,7 +57,7 @@ def _compare(file: Path, arguments: argparse.Namespace, plain: SentenceTransform
     tokens = statistics.fmean(int(mask.sum()) for mask in plain.preprocess(texts)["attention_mask"])
     ways: list[Callable[[], NDArray[np.float32]]] = [lambda: plain.encode(texts), lambda: ours(texts)]
     expected, got = (way() for way in ways)
-    seconds = interleaved(ways)
+    seconds = time_interleaved(ways)
     cosines = (expected * got).sum(axis=1) / np.linalg.norm(expected, axis=1)
     speeds = [len(texts) / second for second in seconds]
     print(

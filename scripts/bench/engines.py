@@ -25,13 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pretext.models.chat_format import token_ids
+from pretext.models.chat_format import encode_prompt
 from pretext.models.engines import Engine, Sampling
 from pretext.models.engines.openai import OpenAIEngine
-from pretext.models.engines.subprocess import Child
+from pretext.models.engines.subprocess import ChildProcess
 from pretext.models.engines.vllm import VLLMEngine
-from pretext.models.engines.vllm_worker import CPU_BLOCK
-from pretext.prompts import Prompt, few_shot
+from pretext.models.engines.vllm_worker import CPU_BLOCK_TOKENS
+from pretext.prompts import Prompt, few_shot_prompt
 from pretext.tables import Source, read_columns
 from tests.support.vllm_server import MODEL, vllm_server
 
@@ -75,7 +75,8 @@ def make_prompts(texts: list[str], count: int, repetition: int) -> list[Prompt]:
     """Few-shot prompts of three examples each, others in every repetition."""
     rng = np.random.default_rng(repetition)
     return [
-        few_shot([str(text) for text in rng.choice(texts, 3, replace=False)], None, chat=False) for _ in range(count)
+        few_shot_prompt([str(text) for text in rng.choice(texts, 3, replace=False)], None, chat=False)
+        for _ in range(count)
     ]
 
 
@@ -83,12 +84,12 @@ def make_prompts(texts: list[str], count: int, repetition: int) -> list[Prompt]:
 def contestants(model: str, memory_share: float) -> Iterator[tuple[dict[str, Contestant], dict[str, int]]]:
     """The three, by name, and their process groups."""
     ours = VLLMEngine(model, memory_share=memory_share)
-    bare = Child("scripts.bare_vllm", ours.environment)
+    bare = ChildProcess("scripts.bare_vllm", ours.environment)
     bare.send(ours.model)
     bare.receive()
     flags = [f"--gpu-memory-utilization={memory_share}"]
     if ours.model.cache is not None:
-        flags += [f"--kv-cache-memory-bytes={ours.model.cache}", f"--block-size={CPU_BLOCK}"]
+        flags += [f"--kv-cache-memory-bytes={ours.model.cache}", f"--block-size={CPU_BLOCK_TOKENS}"]
     with (
         tempfile.TemporaryDirectory() as folder,
         vllm_server(ours.model.source, Path(folder) / "log", *flags) as server,
@@ -117,8 +118,8 @@ def alone(runner: int, groups: dict[str, int]) -> Iterator[None]:
             os.killpg(group, signal.SIGCONT)
 
 
-def _bare(child: Child, ours: VLLMEngine, prompts: list[Prompt], sampling: Sampling) -> tuple[float, int]:
-    child.send(([token_ids(prompt, ours.tokenizer) for prompt in prompts], sampling))
+def _bare(child: ChildProcess, ours: VLLMEngine, prompts: list[Prompt], sampling: Sampling) -> tuple[float, int]:
+    child.send(([encode_prompt(prompt, ours.tokenizer) for prompt in prompts], sampling))
     seconds, tokens = child.receive()
     return seconds, tokens
 

@@ -24,18 +24,18 @@ import numpy as np
 
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
-from pretext.evolution.expansion import Examples, expand
-from pretext.models.engines import Sampling, Usage, unheard
-from pretext.prompts import Prompt, few_shot
+from pretext.evolution.expansion import PromptSampler, expand
+from pretext.models.engines import Sampling, Usage, ignore_progress
+from pretext.prompts import Prompt, few_shot_prompt
 from pretext.run.folder import Run
 from pretext.run.records import Seed
 from pretext.run.shards import Shards
-from pretext.screening.screen import Known, Screen
+from pretext.screening.screen import BloomFilter, Screen
 
 WORDS = [f"word{number}" for number in range(5000)]
 
 
-class Timed:
+class CallTimer:
     """Sums the time of functions that it wraps, by name."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Babbler:
     usage = Usage()
 
     def complete(
-        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = ignore_progress
     ) -> list[str | None]:
         """See `pretext.models.engines.Engine`."""
         rng = np.random.default_rng(sampling.seed)
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        _one(given, *given.one)
+        _time_expansion(given, *given.one)
         return
     print("files             texts   texts/s   seconds by part (the rest is the loop)                       peak MiB")
     for kind in ("file", "shards", "parquet"):
@@ -90,24 +90,24 @@ def main() -> None:
             command = [sys.executable, __file__, str(given.folder), *sizes, "--one", kind]
             subprocess.run([*command, "write"], check=True)
         subprocess.run([*command, "resume"], check=True)
-    _against(given)
+    _compare_prompts_and_filters(given)
 
 
-def _one(given: argparse.Namespace, kind: str, what: str) -> None:
+def _time_expansion(arguments: argparse.Namespace, kind: str, what: str) -> None:
     """In a process of its own, for its memory: one line of the table."""
     shards = [] if kind == "file" else ["expansion.shard_texts=100000"]
     overrides = [*shards, "expansion.format=parquet"] if kind == "parquet" else shards
-    config, seeds, texts = _config(given, overrides), _seeds(given.seeds), given.texts[0]
-    run = Run.create(given.folder, config)
-    clock = Timed()
+    config, seeds, texts = _make_config(arguments, overrides), _make_seeds(arguments.seeds), arguments.texts[0]
+    run = Run.create(arguments.folder, config)
+    clock = CallTimer()
     clock.wrap(Babbler, "complete", "generator")
-    clock.wrap(Examples, "draw", "prompts")
+    clock.wrap(PromptSampler, "draw", "prompts")
     clock.wrap(Screen, "keep", "screening")
     clock.wrap(Shards, "append", "writing")
     clock.wrap(Shards, "seal", "sealing")
     clock.wrap(Run, "save", "saving")
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter()
-    expand(config, run, seeds, Babbler, texts + (given.chunk // 2 if what == "resume" else 0))
+    expand(config, run, seeds, Babbler, texts + (arguments.chunk // 2 if what == "resume" else 0))
     seconds = time.perf_counter() - started - clock.seconds.pop("generator")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     parts = "  ".join(f"{name} {part:.2f}" for name, part in clock.seconds.items())
@@ -118,12 +118,12 @@ def _one(given: argparse.Namespace, kind: str, what: str) -> None:
     )
 
 
-def _against(given: argparse.Namespace) -> None:
-    config, seeds = _config(given, []), _seeds(given.seeds)
-    examples, texts = Examples(config, seeds), [f"text number {number} of a list" for number in range(1_000_000)]
+def _compare_prompts_and_filters(arguments: argparse.Namespace) -> None:
+    config, seeds = _make_config(arguments, []), _make_seeds(arguments.seeds)
+    examples, texts = PromptSampler(config, seeds), [f"text number {number} of a list" for number in range(1_000_000)]
     ways: dict[str, Callable[[], object]] = {
-        "prompts drawn at once": lambda: examples.draw(given.chunk, np.random.default_rng(0)),
-        "prompts by rng.choice": lambda: _chosen(seeds, given.chunk),
+        "prompts drawn at once": lambda: examples.draw(arguments.chunk, np.random.default_rng(0)),
+        "prompts by rng.choice": lambda: _choose_prompts(seeds, arguments.chunk),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(5):
@@ -131,11 +131,11 @@ def _against(given: argparse.Namespace) -> None:
             started = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - started)
-    print(f"\n{given.chunk} prompts, {given.seeds} seeds, median of 5")
+    print(f"\n{arguments.chunk} prompts, {arguments.seeds} seeds, median of 5")
     for name, measured in seconds.items():
-        print(f"{name:<24} {given.chunk / statistics.median(measured):>10,.0f} a second")
+        print(f"{name:<24} {arguments.chunk / statistics.median(measured):>10,.0f} a second")
     print(f"\nmemory of {len(texts):,} known texts")
-    holders: dict[str, Callable[[list[str]], object]] = {"filter": _filter, "set of digests": _set}
+    holders: dict[str, Callable[[list[str]], object]] = {"filter": _fill_filter, "set of digests": _fill_set}
     for name, fill in holders.items():
         tracemalloc.start()
         kept = fill(texts)
@@ -144,30 +144,30 @@ def _against(given: argparse.Namespace) -> None:
         del kept
 
 
-def _chosen(seeds: list[Seed], prompts: int) -> list[Prompt]:
+def _choose_prompts(seeds: list[Seed], prompts: int) -> list[Prompt]:
     rng, weight = np.random.default_rng(0), np.array([seed.weight for seed in seeds])
     share = weight / weight.sum()
     rows = [rng.choice(len(seeds), 3, replace=False, p=share) for _ in range(prompts)]
-    return [few_shot([seeds[row].text for row in picked], None, False) for picked in rows]
+    return [few_shot_prompt([seeds[row].text for row in picked], None, False) for picked in rows]
 
 
-def _filter(texts: list[str]) -> Known:
-    known = Known()
+def _fill_filter(texts: list[str]) -> BloomFilter:
+    known = BloomFilter()
     for text in texts:
         known.add(text)
     return known
 
 
-def _set(texts: list[str]) -> set[bytes]:
+def _fill_set(texts: list[str]) -> set[bytes]:
     return {hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts}
 
 
-def _config(given: argparse.Namespace, overrides: list[str]) -> Config:
-    settings = {"privacy": {"epsilon": 1.0}, "initial": {"prompts": ["public"]}, "speed": {"chunk": given.chunk}}
+def _make_config(arguments: argparse.Namespace, overrides: list[str]) -> Config:
+    settings = {"privacy": {"epsilon": 1.0}, "initial": {"prompts": ["public"]}, "speed": {"chunk": arguments.chunk}}
     return resolve(overrides=overrides, settings=settings)
 
 
-def _seeds(count: int) -> list[Seed]:
+def _make_seeds(count: int) -> list[Seed]:
     rng = np.random.default_rng(0)
     drawn = rng.integers(len(WORDS), size=(count, 15)).tolist()
     return [Seed(" ".join([WORDS[place] for place in row]), 0, 1, 10.0, float(rng.exponential())) for row in drawn]

@@ -27,7 +27,7 @@ from scipy.linalg import sqrtm
 
 from pretext.fred.estimation import Moments
 from pretext.fred.frechet import frechet
-from pretext.fred.public_sets import grouped
+from pretext.fred.public_sets import sum_in_groups
 
 CHUNK = 8192
 
@@ -40,16 +40,20 @@ def main() -> None:
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.memory_of is not None:
-        grouped(chunks(given.memory_of))
+        sum_in_groups(chunks(given.memory_of))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         return
-    ours, bare = timed(given.repetitions, lambda: grouped(chunks(given.texts)), lambda: product(given.texts))
+    ours, bare = time_in_turns(
+        given.repetitions, lambda: sum_in_groups(chunks(given.texts)), lambda: product(given.texts)
+    )
     row(f"moments of {given.texts:,} x 384", ours, "bare product", bare)
     for d in (384, 768):
         one, other = law(d, 0), law(d, 1)
-        ours, theirs = timed(given.repetitions, partial(frechet, one, other), partial(old, one, other))
+        ours, theirs = time_in_turns(
+            given.repetitions, partial(frechet, one, other), partial(textbook_frechet, one, other)
+        )
         row(f"Frechet distance, d = {d}", ours, "scipy sqrtm", theirs)
-        print(f"{'':<32} relative difference {abs(float(frechet(one, other)) / old(one, other) - 1):.1e}")
+        print(f"{'':<32} relative difference {abs(float(frechet(one, other)) / textbook_frechet(one, other) - 1):.1e}")
     for texts in (given.texts // 10, given.texts):
         command = [sys.executable, __file__, "--memory-of", str(texts)]
         peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -78,13 +82,13 @@ def law(d: int, seed: int) -> Moments:
     return Moments(rows.mean(axis=0), rows.T @ rows / len(rows))
 
 
-def old(one: Moments, other: Moments) -> float:
+def textbook_frechet(left: Moments, right: Moments) -> float:
     """The textbook formula."""
-    traces = np.trace(one.covariance + other.covariance - 2 * sqrtm(one.covariance @ other.covariance).real)
-    return float(np.square(one.mean - other.mean).sum() + traces)
+    traces = np.trace(left.covariance + right.covariance - 2 * sqrtm(left.covariance @ right.covariance).real)
+    return float(np.square(left.mean - right.mean).sum() + traces)
 
 
-def timed(repetitions: int, *callables: Callable[[], object]) -> list[float]:
+def time_in_turns(repetitions: int, *callables: Callable[[], object]) -> list[float]:
     """Median seconds of each, interleaved, after one unmeasured round."""
     seconds: list[list[float]] = [[] for _ in callables]
     for _ in range(repetitions + 1):

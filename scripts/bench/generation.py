@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pretext.models.engines import Sampling
 from pretext.models.engines.transformers import TransformersEngine
 from pretext.models.sources import resolve_generator
-from pretext.prompts import Prompt, few_shot, stops
+from pretext.prompts import Prompt, few_shot_prompt, stop_strings
 from pretext.tables import Source, read_columns
 
 BATCH = 32
@@ -41,12 +41,12 @@ def main() -> None:
     given = parser.parse_args()
     batches = islice(read_columns(Source(given.public), ["text"]), 20)
     texts = [" ".join(str(text).split()[: given.words]) for batch in batches for text in batch["text"]]
-    engine, plain = TransformersEngine(given.model), Plain(given.model)
+    engine, plain = TransformersEngine(given.model), PlainTransformers(given.model)
     speeds: dict[str, list[float]] = {"model.generate": [], "our engine": []}
     for repetition in range(-1, given.repetitions):  # the first one warms up
         rng = np.random.default_rng(repetition + 1)
-        prompts = [few_shot(rng.choice(texts, 3).tolist(), None, chat=False) for _ in range(given.prompts)]
-        sampling = Sampling(given.tokens, top_p=0.95, stop=stops(one_paragraph=True), seed=repetition + 1)
+        prompts = [few_shot_prompt(rng.choice(texts, 3).tolist(), None, chat=False) for _ in range(given.prompts)]
+        sampling = Sampling(given.tokens, top_p=0.95, stop=stop_strings(one_paragraph=True), seed=repetition + 1)
         for name, write in (("model.generate", plain.write), ("our engine", lambda *asked: ours(engine, *asked))):
             start = time.perf_counter()
             tokens = write(prompts if repetition >= 0 else prompts[:BATCH], sampling)
@@ -65,7 +65,7 @@ def ours(engine: TransformersEngine, prompts: list[Prompt], sampling: Sampling) 
     return (engine.usage - before).written
 
 
-class Plain:
+class PlainTransformers:
     """`generate` as its guide shows it."""
 
     def __init__(self, name: str) -> None:

@@ -47,10 +47,10 @@ def main() -> None:
     parser.add_argument("--masks-per-pass", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--likelihood", action="store_true")
     arguments = parser.parse_args()
-    texts = drawn(arguments.file, arguments.texts)
-    tokenizer, model = load(arguments.model)
+    texts = draw_texts(arguments.file, arguments.texts)
+    tokenizer, model = load_masked_model(arguments.model)
     ways: dict[str, Fill] = {
-        "the paper's procedure": lambda texts, seed: paper(texts, seed, arguments.passes, tokenizer, model)
+        "the paper's procedure": lambda texts, seed: fill_as_paper(texts, seed, arguments.passes, tokenizer, model)
     }
     for count in arguments.masks_per_pass:
         ways[f"ours, {count} mask{'s' * (count > 1)} per pass"] = ours(arguments.model, arguments.passes, count)
@@ -63,14 +63,14 @@ def main() -> None:
         compare_times(ways, texts, arguments.runs)
 
 
-def drawn(file: Path, count: int) -> list[str]:
+def draw_texts(file: Path, count: int) -> list[str]:
     """So many texts of the file, at random, always the same."""
     with gzip.open(file, "rt") as lines:
         texts = [json.loads(line)["text"] for line in lines]
     return [texts[number] for number in np.random.default_rng(0).choice(len(texts), count, replace=False)]
 
 
-def load(name: str) -> tuple[Any, Any]:
+def load_masked_model(name: str) -> tuple[Any, Any]:
     """Tokenizer and model, as `MaskedLM` loads them."""
     source = resolve_masked(name)
     model = AutoModelForMaskedLM.from_pretrained(source, dtype=getattr(torch, preferred_dtype("cpu")))
@@ -100,7 +100,7 @@ def ours(name: str, passes: int, at_once: int) -> Fill:
 
 
 @torch.inference_mode()
-def paper(texts: list[str], seed: int, passes: int, tokenizer: Any, model: Any) -> list[str]:
+def fill_as_paper(texts: list[str], seed: int, passes: int, tokenizer: Any, model: Any) -> list[str]:
     """One mask of every row per forward pass, on rows padded to the maximum."""
     torch.manual_seed(seed)
     encoded = tokenizer(texts, truncation=True, max_length=LENGTH, padding="max_length", return_tensors="pt")

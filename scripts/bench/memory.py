@@ -22,7 +22,7 @@ from pretext.clients.private_data import read_private
 from pretext.clients.voting import Ballot, Clients, VoteRule
 from pretext.config.settings import Data
 from pretext.models.embedder import SentenceEmbedder
-from pretext.vectors import unit_rows
+from pretext.vectors import normalize_rows
 
 
 def main() -> None:
@@ -45,10 +45,12 @@ def main() -> None:
         rng = np.random.default_rng(0)
         rows = np.empty((len(private.texts), 384), np.float32)
         for start in range(0, len(rows), 8192):
-            rows[start : start + 8192] = unit_rows(rng.standard_normal(rows[start : start + 8192].shape, np.float32))
+            rows[start : start + 8192] = normalize_rows(
+                rng.standard_normal(rows[start : start + 8192].shape, np.float32)
+            )
         clients = Clients(rows, private.client, private.label)
         _report("embeddings held", started)
-        points = unit_rows(rng.standard_normal((1024, 384), np.float32))
+        points = normalize_rows(rng.standard_normal((1024, 384), np.float32))
         clients.vote(Ballot(points, np.zeros(1024, np.int64)), VoteRule(1, Fraction(10), False))
         _report("one round of votes on 1024 candidates", started)
 

@@ -55,19 +55,19 @@ def main() -> None:
             f"privacy.max_texts_per_client={texts}",
         ]
         for name, settings in CONFIGS.items():
-            chosen = [*common, *(scaled(setting, options.scale) for setting in settings)]
+            chosen = [*common, *(scale_setting(setting, options.scale) for setting in settings)]
             given = [*flags, *(part for setting in chosen for part in ("--set", setting))]
-            show(name, *compare(given, Path(scratch) / name.split(",")[0], home))
+            show(name, *compare_plan_and_run(given, Path(scratch) / name.split(",")[0], home))
 
 
 def own_home(scratch: Path) -> dict[str, str]:
     """An environment with a ledger of its own, but with the models that were converted before."""
-    from pretext.home import cache_folder
+    from pretext.home import model_cache_folder
     from pretext.models.sources import resolve_generator
 
     resolve_generator("embedded")
     (scratch / "home").mkdir()
-    (scratch / "home" / "models").symlink_to(cache_folder())
+    (scratch / "home" / "models").symlink_to(model_cache_folder())
     return {**os.environ, "PRETEXT_HOME": str(scratch / "home")}
 
 
@@ -84,21 +84,23 @@ def write_part(source: Path, column: str, clients: int, target: Path) -> int:
     return -(-written // clients)
 
 
-def scaled(setting: str, scale: float) -> str:
+def scale_setting(setting: str, scale: float) -> str:
     """`population={128}` as `population=64` at a scale of one half."""
     name, _, value = setting.partition("=")
     return f"{name}={max(16, round(int(value.strip('{}')) * scale))}" if value.startswith("{") else setting
 
 
-def compare(given: list[str], folder: Path, home: dict[str, str]) -> tuple[dict[str, float], dict[str, float]]:
+def compare_plan_and_run(
+    arguments: list[str], folder: Path, home: dict[str, str]
+) -> tuple[dict[str, float], dict[str, float]]:
     """What was foretold, and what the run took, by unit."""
     program = [sys.executable, "-m", "pretext"]
     planned = subprocess.run(
-        [*program, "plan", *given, "--measure", "--json"], check=True, stdout=subprocess.PIPE, env=home
+        [*program, "plan", *arguments, "--measure", "--json"], check=True, stdout=subprocess.PIPE, env=home
     )
     forecast = json.loads(planned.stdout)["forecast"]
     started = time.perf_counter()
-    run = subprocess.Popen([*program, "run", *given, "--out", str(folder)], stdout=subprocess.DEVNULL, env=home)
+    run = subprocess.Popen([*program, "run", *arguments, "--out", str(folder)], stdout=subprocess.DEVNULL, env=home)
     _, status, usage = os.wait4(run.pid, 0)
     seconds = time.perf_counter() - started
     if status:

@@ -20,21 +20,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from maskfill import drawn, load, paper
+from maskfill import draw_texts, fill_as_paper, load_masked_model
 from numpy.typing import NDArray
 
 from pretext.clients.voting import Ballot, Clients, VoteRule
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
-from pretext.evolution.loop import Steps, lookahead_points
+from pretext.evolution.loop import Steps, candidate_points
 from pretext.evolution.mask_filling import MaskFill
-from pretext.evolution.selection import select
-from pretext.jobs.plan import plan
+from pretext.evolution.selection import select_survivors
+from pretext.jobs.plan import make_plan
 from pretext.models.embedder import SentenceEmbedder
 from pretext.models.masked_lm import MaskedLM
 from pretext.models.sources import resolve_embedder
 from pretext.run.records import Candidate
-from pretext.vectors import unit_rows
+from pretext.vectors import normalize_rows
 from privacy import Budget, Ledger
 
 Round = Callable[[list[str], int], dict[str, float]]
@@ -57,9 +57,12 @@ def main() -> None:
         "variation.temperature=1", f"models.masked={options.masked}",
     ])  # fmt: skip
     clients = random_clients(options.clients, 8)
-    texts = drawn(options.file, options.population)
+    texts = draw_texts(options.file, options.population)
     with tempfile.TemporaryDirectory() as folder:
-        rounds = {"the paper's procedure": papers(config, clients), "ours": ours(config, clients, Path(folder))}
+        rounds = {
+            "the paper's procedure": paper_round(config, clients),
+            "ours": own_round(config, clients, Path(folder)),
+        }
         for work in rounds.values():
             work(texts[:16], 0)
         taken: dict[str, list[dict[str, float]]] = {name: [] for name in rounds}
@@ -72,24 +75,24 @@ def main() -> None:
 
 def random_clients(count: int, texts: int) -> Clients:
     """Clients with so many texts each, as random unit rows."""
-    rows = unit_rows(np.random.default_rng(0).standard_normal((count * texts, 384), np.float32))
+    rows = normalize_rows(np.random.default_rng(0).standard_normal((count * texts, 384), np.float32))
     return Clients(rows, np.repeat(np.arange(count, dtype=np.int64), texts), np.zeros(count * texts, np.int64))
 
 
-def ours(config: Config, clients: Clients, folder: Path) -> Round:
+def own_round(config: Config, clients: Clients, folder: Path) -> Round:
     """A round as `pretext.evolution.loop` and `pretext.jobs.run` do it."""
     model = MaskedLM(config.models.masked, config.speed.device, config.speed.dtype)
     vary = MaskFill(model, config.variation, config.speed.batch_size)
     embed = SentenceEmbedder.from_config(config)
-    steps = Steps(initial=unused, ask=unused, vary=lambda: vary, embed=lambda: embed)
-    mechanism, relation = plan(config).mechanism, config.privacy.relation
+    steps = Steps(initial=refuse_call, ask=refuse_call, vary=lambda: vary, embed=lambda: embed)
+    mechanism, relation = make_plan(config).mechanism, config.privacy.relation
     ledger = Ledger(folder / "ledger.sqlite")
     ledger.register("bench", "memory:bench", config.unit, relation, Budget(1000, 1e-6), confirmed=False)
-    rule = VoteRule(1, config.privacy.norm_squared, normalise=False)
+    rule = VoteRule(1, config.privacy.norm_squared, normalize=False)
 
     def work(texts: list[str], run: int) -> dict[str, float]:
         population, rng = [Candidate(text) for text in texts], np.random.default_rng(run)
-        seconds, points = timed(lambda: lookahead_points(config, run, population, steps))
+        seconds, points = time_call(lambda: candidate_points(config, run, population, steps))
         spent = {"lookahead": seconds}
 
         def released() -> NDArray[np.float64]:
@@ -97,28 +100,30 @@ def ours(config: Config, clients: Clients, folder: Path) -> Round:
             label = f"{len(texts)}/{run}"
             return ledger.release("bench", label, label, votes, mechanism, relation).noisy
 
-        spent["votes and release"], noisy = timed(released)
-        parents = select(noisy, mechanism.standard_deviation, config.evolution, rng)[2]
+        spent["votes and release"], noisy = time_call(released)
+        parents = select_survivors(noisy, mechanism.standard_deviation, config.evolution, rng)[2]
         chosen = [population[row] for row in parents]
-        spent["next population"], _ = timed(lambda: vary(chosen, chosen, rng))
+        spent["next population"], _ = time_call(lambda: vary(chosen, chosen, rng))
         return spent
 
     return work
 
 
-def papers(config: Config, clients: Clients) -> Round:
+def paper_round(config: Config, clients: Clients) -> Round:
     """The paper's round."""
     import faiss
     from sentence_transformers import SentenceTransformer
 
-    tokenizer, model = load(config.models.masked)
+    tokenizer, model = load_masked_model(config.models.masked)
     embedder = SentenceTransformer(str(resolve_embedder("embedded")))
     embedder.max_seq_length = 64
     passes = config.variation.mask_passes
 
     def lookahead(texts: list[str], run: int) -> NDArray[np.float32]:
-        varied = (paper(texts, 100 * run + i, passes, tokenizer, model) for i in range(config.evolution.lookahead))
-        return unit_rows(np.sum([embedder.encode(texts, show_progress_bar=False) for texts in varied], axis=0))
+        varied = (
+            fill_as_paper(texts, 100 * run + i, passes, tokenizer, model) for i in range(config.evolution.lookahead)
+        )
+        return normalize_rows(np.sum([embedder.encode(texts, show_progress_bar=False) for texts in varied], axis=0))
 
     def voted(points: NDArray[np.float32]) -> NDArray[np.float64]:
         index = faiss.IndexFlatL2(points.shape[1])
@@ -129,23 +134,23 @@ def papers(config: Config, clients: Clients) -> Round:
 
     def work(texts: list[str], run: int) -> dict[str, float]:
         spent = {}
-        spent["lookahead"], points = timed(lambda: lookahead(texts, run))
-        spent["votes and release"], noisy = timed(lambda: voted(points))
+        spent["lookahead"], points = time_call(lambda: lookahead(texts, run))
+        spent["votes and release"], noisy = time_call(lambda: voted(points))
         weights = np.maximum(noisy, 1e-9)
         parents = np.random.default_rng(run).choice(len(texts), len(texts), p=weights / weights.sum())
         chosen = [texts[row] for row in parents]
-        spent["next population"], _ = timed(lambda: paper(chosen, run, passes, tokenizer, model))
+        spent["next population"], _ = time_call(lambda: fill_as_paper(chosen, run, passes, tokenizer, model))
         return spent
 
     return work
 
 
-def unused(*arguments: object) -> Any:
+def refuse_call(*arguments: object) -> Any:
     """A step that a round by itself does not take."""
     raise NotImplementedError
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+def time_call(work: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds, and what came of it."""
     started = time.perf_counter()
     result = work()

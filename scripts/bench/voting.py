@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.clients import nearest as voting
-from pretext.clients.nearest import nearest
+from pretext.clients.nearest import find_nearest
 from pretext.clients.voting import Ballot, Clients, VoteRule
 from pretext.models.embedder import SentenceEmbedder
 from pretext.tables import Source, read_columns
-from pretext.vectors import unit_rows
+from pretext.vectors import normalize_rows
 
 Rows = NDArray[np.float32]
 _TURNS = 5
@@ -43,12 +43,12 @@ def main() -> None:
     parser.add_argument("--queries", nargs="+", type=Path)
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
-    points = _random(arguments.candidates, arguments.dimensions, rng)
+    points = _random_rows(arguments.candidates, arguments.dimensions, rng)
     print(f"{'texts':>9} {'bare faiss s':>13} {'vote s':>8} {'ratio':>6} {'bare MiB':>9} {'vote MiB':>9}")
     for texts in [100_000, *([300_000, 1_000_000] if arguments.million else [])]:
-        _compare(points, _random(texts, arguments.dimensions, rng), rng)
+        _compare(points, _random_rows(texts, arguments.dimensions, rng), rng)
     if arguments.points and arguments.queries:
-        _approximate(_embedded(arguments.points, 100_000), _embedded(arguments.queries, 10_000))
+        _approximate(_embed_files(arguments.points, 100_000), _embed_files(arguments.queries, 10_000))
 
 
 def _compare(points: Rows, queries: Rows, rng: np.random.Generator) -> None:
@@ -67,7 +67,7 @@ def _compare(points: Rows, queries: Rows, rng: np.random.Generator) -> None:
 
     ways: list[Callable[[], Any]] = [bare, vote]
     memory = [_extra_mebibytes(way) for way in ways]
-    seconds = interleaved(ways)
+    seconds = time_interleaved(ways)
     print(
         f"{texts:9} {seconds[0]:13.3f} {seconds[1]:8.3f} {seconds[1] / seconds[0]:6.2f} "
         f"{memory[0]:9.0f} {memory[1]:9.0f}",
@@ -80,7 +80,7 @@ def _approximate(points: Rows, queries: Rows) -> None:
 
     def search(least: int) -> NDArray[np.int64]:
         voting.APPROXIMATE_FROM = least
-        return nearest(points, queries, 1)
+        return find_nearest(points, queries, 1)
 
     print(f"{'search':<12} {'points':>8} {'queries':>8} {'seconds':>8} {'recall@1':>9}")
     exact = search(len(points) + 1)
@@ -91,7 +91,7 @@ def _approximate(points: Rows, queries: Rows) -> None:
         print(f"{name:<12} {len(points):8} {len(queries):8} {seconds:8.2f} {(found == exact).mean():9.4f}", flush=True)
 
 
-def interleaved(ways: Sequence[Callable[[], Any]]) -> list[float]:
+def time_interleaved(ways: Sequence[Callable[[], Any]]) -> list[float]:
     """Median seconds of each way."""
     taken: list[list[float]] = [[] for _ in ways]
     for _ in range(_TURNS):
@@ -115,14 +115,14 @@ def _status(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def _random(n: int, d: int, rng: np.random.Generator) -> Rows:
+def _random_rows(n: int, d: int, rng: np.random.Generator) -> Rows:
     rows = np.empty((n, d), np.float32)
     for start in range(0, n, 8192):
-        rows[start : start + 8192] = unit_rows(rng.standard_normal(rows[start : start + 8192].shape, np.float32))
+        rows[start : start + 8192] = normalize_rows(rng.standard_normal(rows[start : start + 8192].shape, np.float32))
     return rows
 
 
-def _embedded(files: Sequence[Path], most: int) -> Rows:
+def _embed_files(files: Sequence[Path], most: int) -> Rows:
     batches = (batch for file in files for batch in read_columns(Source(str(file)), ["text"]))
     texts = [str(text) for batch in batches for text in batch["text"]]
     return SentenceEmbedder("embedded", 64)(texts[:most])

@@ -25,17 +25,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fred_ranking import SHARES, Texts, client_law, embedded, multiplier_for, noisy_sum
+from fred_ranking import SHARES, EmbeddedTexts, client_law, embedded, multiplier_for, noisy_sum
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from pretext.fred.design import design
-from pretext.fred.estimation import released_moments
+from pretext.fred.design import design_query
+from pretext.fred.estimation import estimate_moments
 from pretext.fred.frechet import frechet
-from pretext.fred.public_sets import grouped
-from pretext.fred.ranking import estimate
+from pretext.fred.public_sets import sum_in_groups
+from pretext.fred.ranking import estimate_distances
 from privacy import Relation
-from privacy.moments import bounded_moments, mechanism
+from privacy.moments import bounded_moments, moments_mechanism
 
 VOCABULARY = 4096
 LENGTH = 64
@@ -49,7 +49,7 @@ class Corpus:
     """Texts with their embeddings; parts 0 (asked), 1 (mixed in) and 2 (tested) hold different clients."""
 
     texts: list[str]
-    embedded: Texts
+    embeddings: EmbeddedTexts
     part: NDArray[np.int64]
 
     def rows(self, part: int) -> NDArray[np.int64]:
@@ -71,7 +71,7 @@ def main() -> None:
     corpora = {path.name.split(".")[0]: corpus(path, given.cache) for path in [*given.private, *given.public]}
     publics = [path.name.split(".")[0] for path in given.public]
     privates = [path.name.split(".")[0] for path in given.private]
-    tokenizer = trained_tokenizer([text for name in publics for text in corpora[name].texts])
+    tokenizer = train_tokenizer([text for name in publics for text in corpora[name].texts])
     store = given.cache / f"{given.model}.json"
     losses: dict[str, dict[str, float]] = json.loads(store.read_text()) if store.exists() else {}
     tests = {}
@@ -104,17 +104,17 @@ def training_sets(corpora: dict[str, Corpus], privates: list[str], base: str) ->
     for private in privates:
         own = [corpora[private].texts[i] for i in corpora[private].rows(1)]
         for share in SHARES:
-            made[f"{share:.0%} of {private}"] = interleaved(own, corpora[base].texts, share, rng)
+            made[f"{share:.0%} of {private}"] = interleave_texts(own, corpora[base].texts, share, rng)
     return made
 
 
-def interleaved(own: list[str], other: list[str], share: float, rng: np.random.Generator) -> list[str]:
+def interleave_texts(own: list[str], base: list[str], share: float, rng: np.random.Generator) -> list[str]:
     """Some ten thousand texts, a share of them from `own`."""
     chosen = rng.random(10_000) < share
-    return [str(own[rng.integers(len(own))] if mine else other[rng.integers(len(other))]) for mine in chosen]
+    return [str(own[rng.integers(len(own))] if mine else base[rng.integers(len(base))]) for mine in chosen]
 
 
-def trained_tokenizer(texts: list[str]) -> Any:
+def train_tokenizer(texts: list[str]) -> Any:
     """A byte-level byte-pair tokenizer."""
     from tokenizers import ByteLevelBPETokenizer
 
@@ -213,9 +213,9 @@ def report(
     """Print a private set's table, of the candidates that were trained."""
     rng = np.random.default_rng(4)
     mine = corpora[private]
-    own, other = mine.embedded.rows[mine.rows(1)], corpora[base].embedded.rows
+    own, other = mine.embeddings.rows[mine.rows(1)], corpora[base].embeddings.rows
     rows = {
-        name: each.embedded.rows[rng.choice(len(each.texts), CANDIDATE_TEXTS)]
+        name: each.embeddings.rows[rng.choice(len(each.texts), CANDIDATE_TEXTS)]
         for name, each in corpora.items()
         if name != private
     }
@@ -229,8 +229,8 @@ def report(
         return
     measured = np.array([losses[name][private] for name in rows])
     asked = mine.rows(0)
-    clients = np.unique(mine.embedded.client[asked], return_inverse=True)[1].astype(np.int64)
-    distances = three_distances(Texts(mine.embedded.rows[asked], clients), list(rows.values()), epsilon)
+    clients = np.unique(mine.embeddings.client[asked], return_inverse=True)[1].astype(np.int64)
+    distances = three_distances(EmbeddedTexts(mine.embeddings.rows[asked], clients), list(rows.values()), epsilon)
     print(f"{private}: {clients.max() + 1} clients asked at epsilon {epsilon}")
     for i in np.argsort(measured):
         print(f"    {list(rows)[i]:<28} loss {measured[i]:.3f}   " + "   ".join(f"{d[i]:.4f}" for d in distances))
@@ -239,19 +239,19 @@ def report(
 
 
 def three_distances(
-    private: Texts, candidates: list[NDArray[np.float32]], epsilon: float
+    private: EmbeddedTexts, candidates: list[NDArray[np.float32]], epsilon: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """FreD's, those of the means in the same release, and the Frechet distances in all dimensions without noise."""
-    known = [grouped([each]) for each in candidates]
-    noise = mechanism(multiplier_for(epsilon), Relation.ADD_REMOVE)
+    known = [sum_in_groups([each]) for each in candidates]
+    noise = moments_mechanism(multiplier_for(epsilon), Relation.ADD_REMOVE)
     clients = int(private.client.max()) + 1
-    query = design(known, noise.standard_deviation, clients, counted=False).query
+    query = design_query(known, noise.standard_deviation, clients, count_clients=False).query
     released = noisy_sum(noise, bounded_moments(query, private.rows, private.client))
-    moments, law = released_moments(query, released, noise.standard_deviation, clients)
-    seen = [each.seen_by(query) for each in known]
+    moments, law = estimate_moments(query, released, noise.standard_deviation, clients)
+    seen = [each.project(query) for each in known]
     means = np.array([np.square(moments.mean - each.moments.mean).sum() for each in seen])
     full = np.array([float(frechet(client_law(private), each.moments)) for each in known])
-    return estimate(moments, law, seen).distance, means, full
+    return estimate_distances(moments, law, seen).distance, means, full
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ Spearman correlation with the truth and how often the truly nearest comes first,
 
   mean          the distance of the means, from FreD's own release
   plain         moments of the clients' mean vectors, 16 directions, equal weights, clipped to norm 1, nothing removed
-  histogram     texts counted in 64 cells around public centres (k-means); Hellinger distance of the noisy shares
+  histogram     texts counted in 64 cells around public centers (k-means); Hellinger distance of the noisy shares
 
 All at the same epsilon, delta 1e-6, add/remove, exact noise, number of clients public. The last column: how often
 FreD's 90 % interval holds the noiseless distance in its own directions. Embeddings are cached in FOLDER.
@@ -29,13 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from pretext.fred.design import design, principal
-from pretext.fred.estimation import Moments, released_moments
+from pretext.fred.design import design_query, principal_axes
+from pretext.fred.estimation import Moments, estimate_moments
 from pretext.fred.frechet import frechet
-from pretext.fred.public_sets import Statistics, grouped
-from pretext.fred.ranking import estimate
+from pretext.fred.public_sets import Statistics, sum_in_groups
+from pretext.fred.ranking import estimate_distances
 from privacy import Bounded, DiscreteGaussian, Relation, bounded_sum, calibrate
-from privacy.moments import MomentQuery, bounded_moments, mechanism, moments_cost
+from privacy.moments import MomentQuery, bounded_moments, moments_cost, moments_mechanism
 
 Rows = NDArray[np.float32]
 DELTA = 1e-6
@@ -46,7 +46,7 @@ CELLS = 64
 
 
 @dataclass(frozen=True)
-class Texts:
+class EmbeddedTexts:
     """Embeddings, shape (m, d), and whose they are."""
 
     rows: Rows
@@ -70,10 +70,10 @@ def main() -> None:
     for path in given.private:
         name = path.name.split(".")[0]
         if given.only in (None, name):
-            ranked(name, sets, publics, given.epsilons, given.repetitions)
+            rank_private_set(name, sets, publics, given.epsilons, given.repetitions)
 
 
-def embedded(path: Path, cache: Path) -> Texts:
+def embedded(path: Path, cache: Path) -> EmbeddedTexts:
     """Embeddings of a file out of the cache, or made now: at most 8 texts a client and 20,000 in all."""
     rows, listed = cache / f"{path.name.split('.')[0]}.npy", cache / f"{path.name.split('.')[0]}.json"
     if not rows.exists():
@@ -92,43 +92,45 @@ def embedded(path: Path, cache: Path) -> Texts:
         listed.write_text(json.dumps(kept))
         np.save(rows, SentenceEmbedder("embedded", 64, 64)([text for _, text in kept], announce=str(path)))
     clients = [client for client, _ in json.loads(listed.read_text())]
-    return Texts(np.load(rows), np.unique(clients, return_inverse=True)[1].astype(np.int64))
+    return EmbeddedTexts(np.load(rows), np.unique(clients, return_inverse=True)[1].astype(np.int64))
 
 
-def ranked(name: str, sets: dict[str, Texts], publics: list[str], epsilons: list[float], repetitions: int) -> None:
+def rank_private_set(
+    name: str, sets: dict[str, EmbeddedTexts], publics: list[str], epsilons: list[float], repetitions: int
+) -> None:
     """Print a private set's lines."""
     rng = np.random.default_rng(0)
-    private, own = split(sets[name], rng)
-    candidates = [sample(sets[other].rows, CANDIDATE_TEXTS, rng) for other in sets if other != name]
+    private, own = split_held_out(sets[name], rng)
+    candidates = [sample_rows(sets[other].rows, CANDIDATE_TEXTS, rng) for other in sets if other != name]
     base = sets[publics[0]].rows
     for share in SHARES:
         count = round(share * CANDIDATE_TEXTS)
-        mixed = [sample(own.rows, count, rng, True), sample(base, CANDIDATE_TEXTS - count, rng)]
+        mixed = [sample_rows(own.rows, count, rng, True), sample_rows(base, CANDIDATE_TEXTS - count, rng)]
         candidates.append(rng.permutation(np.concatenate(mixed)))
-    known = [grouped([rows]) for rows in candidates]
+    known = [sum_in_groups([rows]) for rows in candidates]
     truth = np.array([float(frechet(client_law(private), each.moments)) for each in known])
     clients = np.unique(private.client).size
     for epsilon in epsilons:
-        one_setting(name, private, clients, candidates, known, truth, epsilon, repetitions)
+        measure_setting(name, private, clients, candidates, known, truth, epsilon, repetitions)
 
 
-def split(texts: Texts, rng: np.random.Generator) -> tuple[Texts, Texts]:
+def split_held_out(texts: EmbeddedTexts, rng: np.random.Generator) -> tuple[EmbeddedTexts, EmbeddedTexts]:
     """The private clients and the held-out ones."""
     out = rng.random(texts.client.max() + 1)[texts.client] < HELD_OUT
-    return renumbered(texts, ~out), renumbered(texts, out)
+    return subset_texts(texts, ~out), subset_texts(texts, out)
 
 
-def renumbered(texts: Texts, kept: NDArray[np.bool_]) -> Texts:
+def subset_texts(texts: EmbeddedTexts, mask: NDArray[np.bool_]) -> EmbeddedTexts:
     """Some of the texts, with clients 0, 1, ..."""
-    return Texts(texts.rows[kept], np.unique(texts.client[kept], return_inverse=True)[1].astype(np.int64))
+    return EmbeddedTexts(texts.rows[mask], np.unique(texts.client[mask], return_inverse=True)[1].astype(np.int64))
 
 
-def sample(rows: Rows, count: int, rng: np.random.Generator, again: bool = False) -> Rows:
+def sample_rows(rows: Rows, count: int, rng: np.random.Generator, again: bool = False) -> Rows:
     """Rows drawn at random, with replacement only where there are too few."""
     return rows[rng.choice(len(rows), count, replace=again and count > len(rows))]
 
 
-def client_law(texts: Texts) -> Moments:
+def client_law(texts: EmbeddedTexts) -> Moments:
     """Moments of a random text of a random client, without noise."""
     weight = (1 / np.bincount(texts.client))[texts.client]
     weight /= weight.sum()
@@ -136,9 +138,9 @@ def client_law(texts: Texts) -> Moments:
     return Moments(weight @ rows, rows.T @ (rows * weight[:, None]))
 
 
-def one_setting(
+def measure_setting(
     name: str,
-    private: Texts,
+    private: EmbeddedTexts,
     clients: int,
     candidates: list[Rows],
     known: list[Statistics],
@@ -148,20 +150,20 @@ def one_setting(
 ) -> None:
     """Print one line."""
     multiplier = multiplier_for(epsilon)
-    noise = mechanism(multiplier, Relation.ADD_REMOVE)
-    made = design(known, noise.standard_deviation, clients, counted=False)
+    noise = moments_mechanism(multiplier, Relation.ADD_REMOVE)
+    made = design_query(known, noise.standard_deviation, clients, count_clients=False)
     asked = bounded_moments(made.query, private.rows, private.client)
-    seen = [each.seen_by(made.query) for each in known]
-    exact, _ = released_moments(made.query, asked.value * np.float64(asked.grid), 1e-12, clients)
+    seen = [each.project(made.query) for each in known]
+    exact, _ = estimate_moments(made.query, asked.value * np.float64(asked.grid), 1e-12, clients)
     reduced = np.array([float(frechet(exact, each.moments)) for each in seen])
-    plain = PlainWay(private, known, clients, noise)
+    plain = PlainBaseline(private, known, clients, noise)
     counts = Histogram(private, candidates, multiplier)
     answers: dict[str, list[NDArray[np.float64]]] = {"FreD": [], "mean": [], "plain": [], "histogram": []}
     covered = []
     for _ in range(repetitions):
         released = noisy_sum(noise, asked)
-        moments, law = released_moments(made.query, released, noise.standard_deviation, clients)
-        found = estimate(moments, law, seen)
+        moments, law = estimate_moments(made.query, released, noise.standard_deviation, clients)
+        found = estimate_distances(moments, law, seen)
         low, high = found.interval(0.9).T
         covered.append(np.mean((low <= reduced) & (reduced <= high)))
         answers["FreD"].append(found.distance)
@@ -179,51 +181,51 @@ def one_setting(
 def multiplier_for(epsilon: float) -> float:
     """The noise multiplier of a release that costs epsilon."""
     relation = Relation.ADD_REMOVE
-    return calibrate(epsilon, DELTA, lambda tried: moments_cost(2**15, mechanism(tried, relation), relation))
+    return calibrate(epsilon, DELTA, lambda tried: moments_cost(2**15, moments_mechanism(tried, relation), relation))
 
 
-def noisy_sum(noise: DiscreteGaussian, asked: Bounded) -> NDArray[np.float64]:
+def noisy_sum(noise: DiscreteGaussian, bounded: Bounded) -> NDArray[np.float64]:
     """A fresh release, in the query's own unit."""
-    return noise.draw(asked) * np.float64(noise.grid)
+    return noise.draw(bounded) * np.float64(noise.grid)
 
 
-def agreement(truth: NDArray[np.float64], found: list[NDArray[np.float64]]) -> str:
+def agreement(truth: NDArray[np.float64], answers: list[NDArray[np.float64]]) -> str:
     """Spearman correlation and share of first places, means over repetitions."""
-    correlation = np.mean([spearmanr(truth, each).statistic for each in found])
-    return f"{correlation:.3f} / {np.mean([each.argmin() == truth.argmin() for each in found]):.2f}"
+    correlation = np.mean([spearmanr(truth, each).statistic for each in answers])
+    return f"{correlation:.3f} / {np.mean([each.argmin() == truth.argmin() for each in answers]):.2f}"
 
 
-class PlainWay:
+class PlainBaseline:
     """The obvious recipe: one mean vector a client, its moments in 16 directions, equal weights, norm 1."""
 
-    def __init__(self, private: Texts, known: list[Statistics], clients: int, noise: DiscreteGaussian) -> None:
-        centre, _, vectors = principal(known)
-        self.query = MomentQuery(centre, vectors[:, :16], 16, 1.0, 1.0, 0.5**0.5, 0.0)
+    def __init__(self, private: EmbeddedTexts, known: list[Statistics], clients: int, noise: DiscreteGaussian) -> None:
+        center, _, vectors = principal_axes(known)
+        self.query = MomentQuery(center, vectors[:, :16], 16, 1.0, 1.0, 0.5**0.5, 0.0)
         means = np.zeros((clients, private.rows.shape[1]))
         np.add.at(means, private.client, private.rows)
         means /= np.bincount(private.client)[:, None]
         self.asked = bounded_moments(self.query, means, np.arange(len(means)))
-        self.seen = [each.seen_by(self.query).moments for each in known]
+        self.seen = [each.project(self.query).moments for each in known]
         self.clients, self.noise = clients, noise
 
     def distances(self) -> NDArray[np.float64]:
         """From a fresh release."""
         released = noisy_sum(self.noise, self.asked)
-        moments, _ = released_moments(self.query, released, self.noise.standard_deviation, self.clients)
+        moments, _ = estimate_moments(self.query, released, self.noise.standard_deviation, self.clients)
         return np.array([float(frechet(moments, law)) for law in self.seen])
 
 
 class Histogram:
-    """Shares of texts in cells around public centres, for a distance in the manner of precision and recall."""
+    """Shares of texts in cells around public centers, for a distance in the manner of precision and recall."""
 
-    def __init__(self, private: Texts, candidates: list[Rows], multiplier: float) -> None:
+    def __init__(self, private: EmbeddedTexts, candidates: list[Rows], multiplier: float) -> None:
         rng = np.random.default_rng(0)
         rows = np.concatenate([each[:500] for each in candidates])
-        self.centres = rows[rng.choice(len(rows), CELLS, replace=False)]
+        self.centers = rows[rng.choice(len(rows), CELLS, replace=False)]
         for _ in range(10):
             cell = self.cells(rows)
-            self.centres = np.stack(
-                [rows[cell == i].mean(axis=0) if (cell == i).any() else self.centres[i] for i in range(CELLS)]
+            self.centers = np.stack(
+                [rows[cell == i].mean(axis=0) if (cell == i).any() else self.centers[i] for i in range(CELLS)]
             )
         weight = (1 / np.bincount(private.client))[private.client]
         self.asked = bounded_sum(
@@ -233,8 +235,8 @@ class Histogram:
         self.shares = [np.bincount(self.cells(each), minlength=CELLS) / len(each) for each in candidates]
 
     def cells(self, rows: Rows) -> NDArray[np.int64]:
-        """The nearest centre of each row."""
-        return np.asarray(np.argmax(rows @ self.centres.T - 0.5 * np.square(self.centres).sum(axis=1), axis=1))
+        """The nearest center of each row."""
+        return np.asarray(np.argmax(rows @ self.centers.T - 0.5 * np.square(self.centers).sum(axis=1), axis=1))
 
     def distances(self) -> NDArray[np.float64]:
         """From a fresh release; negative counts are none."""

@@ -23,11 +23,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from comparison.bench import ALL, Bench, epsilon_of
+from comparison.bench import ALL_METHODS, Bench, epsilon_of
 from comparison.cells import Cell, add_row, is_done, read_rows
 from comparison.methods import Scale
 from comparison.sets import PrivateSet, read_set
-from comparison.table import table
+from comparison.table import format_table
 
 from pretext.clients.federation import LocalFederation
 from pretext.clients.private_data import read_private
@@ -38,24 +38,24 @@ from pretext.errors import PretextError, UsageError
 from pretext.evaluation.student import CausalStudent, open_student
 from pretext.jobs.parts import Parts
 from pretext.lazy import Once
-from pretext.tables import located
+from pretext.tables import resolve_location
 from privacy import PrivacyError
 from privacy.accounting import check_delta, check_epsilon
 
 
 def main() -> None:
     """Do the cells that are missing and print the table."""
-    given = arguments().parse_args()
+    given = make_reproduce_parser().parse_args()
     try:
         if not given.print_only:
             reproduce(given, open_student(given.student))
         rows = read_rows(given.csv)
-        print(table(rows) if rows else f"There are no cells in {given.csv} yet.")
+        print(format_table(rows) if rows else f"There are no cells in {given.csv} yet.")
     except (PretextError, PrivacyError) as error:
         sys.exit(f"Error: {error}")
 
 
-def arguments() -> argparse.ArgumentParser:
+def make_reproduce_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--csv", type=Path, required=True, help="file of the finished cells")
@@ -65,7 +65,14 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--sets", type=Path, nargs="+", default=[], help="private sets")
     parser.add_argument("--public", type=Path, help="public texts for initial populations")
     parser.add_argument("--out", type=Path, help="folder of the cells' run folders; default: beside the CSV file")
-    parser.add_argument("--methods", nargs="+", choices=ALL, default=list(ALL), metavar="METHOD", help=", ".join(ALL))
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=ALL_METHODS,
+        default=list(ALL_METHODS),
+        metavar="METHOD",
+        help=", ".join(ALL_METHODS),
+    )
     parser.add_argument("--epsilons", type=float, nargs="+", default=[1.0, 8.0])
     parser.add_argument("--delta", type=float, default=3e-6)
     parser.add_argument("--repetitions", type=int, default=1)
@@ -90,58 +97,58 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def reproduce(given: argparse.Namespace, student: CausalStudent, opened: Parts | None = None) -> None:
+def reproduce(options: argparse.Namespace, student: CausalStudent, parts: Parts | None = None) -> None:
     """Do the missing cells, set by set, one repetition of everything after another.
 
     `opened` holds models to work with; default: those that the command line names, opened when they are needed.
     """
-    if not given.sets or given.public is None:
+    if not options.sets or options.public is None:
         raise UsageError("Give the private sets with --sets and a public one with --public (or --print-only).")
-    for epsilon in given.epsilons:
+    for epsilon in options.epsilons:
         check_epsilon(epsilon)
-    check_delta(given.delta)
+    check_delta(options.delta)
     started = time.monotonic()
     scale = Scale(
-        population=given.population,
-        rounds=given.rounds,
-        texts=given.texts,
-        tokens=given.tokens,
-        texts_per_client=given.texts_per_client,
-        delta=given.delta,
-        generator=given.generator,
-        engine=given.engine,
-        masked=given.masked,
-        changed=tuple(given.set),
+        population=options.population,
+        rounds=options.rounds,
+        texts=options.texts,
+        tokens=options.tokens,
+        texts_per_client=options.texts_per_client,
+        delta=options.delta,
+        generator=options.generator,
+        engine=options.engine,
+        masked=options.masked,
+        overrides=tuple(options.set),
     )
-    out = given.out or given.csv.with_suffix("")
-    for path in given.sets:
-        private = read_set(path, given.clients, given.texts_per_client)
-        opened = parts_of(private, shared(scale), opened)
-        bench = Bench(private, opened, student, scale, located(given.public), out)
-        for cell in cells(private.name, given.methods, given.epsilons, given.repetitions):
-            if is_done(read_rows(given.csv), cell, student.name, bench.setting(cell.method)):
+    out = options.out or options.csv.with_suffix("")
+    for path in options.sets:
+        private = read_set(path, options.clients, options.texts_per_client)
+        parts = open_parts(private, shared_config(scale), parts)
+        bench = Bench(private, parts, student, scale, resolve_location(options.public), out)
+        for cell in list_cells(private.name, options.methods, options.epsilons, options.repetitions):
+            if is_done(read_rows(options.csv), cell, student.name, bench.setting(cell.method)):
                 continue
-            if time.monotonic() - started > given.seconds:
+            if time.monotonic() - started > options.seconds:
                 print("The time is up; the same command goes on from here.", file=sys.stderr)
                 return
             row = bench.run(cell)
-            add_row(given.csv, row)
+            add_row(options.csv, row)
             print(f"{cell}: top-1 {row.top1:.4f}, {row.seconds:.0f} s", file=sys.stderr, flush=True)
 
 
-def parts_of(private: PrivateSet, config: Config, opened: Parts | None) -> Parts:
+def open_parts(private: PrivateSet, config: Config, parts: Parts | None) -> Parts:
     """The parts of a set: its own clients, whose texts are embedded once, and the models of the sets before."""
-    if opened is None:
+    if parts is None:
         return Parts.of(config, private.rows)
-    embedder = opened.embedder
+    embedder = parts.embedder
 
     def gather() -> Clients:
         return Clients.embed(read_private(config.data, config.privacy.max_texts_per_client, private.rows), embedder())
 
-    return replace(opened, federation=Once(lambda: LocalFederation(gather)))
+    return replace(parts, federation=Once(lambda: LocalFederation(gather)))
 
 
-def shared(scale: Scale) -> Config:
+def shared_config(scale: Scale) -> Config:
     """What the clients' embeddings and the models depend on, the same for all cells."""
     return resolve(
         settings={
@@ -151,16 +158,16 @@ def shared(scale: Scale) -> Config:
             "models": {"generator": scale.generator},
             "speed": {"engine": scale.engine},
         },
-        overrides=scale.changed,
+        overrides=scale.overrides,
     )
 
 
-def cells(name: str, methods: Sequence[str], epsilons: Sequence[float], repetitions: int) -> Iterator[Cell]:
+def list_cells(name: str, methods: Sequence[str], epsilons: Sequence[float], repetitions: int) -> Iterator[Cell]:
     """The cells of a set, the ends of the gap first, one repetition after another."""
     for repetition in range(repetitions):
         asked = (
             Cell(name, method, epsilon_of(method, epsilon), repetition)
-            for method in ALL
+            for method in ALL_METHODS
             if method in methods
             for epsilon in epsilons
         )

@@ -6,8 +6,8 @@ language model, so that hundreds of evolutions take minutes.
 
 For each private set there is a pool of texts: the public ones, the other private sets, and 1,500 texts of clients of
 its own who are not asked. The population begins with public texts; a variation of a text is one of its 24 nearest
-neighbours in the pool, or, in three of ten, a neighbour of that. Votes, clipping, calibration and selection are the
-program's; the noise is drawn by numpy, as nothing is released. At the end 2,000 neighbours of seeds stand for the
+neighbors in the pool, or, in three of ten, a neighbor of that. Votes, clipping, calibration and selection are the
+program's; the noise is drawn by numpy, as nothing is released. At the end 2,000 neighbors of seeds stand for the
 expansion.
 
 Printed are, for every private set, three figures, each 0 for a sample of the public texts and 1 for one of the set's
@@ -24,35 +24,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from fred_ranking import Rows, Texts, embedded, renumbered
+from fred_ranking import EmbeddedTexts, Rows, embedded, subset_texts
 from numpy.typing import NDArray
 
-from pretext.clients.nearest import nearest
+from pretext.clients.nearest import find_nearest
 from pretext.clients.voting import Ballot, Clients, VoteRule
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
-from pretext.evolution.selection import select
+from pretext.evolution.selection import select_survivors
 from pretext.fred.estimation import Moments
 from pretext.fred.frechet import frechet
-from pretext.jobs.plan import plan
+from pretext.jobs.plan import make_plan
 
-NEIGHBOURS, OWN, OTHERS, EXPANDED, TESTED = 24, 1500, 3000, 2000, 1500
+NEIGHBORS, OWN, OTHERS, EXPANDED, TESTED = 24, 1500, 3000, 2000, 1500
 BEFORE = [
-    "privacy.rounds=5", "privacy.normalise_votes=false", "evolution.selection=rank", "evolution.threshold=2",
+    "privacy.rounds=5", "privacy.normalize_votes=false", "evolution.selection=rank", "evolution.threshold=2",
     "evolution.seeds_from_round=1", "evolution.seed_power=1",
 ]  # fmt: skip
 SETTINGS: dict[str, list[str]] = {
     "default": [],
     "rank, threshold 2, five rounds": BEFORE,
     "the paper's (icml2024)": [
-        "privacy.rounds=11", "privacy.vote_norm=8", "privacy.normalise_votes=false", "evolution.population=1024",
+        "privacy.rounds=11", "privacy.vote_norm=8", "privacy.normalize_votes=false", "evolution.population=1024",
         "evolution.threshold=1", "evolution.kept_parents=0", "evolution.seeds_from_round=0", "evolution.seed_power=1",
     ],
     "5 rounds": ["privacy.rounds=5"],
     "12 rounds": ["privacy.rounds=12"],
     "population 256": ["evolution.population=256"],
     "population 1024": ["evolution.population=1024"],
-    "votes not normalised": ["privacy.normalise_votes=false"],
+    "votes not normalized": ["privacy.normalize_votes=false"],
     "4 texts a client": ["privacy.max_texts_per_client=4"],
     "1 text a client": ["privacy.max_texts_per_client=1"],
     "vote split among 4": ["evolution.nearest=4"],
@@ -74,19 +74,19 @@ class World:
 
     Attributes:
         pool: shape (n, d), what a generator could write.
-        near: shape (n, NEIGHBOURS), each text's nearest others.
+        near: shape (n, NEIGHBORS), each text's nearest others.
         start: rows of the pool that are public.
         own: rows of the pool that are of the private set's kind.
-        asked: the clients who vote.
-        tested: shape (m, d), texts of clients who were neither asked nor in the pool.
+        voters: the clients who vote.
+        test_rows: shape (m, d), texts of clients who were neither asked nor in the pool.
     """
 
     pool: Rows
     near: NDArray[np.int64]
     start: NDArray[np.int64]
     own: NDArray[np.int64]
-    asked: Texts
-    tested: Rows
+    voters: EmbeddedTexts
+    test_rows: Rows
 
 
 def main() -> None:
@@ -101,19 +101,19 @@ def main() -> None:
     given = parser.parse_args()
     private = [embedded(path, given.cache) for path in given.private]
     public = [embedded(path, given.cache).rows for path in given.public]
-    worlds = [world(i, private, public) for i in range(len(private))]
+    worlds = [make_world(i, private, public) for i in range(len(private))]
     print("distance, precision, coverage of " + ", ".join(path.name.split(".")[0] for path in given.private) + "; mean")
     for epsilon in given.epsilons:
         for name in given.only:
             config = resolve(overrides=[
                 f"privacy.epsilon={epsilon}", "privacy.delta=3e-6", "initial.prompts=['-']", *SETTINGS[name],
             ])  # fmt: skip
-            figures = np.array([measured(each, config, given.repetitions) for each in worlds])
+            figures = np.array([measure_settings(each, config, given.repetitions) for each in worlds])
             row = [f"{distance:5.2f} {own:4.2f} {cover:4.2f}" for distance, own, cover in [*figures, figures.mean(0)]]
             print(f"{epsilon:<5} {name:<32}" + " | ".join(row), flush=True)
 
 
-def world(number: int, private: list[Texts], public: list[Rows]) -> World:
+def make_world(number: int, private: list[EmbeddedTexts], public: list[Rows]) -> World:
     """The surroundings of one of the private sets; its clients are dealt out 70, 15 and 15 %."""
     rng = np.random.default_rng(0)
     mine = private[number]
@@ -125,43 +125,43 @@ def world(number: int, private: list[Texts], public: list[Rows]) -> World:
     size, begin = sum(map(len, parts)), sum(len(rows) for rows in parts[: len(public)])
     return World(
         pool,
-        nearest(pool, pool, NEIGHBOURS + 1)[:, 1:],
+        find_nearest(pool, pool, NEIGHBORS + 1)[:, 1:],
         np.arange(begin),
         np.arange(size, len(pool)),
-        renumbered(mine, part == 0),
+        subset_texts(mine, part == 0),
         mine.rows[part == 2],
     )
 
 
-def measured(around: World, config: Config, repetitions: int) -> NDArray[np.float64]:
+def measure_settings(around: World, config: Config, repetitions: int) -> NDArray[np.float64]:
     """Distance, precision and coverage, means over repetitions."""
     rng = np.random.default_rng(1)
     worst = scores(around, rng.choice(around.start, EXPANDED))
     best = scores(around, rng.choice(around.own, EXPANDED))
-    found = np.mean([scores(around, evolved(around, config, seed)) for seed in range(repetitions)], axis=0)
+    found = np.mean([scores(around, simulate_run(around, config, seed)) for seed in range(repetitions)], axis=0)
     scaled = (found - worst) / (best - worst)
     return np.array([scaled[0], found[1], scaled[2]])
 
 
-def evolved(around: World, config: Config, seed: int) -> NDArray[np.int64]:
+def simulate_run(around: World, config: Config, seed: int) -> NDArray[np.int64]:
     """Rows of the pool that stand for the expansion after an evolution."""
     rng = np.random.default_rng(seed)
     evolution, rounds = config.evolution, config.privacy.rounds
-    clients = sampled(around.asked, config.privacy.max_texts_per_client, rng)
-    rule = VoteRule(evolution.nearest, config.privacy.norm_squared, config.privacy.normalise_votes)
-    sigma = plan(config).sigma
+    clients = sample_clients(around.voters, config.privacy.max_texts_per_client, rng)
+    rule = VoteRule(evolution.nearest, config.privacy.norm_squared, config.privacy.normalize_votes)
+    sigma = make_plan(config).sigma
     population = rng.choice(around.start, evolution.population, replace=False)
     seeds: dict[int, float] = {}
     for number in range(rounds):
         bounded = clients.vote(Ballot(around.pool[population], np.zeros(len(population), np.int64)), rule)
         noisy = bounded.value * bounded.grid + sigma * rng.standard_normal(len(population))
-        survivors, weights, parents = select(noisy, sigma, evolution, rng)
+        survivors, weights, parents = select_survivors(noisy, sigma, evolution, rng)
         if number in config.seed_rounds:
             for row, weight in zip(population[survivors].tolist(), weights.tolist(), strict=True):
                 seeds[row] = max(seeds.get(row, 0.0), weight)
         kept = population[survivors[: int(evolution.kept_parents * evolution.population)]]
         chosen = population[parents if parents.size else np.arange(len(population))]
-        population = np.unique([*kept, *varied(around, chosen[: evolution.population - len(kept)], rng)])
+        population = np.unique([*kept, *vary_rows(around, chosen[: evolution.population - len(kept)], rng)])
     if not seeds:
         return np.asarray(rng.choice(around.start, EXPANDED))
     weight = np.array(list(seeds.values())) ** evolution.seed_power
@@ -169,30 +169,30 @@ def evolved(around: World, config: Config, seed: int) -> NDArray[np.int64]:
     return np.asarray(around.near[drawn, rng.integers(0, 8, EXPANDED)])
 
 
-def sampled(texts: Texts, most: int, rng: np.random.Generator) -> Clients:
+def sample_clients(texts: EmbeddedTexts, limit: int, rng: np.random.Generator) -> Clients:
     """At most so many texts of each client, drawn at random."""
     order = rng.permutation(len(texts.client))
     _, inverse = np.unique(texts.client[order], return_inverse=True)
     grouped, count = np.argsort(inverse, kind="stable"), np.bincount(inverse)
     place = np.empty(len(order), np.int64)
     place[grouped] = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
-    kept = order[place < most]
+    kept = order[place < limit]
     return Clients(texts.rows[kept], texts.client[kept], np.zeros(len(kept), np.int64))
 
 
-def varied(around: World, parents: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """A neighbour of each parent, or a neighbour of that."""
-    there = around.near[parents, rng.integers(0, NEIGHBOURS, len(parents))]
+def vary_rows(around: World, parents: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """A neighbor of each parent, or a neighbor of that."""
+    there = around.near[parents, rng.integers(0, NEIGHBORS, len(parents))]
     further = rng.random(len(parents)) < 0.3
-    there[further] = around.near[there[further], rng.integers(0, NEIGHBOURS, further.sum())]
+    there[further] = around.near[there[further], rng.integers(0, NEIGHBORS, further.sum())]
     return there
 
 
 def scores(around: World, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Frechet distance, share of own texts, and coverage of an expansion; not scaled."""
-    texts, tested = np.ascontiguousarray(around.pool[rows]), around.tested[:TESTED]
-    reached = texts[nearest(texts, tested, 1)[:, 0]]
-    distance = float(frechet(moments(around.tested), moments(texts)))
+    texts, tested = np.ascontiguousarray(around.pool[rows]), around.test_rows[:TESTED]
+    reached = texts[find_nearest(texts, tested, 1)[:, 0]]
+    distance = float(frechet(moments(around.test_rows), moments(texts)))
     return np.array([distance, np.isin(rows, around.own).mean(), (reached * tested).sum(axis=1).mean()])
 
 

@@ -153,7 +153,7 @@ def report_baseline(train: Sequences, held_out: dict[str, Sequences], size: int)
     say(f"{len(train)} sequences to train on; frequencies alone: accuracy {accuracy:.3f}, perplexity {perplexity:.1f}")
 
 
-def hidden(rows: Sequences, mask: int, rng: np.random.Generator, shares: tuple[float, float]) -> Hidden:
+def hide_tokens(rows: Sequences, mask: int, rng: np.random.Generator, shares: tuple[float, float]) -> Hidden:
     """Ids with masks, attention mask, and where the masks are, each (rows, longest); and the tokens hidden."""
     longest = max(map(len, rows))
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -202,7 +202,7 @@ def fit(
         if done >= 1:
             break
         rate = arguments.rate * min(done / 0.02, (1 - done) / 0.98)
-        losses.append(learn(model, optimizer, rate, hidden(batch, mask, rng, SHARES)))
+        losses.append(learn(model, optimizer, rate, hide_tokens(batch, mask, rng, SHARES)))
         step += 1
         if step % 50 == 0:
             say(f"step {step} | {elapsed:.0f} s | loss {sum(losses) / len(losses):.3f}")
@@ -253,7 +253,7 @@ def scores(model: BertForMaskedLM, mask: int, held_out: dict[str, Sequences], ro
         loss, right, count = 0.0, 0, 0
         chosen = sequences[:: max(1, len(sequences) // rows)]
         for start in range(0, len(chosen), 64):
-            ids, attention, place, targets = hidden(chosen[start : start + 64], mask, rng, (0.3, 0.3))
+            ids, attention, place, targets = hide_tokens(chosen[start : start + 64], mask, rng, (0.3, 0.3))
             guessed = logits(model, ids, attention, place)
             loss += cross_entropy(guessed, targets, reduction="sum").item()
             right += int((guessed.argmax(1) == targets).sum())

@@ -19,7 +19,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from comparison.on_device import METHODS, Device, Federated, trained_on_devices
+from comparison.on_device import FEDERATED_METHODS, Device, FederatedMethod, train_on_devices
 from comparison.sets import read_set
 
 from pretext.evaluation.student import open_student
@@ -28,17 +28,17 @@ from privacy import Budget
 
 def main() -> None:
     """Print a line for each combination, then the best ones."""
-    given = arguments().parse_args()
+    given = make_tuning_parser().parse_args()
     public = read_set(given.public, round(given.sample / 0.8), given.texts_per_client)
     student = open_student(given.student)
     print(f"untrained: cross entropy {student.score(public.test).cross_entropy:.4f}", flush=True)
     found = []
-    for method in options(given):
+    for method in list_methods(given):
         started = time.perf_counter()
         device = Device(student, public.training, method)
         budget = Budget(given.epsilon, given.delta)
         share = len(public.training) / given.clients
-        score = trained_on_devices(device, budget, 0, noise_share=share).score(public.test)
+        score = train_on_devices(device, budget, 0, noise_share=share).score(public.test)
         found.append((score.cross_entropy, method))
         print(f"{score.cross_entropy:.4f} top-1 {score.top1:.4f} {method} {time.perf_counter() - started:.0f} s")
         sys.stdout.flush()
@@ -46,11 +46,11 @@ def main() -> None:
         print(f"{loss:.4f} {method}")
 
 
-def arguments() -> argparse.ArgumentParser:
+def make_tuning_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("public", type=Path)
-    parser.add_argument("--method", choices=list(METHODS), default="dp-fedavg")
+    parser.add_argument("--method", choices=list(FEDERATED_METHODS), default="dp-fedavg")
     parser.add_argument("--epsilon", type=float, default=1.0)
     parser.add_argument("--delta", type=float, default=3e-6)
     parser.add_argument("--clients", type=int, default=2400)
@@ -64,11 +64,13 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def options(given: argparse.Namespace) -> list[Federated]:
+def list_methods(arguments: argparse.Namespace) -> list[FederatedMethod]:
     """Every combination."""
-    grid = product(given.patterns, given.clips, given.local_rates, given.server_rates)
+    grid = product(arguments.patterns, arguments.clips, arguments.local_rates, arguments.server_rates)
     return [
-        replace(METHODS[given.method], trained=pattern, clip=clip, local_rate=local, server_rate=server)
+        replace(
+            FEDERATED_METHODS[arguments.method], weight_pattern=pattern, clip=clip, local_rate=local, server_rate=server
+        )
         for pattern, clip, local, server in grid
     ]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pretext.clients.nearest import on_grid
+from pretext.clients.nearest import snap_to_grid
 from privacy import Bounded, Cost, DiscreteGaussian, Ledger, Release, bounded_sum, grid_for
 
 _bounded_sum = bounded_sum
@@ -55,9 +55,9 @@ def clipped_after_the_sum(patch: Patch) -> None:
 def scaled_up_too_far(patch: Patch) -> None:
     """Only where clients are scaled up to the bound, as they are by default."""
 
-    def bounded_sum(*arguments: Any, normalise: bool = False, **named: Any) -> Bounded:
-        right = _bounded_sum(*arguments, normalise=normalise, **named)
-        return dataclasses.replace(right, value=2 * right.value) if normalise else right
+    def bounded_sum(*arguments: Any, normalize: bool = False, **named: Any) -> Bounded:
+        right = _bounded_sum(*arguments, normalize=normalize, **named)
+        return dataclasses.replace(right, value=2 * right.value) if normalize else right
 
     patch.setattr("pretext.clients.voting.bounded_sum", bounded_sum)
 
@@ -103,15 +103,15 @@ def ties_left_to_faiss(patch: Patch) -> None:
         import faiss
 
         index = faiss.IndexFlatIP(points.shape[1])
-        index.add(on_grid(points))
-        return index.search(on_grid(queries if rows is None else queries[rows]), min(q, len(points)))[1]
+        index.add(snap_to_grid(points))
+        return index.search(snap_to_grid(queries if rows is None else queries[rows]), min(q, len(points)))[1]
 
-    patch.setattr("pretext.clients.voting.nearest", nearest)
+    patch.setattr("pretext.clients.voting.find_nearest", nearest)
 
 
 def replacement_at_the_price_of_removal(patch: Patch) -> None:
     """Of use against replace-one alone."""
-    for module in ("privacy.bounding", "privacy.mechanisms", "privacy.account", "pretext.jobs.plan"):
+    for module in ("privacy.bounding", "privacy.mechanisms", "privacy.account", "pretext.calibration"):
         patch.setattr(f"{module}.sensitivity_squared", lambda norm_squared, nonnegative, relation: norm_squared)
 
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from pretext.audit.lower_bounds import (
-    Errors,
+    ErrorCounts,
     _chance,
+    count_errors,
     epsilon_from_errors,
+    epsilon_from_mu,
     epsilon_in_one_run,
-    errors_of,
-    gaussian_epsilon,
     mu_from_errors,
 )
 from privacy import InvalidParameter
@@ -41,8 +41,8 @@ def most_alarms(repetitions: int, rate: float) -> int:
 
 @pytest.mark.parametrize("mu", [0.0, 1.0, 3.0])
 def test_a_bound_exceeds_the_truth_at_most_at_the_stated_rate(mu: float) -> None:
-    truth, repetitions, confidence = gaussian_epsilon(mu, DELTA), 150, 0.8
-    found = [errors_of(*worlds(mu, 400, seed)) for seed in range(repetitions)]
+    truth, repetitions, confidence = epsilon_from_mu(mu, DELTA), 150, 0.8
+    found = [count_errors(*worlds(mu, 400, seed)) for seed in range(repetitions)]
     alarms = sum(mu_from_errors(errors, confidence) > mu for errors in found)
     assert alarms <= most_alarms(repetitions, 1 - confidence)
     plain = sum(epsilon_from_errors(errors, DELTA, confidence) > truth for errors in found)
@@ -53,7 +53,7 @@ def test_a_bound_exceeds_the_truth_at_most_at_the_stated_rate(mu: float) -> None
 
 
 def test_one_run_exceeds_the_truth_at_most_at_the_stated_rate() -> None:
-    """Randomised response is the mechanism at which the theorem is tight."""
+    """Randomized response is the mechanism at which the theorem is tight."""
     truth, repetitions, confidence = 1.0, 150, 0.8
 
     def alarms(true: float) -> int:
@@ -72,13 +72,13 @@ def test_one_run_exceeds_the_truth_at_most_at_the_stated_rate() -> None:
 
 @pytest.mark.parametrize("mu", [0.5, 1.0, 2.0])
 def test_bounds_come_near_the_truth_with_many_trials(mu: float) -> None:
-    errors = errors_of(*worlds(mu, 200_000, 1))
+    errors = count_errors(*worlds(mu, 200_000, 1))
     assert 0.95 * mu < mu_from_errors(errors, 0.95) <= 1.001 * mu
     # Without the Gaussian form less is proved, but something.
-    assert 0.3 * mu < epsilon_from_errors(errors, DELTA, 0.95) < gaussian_epsilon(mu, DELTA)
+    assert 0.3 * mu < epsilon_from_errors(errors, DELTA, 0.95) < epsilon_from_mu(mu, DELTA)
 
 
-def test_one_run_comes_near_the_truth_of_randomised_response() -> None:
+def test_one_run_comes_near_the_truth_of_randomized_response() -> None:
     rng = np.random.default_rng(2)
     present = rng.random(100_000) < 0.5
     scores = (present == (rng.random(100_000) < 1 / (1 + math.exp(-1.0)))) + 0.1 * rng.random(100_000)
@@ -87,7 +87,7 @@ def test_one_run_comes_near_the_truth_of_randomised_response() -> None:
 
 @pytest.mark.parametrize("mu", [0.3, 1.0, 2.0])
 def test_half_the_noise_is_found_out(mu: float) -> None:
-    errors = errors_of(*worlds(2 * mu, 20_000, 3))
+    errors = count_errors(*worlds(2 * mu, 20_000, 3))
     assert mu_from_errors(errors, 1 - 1e-6) > mu
 
 
@@ -137,22 +137,22 @@ def test_chances_too_small_for_a_float_keep_their_delta() -> None:
 
 def test_a_threshold_is_counted_on_trials_that_did_not_choose_it() -> None:
     # On the first halves a threshold parts the worlds; the second halves say that it was luck.
-    errors = errors_of(np.array([0.0, 0.0, 0.0, 5.0, 0.0, 5.0]), np.array([5.0, 5.0, 5.0, 5.0, 0.0, 0.0]))
-    assert errors == Errors(2, 3, 2, 3)
+    errors = count_errors(np.array([0.0, 0.0, 0.0, 5.0, 0.0, 5.0]), np.array([5.0, 5.0, 5.0, 5.0, 0.0, 0.0]))
+    assert errors == ErrorCounts(2, 3, 2, 3)
     assert mu_from_errors(errors, 0.95) == epsilon_from_errors(errors, DELTA, 0.95) == 0.0
 
 
 def test_scores_that_are_all_equal_prove_nothing() -> None:
     same = np.zeros(100)
-    assert mu_from_errors(errors_of(same, same), 0.5) == 0.0
+    assert mu_from_errors(count_errors(same, same), 0.5) == 0.0
     assert epsilon_in_one_run(same, np.tile([True, False], 50), 50, DELTA, 0.95) == 0.0
     coins = np.arange(100) < 50
     assert epsilon_in_one_run(-coins.astype(float), coins, 50, DELTA, 0.95) == 0.0  # every guess is wrong
 
 
 def test_a_perfect_attack_proves_as_much_as_its_trials_allow() -> None:
-    errors = errors_of(np.zeros(200), np.ones(200))
-    assert errors == Errors(0, 100, 0, 100)
+    errors = count_errors(np.zeros(200), np.ones(200))
+    assert errors == ErrorCounts(0, 100, 0, 100)
     # 100 trials without an error: the rate is below 3.62 % at confidence 97.5 %.
     assert errors.upper_rates(0.95) == pytest.approx((0.03622, 0.03622), abs=1e-5)
     assert epsilon_from_errors(errors, DELTA, 0.95) == pytest.approx(math.log((1 - 0.03622) / 0.03622), abs=1e-3)
@@ -163,19 +163,19 @@ def test_a_perfect_attack_proves_as_much_as_its_trials_allow() -> None:
 
 
 def test_a_test_that_is_always_wrong_counts_at_its_rates() -> None:
-    assert Errors(5, 5, 3, 3).upper_rates(0.95) == (1.0, 1.0)
-    assert epsilon_from_errors(Errors(5, 5, 3, 3), DELTA, 0.95) == 0.0
+    assert ErrorCounts(5, 5, 3, 3).upper_rates(0.95) == (1.0, 1.0)
+    assert epsilon_from_errors(ErrorCounts(5, 5, 3, 3), DELTA, 0.95) == 0.0
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: Errors(3, 2, 0, 1),
-        lambda: Errors(0, 1, -1, 1),
-        lambda: Errors(0, 0, 0, 1),
-        lambda: errors_of(np.zeros(1), np.zeros(5)),
-        lambda: mu_from_errors(Errors(0, 1, 0, 1), 1.0),
-        lambda: epsilon_from_errors(Errors(0, 1, 0, 1), 0.0, 0.95),
+        lambda: ErrorCounts(3, 2, 0, 1),
+        lambda: ErrorCounts(0, 1, -1, 1),
+        lambda: ErrorCounts(0, 0, 0, 1),
+        lambda: count_errors(np.zeros(1), np.zeros(5)),
+        lambda: mu_from_errors(ErrorCounts(0, 1, 0, 1), 1.0),
+        lambda: epsilon_from_errors(ErrorCounts(0, 1, 0, 1), 0.0, 0.95),
         lambda: epsilon_in_one_run(np.zeros(4), np.zeros(3, bool), 2, DELTA, 0.95),
         lambda: epsilon_in_one_run(np.zeros(4), np.zeros(4, bool), 5, DELTA, 0.95),
         lambda: epsilon_in_one_run(np.zeros(4), np.zeros(4, bool), 1, DELTA, 0.95),

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pretext.audit.finding import Finding
-from pretext.audit.release_path import ReleasePath, audit_releases, games_in_all, two_processes
-from pretext.audit.run import scratch
+from pretext.audit.release_path import ReleasePath, attack_releases, compare_processes, count_games
+from pretext.audit.run import make_scratch_folder
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
 from pretext.errors import PretextError
@@ -28,7 +28,7 @@ def make_config(relation: Relation = Relation.ADD_REMOVE, **privacy: object) -> 
 
 @pytest.fixture
 def ledger() -> Iterator[Ledger]:
-    with scratch() as folder:
+    with make_scratch_folder() as folder:
         yield Ledger(folder / "ledger.sqlite")
 
 
@@ -39,16 +39,16 @@ def unheard(_: int) -> None:
 @pytest.mark.parametrize("relation", list(Relation))
 def test_the_program_stays_under_its_claim(relation: Relation, ledger: Ledger) -> None:
     config, heard = make_config(relation), []
-    found = list(audit_releases(config, ledger, GAMES, heard.append))
+    found = list(attack_releases(config, ledger, GAMES, heard.append))
     assert len(found) == 7
     assert [finding.verdict for finding in found if finding.verdict == "ABOVE THE CLAIM"] == []
     assert all(7.99 < finding.claim <= 8.0 for finding in found)
-    assert sum(heard) == games_in_all(config, GAMES)
+    assert sum(heard) == count_games(config, GAMES)
     # The attacks see something (five standard deviations below what they see on average): without this, staying under
     # the claim would mean little.
     by_name = {finding.attack: finding for finding in found}
     assert by_name["one candidate for each client"].bound > 2
-    assert by_name["neighbours before the noise"].bound > 7.99
+    assert by_name["neighbors before the noise"].bound > 7.99
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.__name__)
@@ -59,7 +59,7 @@ def test_every_mutant_is_caught(
     mutant(monkeypatch)
     config = make_config(Relation.REPLACE_ONE if replaced else Relation.ADD_REMOVE)
     # Half the noise, the least of what is measured here, is missed with a chance below 1e-6; some are calculated.
-    assert accused(audit_releases(config, ledger, 4 * GAMES, unheard))
+    assert accused(attack_releases(config, ledger, 4 * GAMES, unheard))
 
 
 def test_a_copy_that_cannot_release_is_no_agreement(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_a_copy_that_cannot_release_is_no_agreement(ledger: Ledger, monkeypatch:
 
     monkeypatch.setattr(Ledger, "release", broken)
     with pytest.raises(PretextError, match="could not release"):
-        two_processes(ReleasePath.of(make_config(), ledger))
+        compare_processes(ReleasePath.of(make_config(), ledger))
 
 
 def accused(findings: Iterator[Finding]) -> bool:
@@ -77,7 +77,7 @@ def accused(findings: Iterator[Finding]) -> bool:
 
 def test_a_large_bound_and_one_text_are_attacked_too(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(max_texts_per_client=1, rounds=1)
-    assert not accused(audit_releases(config, ledger, GAMES, unheard))
+    assert not accused(attack_releases(config, ledger, GAMES, unheard))
     # With one text of a client the door hides a missing clip; the attacking client comes past the door with more.
     mutants.no_clipping(monkeypatch)
-    assert accused(audit_releases(config, ledger, GAMES, unheard))
+    assert accused(attack_releases(config, ledger, GAMES, unheard))

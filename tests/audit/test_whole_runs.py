@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretext.audit.run import scratch
-from pretext.audit.whole_runs import Canaries, Workshop, audit_jobs, honest_runs, hostile_runs
+from pretext.audit.run import make_scratch_folder
+from pretext.audit.whole_runs import Canaries, Workshop, attack_honest_runs, attack_hostile_runs, attack_runs
 from pretext.statement.provenance import check_provenance
 from privacy import Ledger, Relation
 from tests.audit import mutants
@@ -23,7 +23,7 @@ RUNS = 12
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with scratch() as folder:
+    with make_scratch_folder() as folder:
         yield folder
 
 
@@ -35,7 +35,7 @@ def workshop(folder: Path, relation: Relation = Relation.ADD_REMOVE, epsilon: fl
 @pytest.mark.parametrize("relation", list(Relation))
 def test_whole_runs_stay_under_the_claim(relation: Relation, folder: Path, home: Path) -> None:
     heard: list[int] = []
-    found = list(audit_jobs(workshop(folder, relation), RUNS, heard.append))
+    found = list(attack_runs(workshop(folder, relation), RUNS, heard.append))
     assert [finding.attack for finding in found] == [
         *(f"{what} ({kind})" for what in ("synthetic texts, similarity", "synthetic texts, 2-grams", "all releases")
           for kind in ("natural", "nonces")),
@@ -53,7 +53,7 @@ def test_whole_runs_stay_under_the_claim(relation: Relation, folder: Path, home:
 def test_a_whole_run_with_half_the_noise_is_caught(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mutants.half_the_noise(monkeypatch)
     # 72 runs of 32 canaries: missed with a chance below 1e-6.
-    assert hostile_runs(workshop(folder, epsilon=6.0), 72, unheard).verdict == "ABOVE THE CLAIM"
+    assert attack_hostile_runs(workshop(folder, epsilon=6.0), 72, unheard).verdict == "ABOVE THE CLAIM"
 
 
 def test_texts_alone_give_away_who_was_there_where_there_is_no_noise(
@@ -66,7 +66,7 @@ def test_texts_alone_give_away_who_was_there_where_there_is_no_noise(
     mutants.no_noise(monkeypatch)
     thrown = np.random.default_rng
     monkeypatch.setattr(np.random, "default_rng", lambda seed=7: thrown(seed))
-    found = {finding.attack: finding for finding in honest_runs(workshop(folder, epsilon=0.5), 16, unheard)}
+    found = {finding.attack: finding for finding in attack_honest_runs(workshop(folder, epsilon=0.5), 16, unheard)}
     assert found["synthetic texts, similarity (natural)"].bound > 0.5
     assert found["synthetic texts, 2-grams (natural)"].bound > 0.5
     assert found["all releases (natural)"].bound > 0.5
@@ -75,7 +75,7 @@ def test_texts_alone_give_away_who_was_there_where_there_is_no_noise(
 def test_the_crafted_population_asks_for_every_canary_in_every_round(folder: Path) -> None:
     shop = workshop(folder)
     run = shop.run("one", np.ones(32, bool), True)
-    wanted = {*shop.canaries.heads, *shop.canaries.tails, *shop.canaries.others}
+    wanted = {*shop.canaries.heads, *shop.canaries.tails, *shop.canaries.bystanders}
     for round_number in range(3):
         assert {candidate.text for candidate in run.population(round_number) or []} == wanted
 
@@ -88,7 +88,7 @@ def test_the_provenance_of_a_hostile_run_shows_what_can_be_seen(folder: Path) ->
     wrong = check_provenance(shop.config, run, subjects)
     assert len(wrong) == 1
     assert str(wrong[0]).startswith("population/000.json: expected public candidates that are in")
-    assert wrong[0].found == "76 texts not in there"
+    assert wrong[0].actual == "76 texts not in there"
 
 
 def test_the_other_client_of_replace_one_holds_the_other_text() -> None:
@@ -100,10 +100,10 @@ def test_the_other_client_of_replace_one_holds_the_other_text() -> None:
     assert len({row["client"] for row in replaced}) == 12 + 32
     held = {row["client"]: row["text"] for row in replaced}
     assert held["canary 0"] == canaries.heads[0] and held["canary 31"] == canaries.tails[31]
-    assert len({*canaries.heads, *canaries.tails, *canaries.others}) == 64 + 12
+    assert len({*canaries.heads, *canaries.tails, *canaries.bystanders}) == 64 + 12
 
 
 def test_runs_are_silent(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    list(audit_jobs(workshop(folder), 2, unheard))
+    list(attack_runs(workshop(folder), 2, unheard))
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""

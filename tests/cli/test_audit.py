@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pretext.audit.finding import Finding
-from pretext.cli.plots import bound_chart
+from pretext.cli.plots import draw_bounds
 from pretext.config.settings import Config
 from pretext.errors import UsageError
 from pretext.jobs.run import synthesize
@@ -30,7 +30,7 @@ def command(called: Command) -> Command:
 def test_without_a_configuration(command: Command, home: Path) -> None:
     code, out, _ = command("--games", "256", "--runs", "2")
     assert code == 0
-    assert "hostile server" in out and "neighbours before the noise" in out
+    assert "hostile server" in out and "neighbors before the noise" in out
     assert "no private file" in out and "is no proof of privacy" in out
     assert "ABOVE THE CLAIM  " not in out
     assert not home.exists()
@@ -119,14 +119,14 @@ def test_the_verdicts() -> None:
 @pytest.mark.parametrize("ending", ["svg", "png"])
 def test_the_chart(ending: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    bound_chart([finding(3.9), finding(8.1), finding(float("inf"))], tmp_path / f"chart.{ending}")
+    draw_bounds([finding(3.9), finding(8.1), finding(float("inf"))], tmp_path / f"chart.{ending}")
     assert (tmp_path / f"chart.{ending}").stat().st_size > 1000
     (tmp_path / "folder.svg").mkdir()
     with pytest.raises(UsageError, match="cannot be written"):
-        bound_chart([finding(3.9)], tmp_path / "folder.svg")
+        draw_bounds([finding(3.9)], tmp_path / "folder.svg")
 
 
 def test_a_chart_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r"pretext\[plot\]"):
-        bound_chart([finding(1.0)], tmp_path / "chart.svg")
+        draw_bounds([finding(1.0)], tmp_path / "chart.svg")

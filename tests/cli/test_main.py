@@ -20,7 +20,7 @@ from tests.support.runs import Command, make_parts, rows_of, write_rows
 @pytest.fixture
 def pretext_command(monkeypatch: pytest.MonkeyPatch, called: Command) -> Command:
     """Calls the entry point, with the scripted engine behind it."""
-    monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, given=None: make_parts(config)))
+    monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, rows=None: make_parts(config)))
     return called
 
 
@@ -98,7 +98,7 @@ def test_another_name_for_the_same_path_is_refused(
     pretext_command: Command, arguments: list[str], tmp_path: Path
 ) -> None:
     assert pretext_command("run", *arguments)[0] == 0
-    renamed = [*arguments, "--set", "privacy.data_set=fresh", "--out", str(tmp_path / "second")]
+    renamed = [*arguments, "--set", "privacy.dataset=fresh", "--out", str(tmp_path / "second")]
     code, _, err = pretext_command("run", *renamed)
     assert code == 2
     assert "second budget" in err
@@ -287,7 +287,7 @@ def test_expand_in_shards_interrupted_and_continued(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretext.evolution.expansion, "few_shot", interrupt)
+        patch.setattr(pretext.evolution.expansion, "few_shot_prompt", interrupt)
         code, _, err = pretext_command("expand", folder, "--texts", "20")
     assert code == 4
     assert f"pretext expand {folder} --texts 20" in err
@@ -308,7 +308,7 @@ def test_expand_of_an_unfinished_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretext.evolution.variation, "few_shot", interrupt)
+        patch.setattr(pretext.evolution.variation, "few_shot_prompt", interrupt)
         assert pretext_command("run", *arguments)[0] == 4
     code, _, err = pretext_command("expand", tmp_path / "run", "--texts", "20")
     assert code == 1
@@ -328,10 +328,10 @@ def test_resume_refuses_other_settings(pretext_command: Command, arguments: list
     assert "privacy.epsilon" in err
 
 
-def test_unknown_data_set(pretext_command: Command) -> None:
+def test_unknown_dataset(pretext_command: Command) -> None:
     code, _, err = pretext_command("ledger", "show", "nobody")
     assert code == 2
-    assert "no data set 'nobody'" in err
+    assert "no dataset 'nobody'" in err
 
 
 def test_a_real_sigterm_is_resumable(tmp_path: Path, private_file: Path, public_file: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pretext.config.settings import Config
 from pretext.home import open_ledger
-from pretext.jobs.plan import plan
+from pretext.jobs.plan import make_plan
 from pretext.jobs.run import synthesize
 from pretext.report.page import write_report
 from pretext.run.folder import Run
@@ -46,7 +46,7 @@ def test_statement(command: Command, run: Run, tmp_path: Path) -> None:
 
 def test_a_statement_of_an_older_version(command: Command, run: Run) -> None:
     stated = run.load("privacy.json")
-    del stated["data_set"]["ledger_head_sha256"]
+    del stated["dataset"]["ledger_head_sha256"]
     run.save("privacy.json", stated)
     assert command("statement", run.folder)[0] == 0
     code, _, err = command("statement", run.folder, "--out", run.folder / "page.md")
@@ -55,7 +55,7 @@ def test_a_statement_of_an_older_version(command: Command, run: Run) -> None:
     assert not (run.folder / "page.md").exists()
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "half", '{"data_set": 1}'])
+@pytest.mark.parametrize("content", ["{}", "[]", "half", '{"dataset": 1}'])
 def test_a_damaged_statement_is_one_sentence(content: str, command: Command, run: Run) -> None:
     (run.folder / "privacy.json").write_text(content)
     for name in ("statement", "curve", "compare", "verify"):
@@ -67,7 +67,7 @@ def test_a_damaged_statement_is_one_sentence(content: str, command: Command, run
 
 def test_curve(command: Command, run: Run) -> None:
     spent = open_ledger().account("private").spent_epsilon
-    for arguments in ((run.folder,), ("--data-set", "private")):
+    for arguments in ((run.folder,), ("--dataset", "private")):
         code, out, err = command("curve", *arguments)
         assert code == 0, err
         rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[2:]}
@@ -121,7 +121,7 @@ def test_calibrate_says_what_plan_says(
     config = make_config(
         f"privacy.{name}={value}", "privacy.delta=3e-6", "privacy.rounds=11", f"privacy.relation={relation}"
     )
-    planned = plan(config)
+    planned = make_plan(config)
     flags = [f"--{name.replace('_', '-')}", value, "--delta", 3e-6, "--rounds", 11, "--relation", relation]
     told = json.loads(command("calibrate", *flags, "--json")[1])
     assert told["noise_multiplier"] == pytest.approx(planned.noise_multiplier, rel=1e-7)
@@ -174,9 +174,9 @@ def test_verify(command: Command, run: Run) -> None:
 
 
 WRONG = {
-    "curve of nothing": (["curve"], 2, "Give either a run folder or --data-set NAME"),
-    "curve of two things": (["curve", "{run}", "--data-set", "private"], 2, "Give either"),
-    "curve of an unknown data set": (["curve", "--data-set", "nobody"], 2, "no data set 'nobody'"),
+    "curve of nothing": (["curve"], 2, "Give either a run folder or --dataset NAME"),
+    "curve of two things": (["curve", "{run}", "--dataset", "private"], 2, "Give either"),
+    "curve of an unknown dataset": (["curve", "--dataset", "nobody"], 2, "no dataset 'nobody'"),
     "chart of another kind": (["curve", "{run}", "--chart", "x.pdf"], 2, ".svg or .png"),
     "statement of no run": (["statement", "nowhere"], 1, "is not a run folder"),
     "statement of another kind": (["statement", "{run}", "--out", "x.pdf"], 2, "must end in .md"),
@@ -235,13 +235,13 @@ def strict(text: str) -> Any:
 def test_an_infinite_loss_is_strict_json_and_told_in_words(
     command: Command, run: Run, make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    """The same data set again, at a delta so small that the noise's slack alone is more."""
+    """The same dataset again, at a delta so small that the noise's slack alone is more."""
     assert open_ledger().set_budget("private", Budget(50, 1e-3))
     terms = ("privacy.noise_multiplier=4", "privacy.delta=1e-19", "privacy.budget_epsilon=50")
     config = make_config(*terms, "evolution.threshold=0")
     second = synthesize(config, tmp_path / "second", make_parts(config))
     stated = strict((second.folder / "privacy.json").read_text())
-    assert stated["guarantee"]["epsilon"] is None and stated["data_set"]["spent_epsilon"] < 50
+    assert stated["guarantee"]["epsilon"] is None and stated["dataset"]["spent_epsilon"] < 50
     assert "(infinity, 1e-19)-differential privacy" in command("statement", second.folder)[1]
     assert strict(command("statement", second.folder, "--json")[1]) == stated
     assert command("statement", second.folder, "--out", tmp_path / "page.md")[0] == 0

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretext.clients.private_data import LONGEST_TEXT, PrivateTexts, Row, read_private
+from pretext.clients.private_data import MAX_PRIVATE_CHARACTERS, PrivateRecord, PrivateTexts, read_private
 from pretext.config.settings import Data
 from pretext.errors import UsageError
 
@@ -66,8 +66,8 @@ def test_a_client_that_is_no_number_is_nobody() -> None:
 
 
 def test_a_text_is_cut() -> None:
-    private = read_private(data_of(), 8, rows_of((1, "x" * 100_000), (2, "y" * LONGEST_TEXT)))
-    assert [len(text) for text in private.texts] == [LONGEST_TEXT, LONGEST_TEXT]
+    private = read_private(data_of(), 8, rows_of((1, "x" * 100_000), (2, "y" * MAX_PRIVATE_CHARACTERS)))
+    assert [len(text) for text in private.texts] == [MAX_PRIVATE_CHARACTERS, MAX_PRIVATE_CHARACTERS]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_unlisted_labels_are_passed_over(tmp_path: Path) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=60), st.integers(1, 8))
-def test_the_cap_is_honoured(owners: list[int], cap: int) -> None:
+def test_the_cap_is_honored(owners: list[int], cap: int) -> None:
     rows = rows_of(*((owner, f"text {number}") for number, owner in enumerate(owners)))
     if len(set(owners)) < 2:
         return
@@ -134,7 +134,7 @@ def test_nothing_is_told() -> None:
     rows = rows_of((SECRET, f"{SECRET} text"), ("b", "c"))
     private = read_private(data_of(), 8, rows)
     assert repr(private) == str(private) == "PrivateTexts()"
-    assert SECRET not in repr(Row(f"{SECRET} text", SECRET, 0))
+    assert SECRET not in repr(PrivateRecord(f"{SECRET} text", SECRET, 0))
 
 
 @pytest.mark.parametrize(

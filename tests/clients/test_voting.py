@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pretext.clients.private_data import PrivateTexts
 from pretext.clients.voting import Ballot, Clients, VoteRule
-from pretext.vectors import unit_rows
+from pretext.vectors import normalize_rows
 from privacy import Bounded, Relation
 
 SECRET = "zqxj-unique-secret"
@@ -20,13 +20,13 @@ SECRET = "zqxj-unique-secret"
 def random_clients(seed: int, clients: int, labels: int, most: int = 6) -> Clients:
     rng = np.random.default_rng(seed)
     owner = np.repeat(rng.permutation(1000)[:clients], rng.integers(1, most + 1, clients)).astype(np.int64)
-    rows = unit_rows(rng.normal(size=(len(owner), 5)).astype(np.float32))
+    rows = normalize_rows(rng.normal(size=(len(owner), 5)).astype(np.float32))
     return Clients(rows, owner, rng.integers(0, labels, len(owner)))
 
 
 def random_ballot(seed: int, n: int, labels: int) -> Ballot:
     rng = np.random.default_rng(seed)
-    return Ballot(unit_rows(rng.normal(size=(n, 5)).astype(np.float32)), rng.integers(0, labels, n))
+    return Ballot(normalize_rows(rng.normal(size=(n, 5)).astype(np.float32)), rng.integers(0, labels, n))
 
 
 def twin(clients: Clients, ballot: Ballot, rule: VoteRule) -> NDArray[np.float64]:
@@ -44,7 +44,7 @@ def twin(clients: Clients, ballot: Ballot, rule: VoteRule) -> NDArray[np.float64
             chosen = same[np.argsort(-scores)[: rule.nearest]]
             vector[chosen] += 1.0 / max(1, len(chosen))
         norm = float(np.linalg.norm(vector))
-        if norm > bound or (rule.normalise and norm > 0):
+        if norm > bound or (rule.normalize and norm > 0):
             vector *= bound / norm
         total += vector
     return np.asarray(total, dtype=np.float64)
@@ -55,12 +55,12 @@ def votes(clients: Clients, ballot: Ballot, rule: VoteRule) -> NDArray[np.float6
     return np.asarray(bounded.value * bounded.grid, dtype=np.float64)
 
 
-@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("labels", [1, 3])
 @pytest.mark.parametrize("nearest", [1, 3, 50])
 @pytest.mark.parametrize("norm_squared", [Fraction(1, 3), Fraction(2), Fraction(100)])
-def test_the_votes_of_the_slow_twin(nearest: int, labels: int, normalise: bool, norm_squared: Fraction) -> None:
-    rule = VoteRule(nearest, norm_squared, normalise)
+def test_the_votes_of_the_slow_twin(nearest: int, labels: int, normalize: bool, norm_squared: Fraction) -> None:
+    rule = VoteRule(nearest, norm_squared, normalize)
     for seed in range(5):
         clients, ballot = random_clients(seed, 15, labels), random_ballot(seed + 100, 12, labels)
         # Rounding toward the grid loses at most two steps per client and candidate.
@@ -93,14 +93,14 @@ def distance_squared(one: Bounded, other: Bounded) -> int:
     labels=st.integers(1, 3),
     nearest=st.integers(1, 4),
     n=st.integers(2, 9),
-    normalise=st.booleans(),
+    normalize=st.booleans(),
     norm=st.one_of(st.floats(0.01, 20), st.integers(1, 9).map(math.sqrt)),
     texts=st.integers(1, 60),
 )
-def test_neighbours_differ_by_at_most_the_sensitivity(
-    seed: int, clients: int, labels: int, nearest: int, n: int, normalise: bool, norm: float, texts: int
+def test_neighbors_differ_by_at_most_the_sensitivity(
+    seed: int, clients: int, labels: int, nearest: int, n: int, normalize: bool, norm: float, texts: int
 ) -> None:
-    rule = VoteRule(nearest, Fraction(norm) ** 2, normalise)
+    rule = VoteRule(nearest, Fraction(norm) ** 2, normalize)
     ballot = random_ballot(seed + 1, n, labels)
     everybody = random_clients(seed, clients, labels)
     fewer = without(everybody, int(everybody.client[0]))
@@ -108,7 +108,7 @@ def test_neighbours_differ_by_at_most_the_sensitivity(
     assert distance_squared(one, other) <= one.sensitivity_squared(Relation.ADD_REMOVE)
     # The newcomer may hold any number of texts; the cap of the door is not what the proof rests on.
     rng = np.random.default_rng(seed + 2)
-    rows = unit_rows(rng.normal(size=(texts, 5)).astype(np.float32))
+    rows = normalize_rows(rng.normal(size=(texts, 5)).astype(np.float32))
     newcomer = Clients(rows, np.full(texts, 5000), rng.integers(0, labels, texts))
     replaced = together(fewer, newcomer).vote(ballot, rule)
     assert distance_squared(one, replaced) <= one.sensitivity_squared(Relation.REPLACE_ONE)
@@ -119,22 +119,22 @@ def test_one_client_more_does_not_turn_the_votes_between_equal_candidates() -> N
     """Candidates that agree in the tokens the embedder reads stand in one place; 128,000 / 384 is where faiss changes
     its way through the queries."""
     rng = np.random.default_rng(0)
-    points = np.tile(unit_rows(rng.normal(size=(512, 384)).astype(np.float32)), (2, 1))[rng.permutation(1024)]
-    rows = unit_rows(rng.normal(size=(334, 384)).astype(np.float32))
+    points = np.tile(normalize_rows(rng.normal(size=(512, 384)).astype(np.float32)), (2, 1))[rng.permutation(1024)]
+    rows = normalize_rows(rng.normal(size=(334, 384)).astype(np.float32))
     everybody = Clients(rows, np.arange(334), np.zeros(334, np.int64))
     ballot, rule = Ballot(points, np.zeros(1024, np.int64)), VoteRule(1, Fraction(1), False)
     one, other = everybody.vote(ballot, rule), without(everybody, 333).vote(ballot, rule)
     assert distance_squared(one, other) <= one.sensitivity_squared(Relation.ADD_REMOVE)
 
 
-@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("labels", [1, 4])
-def test_a_client_with_all_texts_counts_as_its_bound(labels: int, normalise: bool) -> None:
+def test_a_client_with_all_texts_counts_as_its_bound(labels: int, normalize: bool) -> None:
     ballot = random_ballot(3, 20, labels)
     rng = np.random.default_rng(4)
-    rows = unit_rows(rng.normal(size=(3000, 5)).astype(np.float32))
+    rows = normalize_rows(rng.normal(size=(3000, 5)).astype(np.float32))
     glutton = Clients(rows, np.zeros(3000, np.int64), rng.integers(0, labels, 3000))
-    bounded = glutton.vote(ballot, VoteRule(1, Fraction(8), normalise))
+    bounded = glutton.vote(ballot, VoteRule(1, Fraction(8), normalize))
     norm_squared = sum(int(value) ** 2 for value in bounded.value)
     # Over all labels together, not sqrt(labels) times as much; and the bound is used, not wasted.
     assert 0.999 * bounded.norm_squared < norm_squared <= bounded.norm_squared
@@ -142,7 +142,7 @@ def test_a_client_with_all_texts_counts_as_its_bound(labels: int, normalise: boo
 
 
 def test_the_bound_holds_over_all_labels() -> None:
-    # A client whose two texts have different labels: normalised per label it would count sqrt(2).
+    # A client whose two texts have different labels: normalized per label it would count sqrt(2).
     points = np.eye(2, 5, dtype=np.float32)
     clients = Clients(points, np.zeros(2, np.int64), np.array([0, 1]))
     got = votes(clients, Ballot(points, np.array([0, 1])), VoteRule(1, Fraction(1), True))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretext.config.presets import PRESETS
-from pretext.config.resolve import differences, plain, resolve, validated
+from pretext.config.resolve import compare_configs, dump_settings, resolve, validate_settings
 from pretext.config.settings import Config
 from pretext.errors import UsageError
 
@@ -31,7 +31,7 @@ def refused(*overrides: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("override", "neighbour"),
+    ("override", "neighbor"),
     [
         ("evoluton.population=3", "evolution"),
         ("evolution.populaton=3", "evolution.population"),
@@ -41,12 +41,12 @@ def refused(*overrides: str) -> str:
         ("speed.batchsize=1", "speed.batch_size"),
     ],
 )
-def test_an_unknown_key_names_its_nearest_neighbour(override: str, neighbour: str) -> None:
+def test_an_unknown_key_names_its_nearest_neighbor(override: str, neighbor: str) -> None:
     message = refused(override)
-    assert "There is no setting " in message and f"did you mean {neighbour}?" in message
+    assert "There is no setting " in message and f"did you mean {neighbor}?" in message
 
 
-def test_an_unknown_key_without_a_neighbour_lists_what_is_allowed() -> None:
+def test_an_unknown_key_without_a_neighbor_lists_what_is_allowed() -> None:
     assert "allowed are preset, data, privacy" in refused("zzz=1")
     assert "allowed are epsilon, noise_multiplier" in refused("privacy.zzzzzz=1")
 
@@ -163,8 +163,8 @@ def test_set_takes_what_is_not_toml_as_a_string(override: str, value: str) -> No
 
 
 def test_set_reads_toml_and_nests() -> None:
-    config = small("data.labels=['a', 'b']", "privacy.normalise_votes=true", "data.label_column=kind")
-    assert config.data.labels == ("a", "b") and config.privacy.normalise_votes and config.data.label_column == "kind"
+    config = small("data.labels=['a', 'b']", "privacy.normalize_votes=true", "data.label_column=kind")
+    assert config.data.labels == ("a", "b") and config.privacy.normalize_votes and config.data.label_column == "kind"
     assert small("privacy.rounds=3", "privacy.rounds=4").privacy.rounds == 4
 
 
@@ -195,8 +195,8 @@ def test_the_threshold_may_be_nothing() -> None:
 def test_what_prompts_say_of_the_texts() -> None:
     one = small("initial.prompts=['Notes of a nurse.']")
     assert (one.about(0), small("initial.prompts=['a', 'b']").about(0)) == ("Notes of a nurse.", None)
-    labelled = small("initial.prompts=['a']", "data.labels=['x', 'y']", "data.label_column=kind")
-    assert [labelled.about(0), labelled.about(1)] == ["x", "y"]
+    labeled = small("initial.prompts=['a']", "data.labels=['x', 'y']", "data.label_column=kind")
+    assert [labeled.about(0), labeled.about(1)] == ["x", "y"]
     refusal = refused("initial.examples=['invented']", "initial.prompts=[]", "initial.texts=public.jsonl")
     assert "examples are shown with prompts" in refusal
 
@@ -247,8 +247,8 @@ def test_the_default_preset_holds_the_square_root_of_the_cap() -> None:
 def test_plain_values_round_trip_through_toml(preset: str) -> None:
     given = BASE if preset == "default" else {}
     config = resolve(settings={**given, "preset": preset}, overrides=["data.labels=['é', 'b']", "data.label_column=k"])
-    assert validated(tomlkit.parse(tomlkit.dumps(plain(config))).unwrap()) == config
-    assert differences(config, validated(plain(config))) == []
+    assert validate_settings(tomlkit.parse(tomlkit.dumps(dump_settings(config))).unwrap()) == config
+    assert compare_configs(config, validate_settings(dump_settings(config))) == []
 
 
 @settings(deadline=None)
@@ -265,13 +265,13 @@ def test_any_settings_round_trip(epsilon: float, delta: float, threshold: float,
         "data": {"path": path},
         "initial": {"prompts": [path]},
     }
-    config = validated(tables)
-    again = validated(tomlkit.parse(tomlkit.dumps(plain(config))).unwrap())
+    config = validate_settings(tables)
+    again = validate_settings(tomlkit.parse(tomlkit.dumps(dump_settings(config))).unwrap())
     assert again == config and math.isclose(again.privacy.delta, delta, rel_tol=0)
 
 
 def test_differences_ignore_speed() -> None:
     one, other = small(), small("speed.engine=openai", "speed.batch_size=1", "privacy.rounds=6", "data.split=test")
-    assert differences(one, other) == ["data.split", "privacy.rounds"]
-    assert differences(one, small("speed.chunk=1")) == []
-    assert differences(one, small("privacy.clients=5")) == ["privacy.clients"]
+    assert compare_configs(one, other) == ["data.split", "privacy.rounds"]
+    assert compare_configs(one, small("speed.chunk=1")) == []
+    assert compare_configs(one, small("privacy.clients=5")) == ["privacy.clients"]

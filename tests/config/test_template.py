@@ -7,27 +7,27 @@ from pathlib import Path
 import pytest
 
 from pretext.config.presets import PRESETS
-from pretext.config.resolve import differences, resolve
+from pretext.config.resolve import compare_configs, resolve
 from pretext.config.settings import Config, Section
-from pretext.config.template import commented
+from pretext.config.template import render_template
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_file_resolves_to_its_preset(preset: str, tmp_path: Path) -> None:
     file = tmp_path / "pretext.toml"
-    file.write_text(commented(preset, PRESETS[preset]), encoding="utf-8")
+    file.write_text(render_template(preset, PRESETS[preset]), encoding="utf-8")
     assert tomllib.loads(file.read_text(encoding="utf-8"))["preset"] == preset
     written = resolve(file)
     given = {"privacy": {"epsilon": 1.0}, "initial": {"prompts": ["x"]}} if preset == "default" else {}
     expected = resolve(settings={**given, "preset": preset})
     # The examples fill in what only the user can know; everything else is the preset's.
     examples = {"data.path", "data.client_column", *(["initial.prompts"] if preset == "default" else [])}
-    assert set(differences(written, expected)) <= examples
+    assert set(compare_configs(written, expected)) <= examples
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_setting_is_there_with_its_meaning(preset: str) -> None:
-    text = commented(preset, PRESETS[preset])
+    text = render_template(preset, PRESETS[preset])
     tables = dict(re.findall(r"^\[(\w+)\]\n(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL))
     for name, field in Config.model_fields.items():
         if name == "preset":
@@ -41,10 +41,10 @@ def test_every_setting_is_there_with_its_meaning(preset: str) -> None:
 
 
 def test_the_consequences_are_told_apart() -> None:
-    text = commented("default", {})
+    text = render_template("default", {})
     order = [text.index(word) for word in ("CHANGES THE GUARANTEE", "CHANGES THE TEXT", "CHANGES ONLY SPEED")]
     assert order == sorted(order)
 
 
 def test_lines_can_be_read_on_a_terminal() -> None:
-    assert max(map(len, commented("default", {}).splitlines())) <= 120
+    assert max(map(len, render_template("default", {}).splitlines())) <= 120

@@ -9,7 +9,7 @@ import pytest
 
 from pretext.config.settings import Config
 from pretext.evaluation.student import CausalStudent
-from pretext.evaluation.tiny import untrained
+from pretext.evaluation.tiny import make_untrained_student
 from pretext.evaluation.training import Training
 from pretext.jobs.run import synthesize
 from tests.support.runs import WORDS, make_parts, rows_of, write_rows
@@ -27,7 +27,7 @@ QUICK = Training(max_tokens=32, tokens=2_500, batch_tokens=256, rate=1e-2, check
 
 @pytest.fixture(scope="session")
 def student() -> CausalStudent:
-    return untrained([" ".join(WORDS)] * 8, vocabulary=400, training=QUICK, **SHAPE)
+    return make_untrained_student([" ".join(WORDS)] * 8, vocabulary=400, training=QUICK, **SHAPE)
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from pretext.cli import cli
 from pretext.config.settings import Config, Data
 from pretext.errors import RunFolderError, UsageError
 from pretext.evaluation import evaluate as module
-from pretext.evaluation.evaluate import KINDS, Question, evaluate, interval
-from pretext.evaluation.held_out import Texts, check_apart, read_texts
+from pretext.evaluation.evaluate import SCORE_KINDS, EvaluationSettings, confidence_interval, evaluate_run
+from pretext.evaluation.held_out import LabeledTexts, check_disjoint, read_labeled_texts
 from pretext.evaluation.student import CausalStudent
-from pretext.evaluation.tiny import save
+from pretext.evaluation.tiny import save_student
 from pretext.jobs.run import synthesize
 from pretext.lazy import Once
 from pretext.models.embedder import SentenceEmbedder
@@ -38,8 +38,8 @@ def _data(path: Path, client_column: str | None = "client_id", **more: Any) -> D
 def _evaluate(
     folder: Path, student: CausalStudent, test: Path, train: Path | None = None, **more: Any
 ) -> dict[str, Any]:
-    question = Question(_data(test), None if train is None else _data(train), **(QUESTION | more))
-    return evaluate(folder, question, Once(lambda: student), Once(HashEmbedder))
+    question = EvaluationSettings(_data(test), None if train is None else _data(train), **(QUESTION | more))
+    return evaluate_run(folder, question, Once(lambda: student), Once(HashEmbedder))
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -49,7 +49,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def evaluated(student: CausalStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command, with a small student out of a folder and the hashing embedder."""
-    save(student, tmp_path / "student")
+    save_student(student, tmp_path / "student")
     monkeypatch.setattr(SentenceEmbedder, "from_config", lambda config: HashEmbedder())
     monkeypatch.chdir(tmp_path)
 
@@ -71,7 +71,7 @@ def test_an_evaluation_has_scores_gaps_and_metrics_all_marked(
     for group in [told["gap_closed"], *told["scores"].values(), *told["metrics"].values()]:
         assert group["covered_by_guarantee"] is False
     assert set(told["scores"]) == {"before", "initial", "synthetic", "private"}
-    for kind in KINDS:
+    for kind in SCORE_KINDS:
         gap = told["gap_closed"][kind]
         assert gap["interval"][0] <= gap["mean"] <= gap["interval"][1]
         values = [told["scores"][name][kind]["values"] for name in ("synthetic", "initial", "private")]
@@ -111,8 +111,8 @@ def test_labels_carry_over(
     run = synthesize(config, tmp_path / "run", make_parts(config))
     rows = [row | {"client_id": f"new{row['client_id']}"} for row in rows_of(20, label=True)]
     data = config.data.model_copy(update={"path": str(write_rows(tmp_path / "test.jsonl", rows))})
-    question = Question(data, config.data, overlap_known=False, **QUESTION)
-    told = evaluate(run.folder, question, Once(lambda: student), Once(HashEmbedder))
+    question = EvaluationSettings(data, config.data, allow_overlap=False, **QUESTION)
+    told = evaluate_run(run.folder, question, Once(lambda: student), Once(HashEmbedder))
     assert told["metrics"]["private"]["classifier_transfer"] == 1
     assert told["metrics"]["initial"]["classifier_transfer"] is None
     assert 0 <= told["metrics"]["synthetic"]["classifier_transfer"] <= 1
@@ -120,9 +120,11 @@ def test_labels_carry_over(
 
 def test_an_interval_is_student_s() -> None:
     """Mean 2, standard deviation 1, t(0.95, 2) = 2.919986."""
-    assert interval([1.0, 2.0, 3.0]) == pytest.approx([2 - 2.919986 / 3**0.5, 2 + 2.919986 / 3**0.5], rel=1e-6)
-    assert interval([1.0]) is None
-    assert interval([math.nan, 0.5]) is None
+    assert confidence_interval([1.0, 2.0, 3.0]) == pytest.approx(
+        [2 - 2.919986 / 3**0.5, 2 + 2.919986 / 3**0.5], rel=1e-6
+    )
+    assert confidence_interval([1.0]) is None
+    assert confidence_interval([math.nan, 0.5]) is None
 
 
 def test_clients_that_the_run_saw_are_refused(run_folder: Path, student: CausalStudent, private_file: Path) -> None:
@@ -144,24 +146,24 @@ def test_apart_by_clients_or_by_texts_or_not_known(tmp_path: Path) -> None:
     one = write_rows(tmp_path / "one.jsonl", [{"text": "a", "client_id": 1}, {"text": "b", "client_id": None}])
     same_text = write_rows(tmp_path / "two.jsonl", [{"text": "a", "client_id": 2}, {"text": "b", "client_id": None}])
     same_client = write_rows(tmp_path / "three.jsonl", [{"text": "c", "client_id": "1"}])
-    check_apart(_data(one), _data(same_text))
+    check_disjoint(_data(one), _data(same_text))
     with pytest.raises(UsageError, match="clients in common"):
-        check_apart(_data(one), _data(same_client))
+        check_disjoint(_data(one), _data(same_client))
     with pytest.raises(UsageError, match="texts in common"):
-        check_apart(_data(one), _data(same_text, None))
-    check_apart(_data(one), _data(same_client, None))
+        check_disjoint(_data(one), _data(same_text, None))
+    check_disjoint(_data(one), _data(same_client, None))
     with pytest.raises(UsageError, match="cannot be told"):
-        check_apart(_data(one), Data())
+        check_disjoint(_data(one), Data())
 
 
 def test_texts_that_are_read_show_nothing_and_must_be_usable(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "one.jsonl", [{"text": text} for text in ("secret", " ", None, 7, "x" * 5000)])
-    read = read_texts(_data(path, None))
+    read = read_labeled_texts(_data(path, None))
     assert [len(text) for text in read.texts] == [6, 4000]
     assert "secret" not in repr(read)
     assert sorted(read.sample(9, 0).texts) == sorted(read.texts)
     with pytest.raises(UsageError, match="no usable text"):
-        read_texts(_data(write_rows(path, [{"text": " "}]), None))
+        read_labeled_texts(_data(write_rows(path, [{"text": " "}]), None))
 
 
 def test_a_run_without_synthetic_texts_is_refused(run_folder: Path, student: CausalStudent, test_file: Path) -> None:
@@ -297,13 +299,13 @@ def test_metrics_compare_samples_of_one_size(run_folder: Path, test_file: Path, 
             sizes.append(len(texts))
             return super().__call__(texts)
 
-    question = Question(_data(test_file), texts=1000, repetitions=1, tokens=100)
-    evaluate(run_folder, question, Once(lambda: student), Once(Counting))
+    question = EvaluationSettings(_data(test_file), texts=1000, repetitions=1, tokens=100)
+    evaluate_run(run_folder, question, Once(lambda: student), Once(Counting))
     assert len(set(sizes)) == 1
 
 
 def test_a_sample_keeps_labels_with_their_texts() -> None:
-    texts = Texts([f"text {number}" for number in range(20)], [f"label {number}" for number in range(20)])
+    texts = LabeledTexts([f"text {number}" for number in range(20)], [f"label {number}" for number in range(20)])
     drawn = texts.sample(10, 1)
     assert [text.split()[1] for text in drawn.texts] == [label.split()[1] for label in drawn.labels]
     assert len(set(drawn.texts)) == 10

@@ -1,4 +1,4 @@
-"""The memorisation check: it finds a planted copy, tells counts alone, and leaves nothing behind."""
+"""The memorization check: it finds a planted copy, tells counts alone, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import pretext
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError, UsageError
-from pretext.evaluation.memorization import check
+from pretext.evaluation.memorization import check_memorization
 from pretext.jobs.parts import Parts
 from pretext.jobs.run import synthesize
 from pretext.run.folder import Run
@@ -42,7 +42,9 @@ def marks(private_file: Path, finished: tuple[Run, Config]) -> list[str]:
 
 def test_a_planted_copy_is_found(finished: tuple[Run, Config], marks: list[str]) -> None:
     run, config = finished
-    found = check(config, run, embed=HashEmbedder(256))  # so many that the word before the copy hardly turns it
+    found = check_memorization(
+        config, run, embed=HashEmbedder(256)
+    )  # so many that the word before the copy hardly turns it
     assert found.private.texts == 31
     assert found.private.longest == WORDS_OF_COPY
     assert (found.private.words[13], found.private.words[20]) == (1, 0)
@@ -54,7 +56,7 @@ def test_a_planted_copy_is_found(finished: tuple[Run, Config], marks: list[str])
 def test_without_a_copy_there_is_no_alarm(finished: tuple[Run, Config]) -> None:
     """Texts of sixteen common words: short runs are shared by chance, by the control group too, long ones are not."""
     run, config = finished
-    found = check(config, run)
+    found = check_memorization(config, run)
     assert found.private.words[13] == 0
     assert found.private.longest >= 1
     assert found.private.cosines == {}
@@ -72,12 +74,12 @@ def test_what_a_control_group_repeats_as_well_raises_no_alarm(
     parts = make_parts(config)
     engine = parts.engine()
     engine._reply = lambda prompt, rng: f"{phrase} {next(numbers)}"  # type: ignore[attr-defined]
-    found = check(config, run, embed=HashEmbedder(), engine=engine, control=40)
+    found = check_memorization(config, run, embed=HashEmbedder(), engine=engine, control=40)
     assert found.control.texts == 40
     assert found.control.words[13] == 40
     assert "13 or more words in a row" not in found.alarms
     engine._reply = reply  # type: ignore[attr-defined]
-    assert "13 or more words in a row" in check(config, run, engine=engine, control=40).alarms
+    assert "13 or more words in a row" in check_memorization(config, run, engine=engine, control=40).alarms
 
 
 def test_texts_that_did_not_vote_are_compared_too(
@@ -89,7 +91,7 @@ def test_texts_that_did_not_vote_are_compared_too(
     write_rows(private_file, [*rows_of(), *({"client_id": "c1", "text": text} for text in texts)])
     one = config.model_copy(update={"privacy": config.privacy.model_copy(update={"max_texts_per_client": 1})})
     (run.folder / "synthetic.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    assert check(one, run).private.words[13] == 100
+    assert check_memorization(one, run).private.words[13] == 100
 
 
 def test_nothing_is_saved_and_no_text_is_told(
@@ -108,7 +110,7 @@ def test_nothing_is_saved_and_no_text_is_told(
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     with caplog.at_level(logging.DEBUG):
         for flags in ([], ["--json"], ["--no-embedding"], ["--control", "5"]):
-            assert _command(monkeypatch, "memorisation", run.folder, *flags) == 0
+            assert _command(monkeypatch, "memorization", run.folder, *flags) == 0
     captured = capfd.readouterr()
     said = [("log", caplog.text.encode()), ("stdout", captured.out.encode()), ("stderr", captured.err.encode())]
     assert _found([mark.casefold() for mark in marks], [(name, text.lower()) for name, text in said]) == []
@@ -126,23 +128,23 @@ def test_mistakes_are_told_in_a_sentence(
     tmp_path: Path,
 ) -> None:
     run, config = finished
-    assert _command(monkeypatch, "memorisation", tmp_path / "nowhere") == 1
+    assert _command(monkeypatch, "memorization", tmp_path / "nowhere") == 1
     assert "is not a run folder" in capfd.readouterr().err
-    assert _command(monkeypatch, "memorisation", run.folder, "--set", "privacy.epsilon=9") == 2
+    assert _command(monkeypatch, "memorization", run.folder, "--set", "privacy.epsilon=9") == 2
     assert "Only speed settings" in capfd.readouterr().err
     private_file.unlink()
-    assert _command(monkeypatch, "memorisation", run.folder) == 2
+    assert _command(monkeypatch, "memorization", run.folder) == 2
     assert "There is no file" in capfd.readouterr().err
     (run.folder / "synthetic.jsonl").unlink()
     with pytest.raises(RunFolderError, match="no synthetic texts yet"):
-        check(config, run)
+        check_memorization(config, run)
 
 
 def test_private_texts_from_memory_are_handed_over(
     public_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Parts.of.__func__  # type: ignore[attr-defined]
-    monkeypatch.setattr("pretext.jobs.parts._embedder", lambda config: HashEmbedder())
+    monkeypatch.setattr("pretext.jobs.parts._open_embedder", lambda config: HashEmbedder())
 
     def of(cls: type[Parts], config: Config, given: object = None) -> Parts:
         scripted = make_parts(config)
@@ -150,14 +152,14 @@ def test_private_texts_from_memory_are_handed_over(
 
     monkeypatch.setattr(Parts, "of", classmethod(of))
     result = pretext.synthesize(
-        rows_of(), client_column="client_id", epsilon=20, delta=1e-3, public=public_file, data_set="notes",
+        rows_of(), client_column="client_id", epsilon=20, delta=1e-3, public=public_file, dataset="notes",
         out=tmp_path / "run", settings={"expansion": {"texts": 5}, "evolution": {"population": 24, "threshold": 0.5}},
     )  # fmt: skip
     with pytest.raises(UsageError, match="came from memory"):
-        result.memorisation()
-    assert result.memorisation(rows_of()).private.texts == 5
+        result.check_memorization()
+    assert result.check_memorization(rows_of()).private.texts == 5
 
 
 def _command(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, given=None: make_parts(config)))
+    monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, rows=None: make_parts(config)))
     return call_main(monkeypatch, *arguments)

@@ -18,20 +18,20 @@ from pretext.evaluation.metrics import (
     cluster_coverage,
     frechet_distance,
     gap_closed,
-    mauve,
+    mauve_score,
     precision_recall,
     self_bleu,
 )
-from pretext.vectors import unit_rows
+from pretext.vectors import normalize_rows
 
 D = 16
 
 
-def _rows(n: int, centre: int, seed: int = 0, spread: float = 0.2) -> NDArray[np.float32]:
+def _rows(n: int, center: int, seed: int = 0, spread: float = 0.2) -> NDArray[np.float32]:
     """Unit rows around an axis."""
     noise = np.random.default_rng(seed).normal(size=(n, D)).astype(np.float32) * np.float32(spread)
-    noise[:, centre] += 1
-    return unit_rows(noise)
+    noise[:, center] += 1
+    return normalize_rows(noise)
 
 
 NEAR, FAR = _rows(200, 0), _rows(200, 1)
@@ -67,14 +67,14 @@ def test_frechet_distance_of_a_shifted_set_is_the_squared_shift() -> None:
 
 
 def test_mauve_is_1_for_equal_sets_and_near_0_for_disjoint_ones(capfd: pytest.CaptureFixture[str]) -> None:
-    assert mauve(NEAR, NEAR) == pytest.approx(1)
-    assert mauve(FAR, NEAR) < 0.05
-    assert mauve(_rows(200, 0, seed=1), NEAR) > 0.7
+    assert mauve_score(NEAR, NEAR) == pytest.approx(1)
+    assert mauve_score(FAR, NEAR) < 0.05
+    assert mauve_score(_rows(200, 0, seed=1), NEAR) > 0.7
     assert capfd.readouterr() == ("", "")
 
 
 def test_mauve_of_few_points_is_not_a_number() -> None:
-    assert math.isnan(mauve(NEAR[:30], NEAR[:30]))
+    assert math.isnan(mauve_score(NEAR[:30], NEAR[:30]))
 
 
 def test_precision_and_recall_by_hand() -> None:

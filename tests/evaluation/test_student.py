@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from pretext.errors import ModelError, UsageError
 from pretext.evaluation.student import CausalStudent, Score, open_student, tiny_folder
-from pretext.evaluation.tiny import save
-from pretext.evaluation.training import batches, predictions
+from pretext.evaluation.tiny import save_student
+from pretext.evaluation.training import make_batches, predict_tokens
 
 PATTERN = [f"{one} {two} printer update" for one in ("boot", "disk", "mount") for two in ("sound", "network")]
 OTHER = ["butter oven flower recipe", "recipe flower soup garden"]
@@ -133,7 +133,7 @@ def test_weights_can_be_put_into_a_copy(student: CausalStudent) -> None:
 
 
 def test_predictions_carry_a_gradient(student: CausalStudent) -> None:
-    logits, targets = predictions(student.module, student.encode(PATTERN))
+    logits, targets = predict_tokens(student.module, student.encode(PATTERN))
     assert logits.shape == (len(targets), len(student.tokenizer))
     assert logits.requires_grad
 
@@ -142,7 +142,7 @@ def test_predictions_carry_a_gradient(student: CausalStudent) -> None:
 def test_batches_hold_every_row_once(lengths: list[int], tokens: int, seed: int) -> None:
     rows = [[number] * length for number, length in enumerate(lengths)]
     for rng in (None, np.random.default_rng(seed)):
-        made = list(batches(rows, tokens, rng))
+        made = list(make_batches(rows, tokens, rng))
         assert sorted(row for batch in made for row in batch) == sorted(row for row in rows if len(row) > 1)
         assert all(len(batch) == 1 or len(batch) * max(map(len, batch)) <= tokens for batch in made)
 
@@ -157,8 +157,8 @@ def test_nothing_to_learn_or_to_score_is_told(student: CausalStudent) -> None:
 def test_the_tiny_student_comes_out_of_its_folder_as_it_went_in(student: CausalStudent, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"scripts/pretrain_tiny\.py"):
         open_student("tiny", cache=tmp_path)
-    save(student, tiny_folder(tmp_path))
-    save(student, tiny_folder(tmp_path))
+    save_student(student, tiny_folder(tmp_path))
+    save_student(student, tiny_folder(tmp_path))
     opened = open_student("tiny", cache=tmp_path, device="cpu", training=student.training)
     assert opened.score(ODD) == student.score(ODD)
     with pytest.raises(UsageError, match="abacus"):

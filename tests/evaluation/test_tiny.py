@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pretext.evaluation.student import open_student, tiny_folder
-from pretext.evaluation.tiny import END, START, untrained
+from pretext.evaluation.tiny import END, START, make_untrained_student
 from tests.support.runs import WORDS, write_rows
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "pretrain_tiny.py"
@@ -22,12 +22,12 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 
 def test_it_is_small_and_reads_any_bytes() -> None:
-    student = untrained(TEXTS)
+    student = make_untrained_student(TEXTS)
     assert 3_000_000 < sum(value.numel() for value in student.module.parameters()) < 5_000_000
     for text in (START, END, "läuft", "\N{SNOWMAN}\n\t", "".join(map(chr, range(1, 120)))):
         ids = student.encode([text])[0]
         assert student.tokenizer.decode(ids[1:-1]) == text
-    other = untrained(TEXTS)
+    other = make_untrained_student(TEXTS)
     assert all(
         (one == two).all() for one, two in zip(student.module.parameters(), other.module.parameters(), strict=True)
     )
@@ -41,7 +41,10 @@ def test_the_script_makes_a_student_that_can_be_opened(
     assert tiny_folder().is_relative_to(home)
     said = capsys.readouterr().out
     assert "held out, public.jsonl: Score(" in said
-    before, after = untrained(TEXTS).score(TEXTS).cross_entropy, open_student("tiny").score(TEXTS).cross_entropy
+    before, after = (
+        make_untrained_student(TEXTS).score(TEXTS).cross_entropy,
+        open_student("tiny").score(TEXTS).cross_entropy,
+    )
     assert after < before - 1
 
 

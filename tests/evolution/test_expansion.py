@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from pretext.api import Result
-from pretext.config.resolve import validated
+from pretext.config.resolve import validate_settings
 from pretext.config.settings import Config
 from pretext.errors import EngineError, RunFolderError
-from pretext.evolution.expansion import Examples, expand, without_replacement
+from pretext.evolution.expansion import PromptSampler, draw_without_replacement, expand
 from pretext.models.engines import Engine
 from pretext.models.engines.scripted import ScriptedEngine
 from pretext.prompts import HEADER, Prompt
@@ -76,7 +76,7 @@ def test_the_texts_are_the_same_in_every_kind_of_file(
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
-def test_the_shards_are_a_data_set(
+def test_the_shards_are_a_dataset(
     form: str, make_run: Callable[..., tuple[Config, Run]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from datasets import load_dataset
@@ -230,7 +230,7 @@ def test_a_half_character_is_written_as_a_question_mark(make_run: Callable[..., 
 def test_labels_get_their_share_and_examples_of_their_own(make_config: Callable[..., Config]) -> None:
     config = make_config("data.label_column=label", "data.labels=['x', 'y', 'z']", "expansion.examples=2")
     seeds = [Seed("of x one", 0, 1, 1, 3.0), Seed("of z one", 2, 1, 1, 0.5), Seed("of z two", 2, 1, 1, 0.5)]
-    prompts, rows = Examples(config, seeds).draw(4000, np.random.default_rng(0))
+    prompts, rows = PromptSampler(config, seeds).draw(4000, np.random.default_rng(0))
     labels = Counter(row["label"] for row in rows)
     assert labels.keys() == {"x", "z"}
     # 3/4 of 4000 fall on x, give or take six standard deviations: missed with a chance of 2e-9 by another seed.
@@ -242,16 +242,18 @@ def test_labels_get_their_share_and_examples_of_their_own(make_config: Callable[
 
 def test_a_single_description_stands_in_every_prompt_and_in_no_row(make_config: Callable[..., Config]) -> None:
     config = make_config("initial.prompts=['Notes of a nurse.']")
-    prompts, rows = Examples(config, [Seed("a text", 0, 1, 1, 3.0)]).draw(5, np.random.default_rng(0))
+    prompts, rows = PromptSampler(config, [Seed("a text", 0, 1, 1, 3.0)]).draw(5, np.random.default_rng(0))
     assert all(" (Notes of a nurse):" in prompt.text for prompt in prompts)
     assert rows == [{}] * 5
 
 
 def test_invented_examples_come_before_the_seeds_where_there_are_no_labels(make_config: Callable[..., Config]) -> None:
     told = ("initial.prompts=['Notes of a nurse.']", "initial.examples=['Slept well.', 'Refused lunch.']")
-    labelled = ("data.label_column=label", "data.labels=['x']")
-    for settings, expected in ((told, ["Slept well.", "Refused lunch.", "a text"]), ((*told, *labelled), ["a text"])):
-        prompts, _ = Examples(make_config(*settings), [Seed("a text", 0, 1, 1, 3.0)]).draw(2, np.random.default_rng(0))
+    labeled = ("data.label_column=label", "data.labels=['x']")
+    for settings, expected in ((told, ["Slept well.", "Refused lunch.", "a text"]), ((*told, *labeled), ["a text"])):
+        prompts, _ = PromptSampler(make_config(*settings), [Seed("a text", 0, 1, 1, 3.0)]).draw(
+            2, np.random.default_rng(0)
+        )
         for prompt in prompts:
             assert [part.split("\n")[1] for part in prompt.text.split(HEADER)[1:-1]] == expected
 
@@ -278,19 +280,19 @@ def test_places_are_drawn_as_one_after_another(count: int) -> None:
     """The fast draw and numpy's, row by row, keep to the exact chances; a draw by equal weights does not."""
     edges, rows, rng = np.cumsum([0.0, *WEIGHTS]), 20_000, np.random.default_rng(count)
     chances = _successive(WEIGHTS, count)
-    drawn = without_replacement(edges, count, rows, rng)
+    drawn = draw_without_replacement(edges, count, rows, rng)
     share = np.array(WEIGHTS) / sum(WEIGHTS)
     slow = np.array([rng.choice(4, count, replace=False, p=share) for _ in range(rows)])
     # The 1e-6 quantile of chi-square with 23 degrees of freedom, the most there are here, is 70.3.
     assert _distance(drawn, chances) < 71
     assert _distance(slow, chances) < 71
-    assert _distance(without_replacement(np.arange(5.0), count, rows, rng), chances) > 71
+    assert _distance(draw_without_replacement(np.arange(5.0), count, rows, rng), chances) > 71
     assert all(len(set(row)) == count for row in drawn.tolist())
 
 
 def test_uneven_weights_leave_the_small_ones_a_place() -> None:
     edges = np.cumsum([0.0, 1e9, 1e-3, 1e9, 1e-3])
-    drawn = without_replacement(edges, 4, 1000, np.random.default_rng(1))
+    drawn = draw_without_replacement(edges, 4, 1000, np.random.default_rng(1))
     assert (np.sort(drawn, axis=1) == np.arange(4)).all()
 
 
@@ -299,5 +301,5 @@ def test_uneven_weights_leave_the_small_ones_a_place() -> None:
 )
 def test_the_chunk_suits_the_engine_unless_it_is_set(engine: str, prompts: int) -> None:
     settings = {"privacy": {"epsilon": 1}, "initial": {"prompts": ["x"]}}
-    assert validated({**settings, "speed": {"engine": engine}}).speed.prompts_at_once == prompts
-    assert validated({**settings, "speed": {"engine": engine, "chunk": 5}}).speed.prompts_at_once == 5
+    assert validate_settings({**settings, "speed": {"engine": engine}}).speed.prompts_at_once == prompts
+    assert validate_settings({**settings, "speed": {"engine": engine, "chunk": 5}}).speed.prompts_at_once == 5

@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 
 from pretext.config.settings import Config, Evolution
 from pretext.errors import NoSignal
-from pretext.evolution.loop import Steps, evolve, lookahead_points
-from pretext.evolution.selection import seeds_from, select
+from pretext.evolution.loop import Steps, candidate_points, evolve
+from pretext.evolution.selection import collect_seeds, select_survivors
 from pretext.jobs.run import synthesize
 from pretext.run.folder import Run
 from pretext.run.records import Candidate
@@ -30,7 +30,7 @@ def test_selection_is_never_nan_and_parents_are_survivors(
     noisy: np.ndarray, sigma: float, threshold: float, method: str
 ) -> None:
     evolution = Evolution.model_validate({"selection": method, "population": 17, "threshold": threshold})
-    survivors, weights, parents = select(noisy, sigma, evolution, np.random.default_rng(0))
+    survivors, weights, parents = select_survivors(noisy, sigma, evolution, np.random.default_rng(0))
     assert np.isfinite(weights).all()
     assert (weights > 0).all()
     assert set(parents) <= set(survivors)
@@ -42,7 +42,7 @@ def test_selection_is_never_nan_and_parents_are_survivors(
 def test_multinomial_draws_in_proportion_to_the_excess() -> None:
     noisy = np.array([10.0, 2.0, 4.0, -5.0])
     evolution = Evolution(selection="multinomial", population=30_000, threshold=2.0)
-    survivors, weights, parents = select(noisy, 1.0, evolution, np.random.default_rng(0))
+    survivors, weights, parents = select_survivors(noisy, 1.0, evolution, np.random.default_rng(0))
     assert survivors.tolist() == [0, 2]
     assert weights.tolist() == [8.0, 2.0]
     # False alarm below 1e-6: the share's standard deviation is 0.0023.
@@ -51,18 +51,18 @@ def test_multinomial_draws_in_proportion_to_the_excess() -> None:
 
 def test_rank_keeps_the_heaviest_share_and_takes_turns() -> None:
     evolution = Evolution(selection="rank", survivors=0.5, population=4, threshold=0.0)
-    survivors, _, parents = select(np.array([1.0, 9.0, 5.0, 7.0]), 0.1, evolution, np.random.default_rng(0))
+    survivors, _, parents = select_survivors(np.array([1.0, 9.0, 5.0, 7.0]), 0.1, evolution, np.random.default_rng(0))
     assert survivors.tolist() == [1, 3]
     assert parents.tolist() == [1, 3, 1, 3]
 
 
-def test_lookahead_is_the_renormalised_mean_of_the_variations(make_config: Callable[..., Config]) -> None:
+def test_lookahead_is_the_renormalized_mean_of_the_variations(make_config: Callable[..., Config]) -> None:
     config = make_config("evolution.lookahead=2")
     population = [Candidate("kernel driver"), Candidate("garden soup")]
     answers = iter([["kernel boot", None], ["kernel disk", None]])
     embed = HashEmbedder()
     steps = Steps(lambda screen: [], lambda *_: None, lambda: lambda *_: next(answers), lambda: embed)  # type: ignore[arg-type,return-value]
-    points = lookahead_points(config, 0, population, steps)
+    points = candidate_points(config, 0, population, steps)
     mean = embed(["kernel boot", "kernel disk"]).sum(axis=0)
     np.testing.assert_allclose(points[0], mean / np.linalg.norm(mean), rtol=1e-5)
     # Every variation of the second one failed: it stands where its own text is.
@@ -73,7 +73,7 @@ def test_lookahead_is_the_renormalised_mean_of_the_variations(make_config: Calla
 def test_lookahead_zero_is_the_text_itself(make_config: Callable[..., Config]) -> None:
     embed = HashEmbedder()
     steps = Steps(lambda screen: [], lambda *_: None, lambda: None, lambda: embed)  # type: ignore[arg-type,return-value]
-    points = lookahead_points(make_config(), 0, [Candidate("kernel driver")], steps)
+    points = candidate_points(make_config(), 0, [Candidate("kernel driver")], steps)
     np.testing.assert_allclose(points, embed(["kernel driver"]))
 
 
@@ -109,12 +109,12 @@ def test_a_generator_that_only_fails_keeps_the_survivors(make_config: Callable[.
     config = make_config("evolution.kept_parents=0")
     run = Run.create(tmp_path / "run", config)
     noisy = np.arange(24.0)
-    from pretext.evolution.selection import Noisy
+    from pretext.evolution.selection import NoisyHistogram
 
     population = [Candidate(f"text number {row}") for row in range(24)]
     steps = Steps(
         lambda screen: population,
-        lambda *_: Noisy(noisy, 1.0),
+        lambda *_: NoisyHistogram(noisy, 1.0),
         lambda: lambda parents, pool, rng: [None] * len(parents),
         HashEmbedder,
     )
@@ -151,10 +151,10 @@ def test_seeds_come_from_the_seed_rounds_and_are_shown_by_a_power_of_their_votes
     run = synthesize(config, tmp_path / "run", make_parts(config))
     heaviest: dict[str, float] = {}
     for number in (1, 2):
-        selected, population = run.selected(number), run.population(number)
+        selected, population = run.selection(number), run.population(number)
         assert selected is not None and population is not None
         for row, weight in zip(selected.survivors, selected.weights, strict=True):
             heaviest[population[row].text] = max(weight, heaviest.get(population[row].text, 0.0))
-    seeds = seeds_from(config, run)
+    seeds = collect_seeds(config, run)
     assert {seed.text: seed.weight**2 for seed in seeds} == pytest.approx(heaviest)
     assert [seed.weight for seed in seeds] == sorted((seed.weight for seed in seeds), reverse=True)

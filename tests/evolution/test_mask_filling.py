@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pretext.config.settings import Config
 from pretext.errors import ModelError, UsageError
-from pretext.evolution.mask_filling import MaskFill, _batches, _dealt, _Row
+from pretext.evolution.mask_filling import MaskFill, _batch_rows, _deal_positions, _MaskedText
 from pretext.evolution.variation import open_variation
 from pretext.models.masked_lm import MaskedLM, head_takes_positions
 from pretext.run.records import Candidate
@@ -82,8 +82,8 @@ def test_company_does_not_matter(make_fill: Fill, at_once: int) -> None:
     # Each text draws from its own generator, so batches of any size, and the slow twin of one text at a time, agree.
     settings = ["variation.mask_share=0.5", f"variation.masks_per_pass={at_once}"]
     together, apart = make_fill(*settings), make_fill(*settings, "speed.batch_size=1")
-    assert len([*_batches(together._rows(TEXTS, np.random.default_rng(0)), together._batch_tokens)]) == 1
-    assert len([*_batches(apart._rows(TEXTS, np.random.default_rng(0)), apart._batch_tokens)]) > 1
+    assert len([*_batch_rows(together._tokenize_rows(TEXTS, np.random.default_rng(0)), together._batch_tokens)]) == 1
+    assert len([*_batch_rows(apart._tokenize_rows(TEXTS, np.random.default_rng(0)), apart._batch_tokens)]) > 1
     assert fill(together, TEXTS) == fill(apart, TEXTS)
 
 
@@ -109,7 +109,7 @@ def test_the_heads_of_these_families_take_positions(family: str) -> None:
 
 
 class HeadThatNeedsAllPositions:
-    """Wraps a masked model so that its head looks at neighbours: gathering positions before it would be wrong."""
+    """Wraps a masked model so that its head looks at neighbors: gathering positions before it would be wrong."""
 
     def __init__(self, model: Any, shifts: bool) -> None:
         import torch
@@ -165,9 +165,9 @@ def unlikeliness(vary: MaskFill, exact: np.ndarray, count: int = 20_000) -> floa
     """P-value of a chi-square test of `count` refills against the exact probabilities; rare pairs are pooled."""
     from scipy.stats import chisquare
 
-    rows = vary._rows(["ab"] * count, np.random.default_rng(0))
+    rows = vary._tokenize_rows(["ab"] * count, np.random.default_rng(0))
     assert all(len(row.ids) == 4 for row in rows)
-    for batch in _batches(rows, 4 * 2000):
+    for batch in _batch_rows(rows, 4 * 2000):
         vary._refill(batch)
     seen = np.zeros_like(exact)
     np.add.at(seen, tuple(np.array([row.ids[1:3] for row in rows]).T), 1)
@@ -207,9 +207,9 @@ def test_excluded_tokens_are_never_sampled(make_fill: Fill) -> None:
 
 def test_excluded_tokens_are_never_hidden(make_fill: Fill) -> None:
     vary = make_fill("variation.mask_share=1")
-    for row in vary._rows([*TEXTS, "", "red \N{SNOWMAN} soup"], np.random.default_rng(0)):
+    for row in vary._tokenize_rows([*TEXTS, "", "red \N{SNOWMAN} soup"], np.random.default_rng(0)):
         special = np.isin(row.ids, [*vary._model.tokenizer.all_special_ids])
-        assert set(row.ordinary.tolist()) == set(np.flatnonzero(~special).tolist())
+        assert set(row.maskable.tolist()) == set(np.flatnonzero(~special).tolist())
 
 
 def test_unused_tokens_and_ids_without_a_token_are_excluded(tmp_path: Path, make_config: Make) -> None:
@@ -229,13 +229,13 @@ def test_unused_tokens_and_ids_without_a_token_are_excluded(tmp_path: Path, make
 @given(st.integers(0, 60), st.floats(0.01, 1), st.integers(1, 70), st.integers(0, 99))
 def test_the_share_is_dealt_into_groups(count: int, share: float, at_once: int, seed: int) -> None:
     ordinary = np.arange(count) * 3 + 1
-    groups = _dealt(ordinary, share, at_once, np.random.default_rng(seed))
+    groups = _deal_positions(ordinary, share, at_once, np.random.default_rng(seed))
     positions = [position for group in groups for position in group.tolist()]
     assert set(positions) <= set(ordinary.tolist()) and len(set(positions)) == len(positions)
     assert len(positions) == (max(1, round(share * count)) if count else 0)
     assert len(groups) == -(-len(positions) // at_once)
     assert max(map(len, groups), default=0) <= at_once
-    # Two neighbours among the hidden ones share a group only where there is one group.
+    # Two neighbors among the hidden ones share a group only where there is one group.
     ordered = sorted(positions)
     pairs = set(itertools.pairwise(ordered))
     shared = [
@@ -248,7 +248,7 @@ def test_every_position_is_as_likely_to_come_first() -> None:
     # 4 of 8 positions, one at a time: each comes first in 1/8 of the draws. The bound is five standard deviations of
     # the binomial for each of 8 positions: false alarm below 1e-5 / 1.5; six: below 2e-8.
     draws, rng = 20_000, np.random.default_rng(0)
-    first = np.bincount([_dealt(np.arange(8), 0.5, 1, rng)[0][0] for _ in range(draws)], minlength=8)
+    first = np.bincount([_deal_positions(np.arange(8), 0.5, 1, rng)[0][0] for _ in range(draws)], minlength=8)
     assert np.abs(first - draws / 8).max() < 6 * np.sqrt(draws * 7 / 64)
 
 
@@ -256,8 +256,8 @@ def test_every_position_is_as_likely_to_come_first() -> None:
 @given(st.lists(st.integers(1, 40), max_size=40), st.integers(1, 200))
 def test_batches_hold_rows_of_like_length(lengths: list[int], tokens: int) -> None:
     none = np.empty(0, np.int64)
-    rows = [_Row("", none, np.zeros(n, np.int64), [], none, np.random.default_rng(0)) for n in lengths]
-    batches = [[len(row.ids) for row in batch] for batch in _batches(rows, tokens)]
+    rows = [_MaskedText("", none, np.zeros(n, np.int64), [], none, np.random.default_rng(0)) for n in lengths]
+    batches = [[len(row.ids) for row in batch] for batch in _batch_rows(rows, tokens)]
     assert [length for batch in batches for length in batch] == sorted(lengths, reverse=True)
     assert all(max(batch) * len(batch) <= max(tokens, max(batch)) for batch in batches)
 
@@ -269,7 +269,8 @@ def test_fewer_passes_with_more_tokens_at_once(make_fill: Fill, monkeypatch: pyt
         logits = vary._model.logits
         monkeypatch.setattr(vary._model, "logits", lambda *inputs: calls.append(1) or logits(*inputs))
         assert (
-            fill(vary, ["red and blue oven"]) and len(vary._rows(["red and blue oven"], np.random.default_rng(0))) == 1
+            fill(vary, ["red and blue oven"])
+            and len(vary._tokenize_rows(["red and blue oven"], np.random.default_rng(0))) == 1
         )
         return len(calls)
 

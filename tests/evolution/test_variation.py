@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pretext.config.settings import Config
-from pretext.evolution.variation import Prompted, open_variation
-from pretext.models.engines import Sampling, Usage, unheard
+from pretext.evolution.variation import PromptedVariation, open_variation
+from pretext.models.engines import Sampling, Usage, ignore_progress
 from pretext.models.engines.scripted import ScriptedEngine
 from pretext.prompts import HEADER, Prompt
 from pretext.run.records import Candidate
@@ -24,7 +24,7 @@ class Listening:
         self.prompts: list[Prompt] = []
         self.samplings: list[Sampling] = []
 
-    def complete(self, prompts: Sequence[Prompt], sampling: Sampling, advance=unheard) -> list[str | None]:
+    def complete(self, prompts: Sequence[Prompt], sampling: Sampling, advance=ignore_progress) -> list[str | None]:
         self.prompts += prompts
         self.samplings.append(sampling)
         return [None if "bad" in prompt.text else f" new \n\n{HEADER} 9\nrubbish" for prompt in prompts]
@@ -68,33 +68,33 @@ def test_a_single_description_stands_in_every_prompt(make_config: Make, kind: st
 
 def test_a_parent_alone_is_its_own_example(make_config: Make) -> None:
     engine = Listening()
-    Prompted(make_config(), engine)([Candidate("lonely text")], [], np.random.default_rng(0))
+    PromptedVariation(make_config(), engine)([Candidate("lonely text")], [], np.random.default_rng(0))
     assert [sample for sample in samples(engine.prompts[0]) if sample] == ["lonely text"]
 
 
 def test_rewrite_shows_the_parent_alone(make_config: Make) -> None:
     engine = Listening()
-    Prompted(make_config("variation.kind=rewrite"), engine)([POOL[0]], POOL, np.random.default_rng(0))
+    PromptedVariation(make_config("variation.kind=rewrite"), engine)([POOL[0]], POOL, np.random.default_rng(0))
     assert [sum(candidate.text in prompt.text for candidate in POOL) for prompt in engine.prompts] == [1]
 
 
 def test_invented_examples_come_first_and_the_parent_last(make_config: Make) -> None:
     engine = Listening()
     told = ("initial.prompts=['Notes.']", "initial.examples=['Slept well.']", "variation.examples=1")
-    Prompted(make_config(*told), engine)([POOL[0]], POOL, np.random.default_rng(0))
+    PromptedVariation(make_config(*told), engine)([POOL[0]], POOL, np.random.default_rng(0))
     assert [part.split("\n")[1] for part in engine.prompts[0].text.split(HEADER)[1:-1]] == ["Slept well.", POOL[0].text]
 
 
 def test_failed_completions_are_none(make_config: Make) -> None:
     parents = [Candidate(text) for text in ("good one", "bad one", "good two")]
     config = make_config("variation.examples=1", "speed.chunk=2")
-    assert Prompted(config, Listening())(parents, parents, np.random.default_rng(0)) == ["new", None, "new"]
+    assert PromptedVariation(config, Listening())(parents, parents, np.random.default_rng(0)) == ["new", None, "new"]
 
 
 def test_all_prompts_of_a_phase_at_once(make_config: Make) -> None:
     engine, rng = Listening(), np.random.default_rng(0)
     config = make_config("variation.max_tokens=7", "variation.temperature=0.5", "variation.top_p=0.9")
-    vary = Prompted(config, engine)
+    vary = PromptedVariation(config, engine)
     vary(POOL, POOL, rng)
     vary(POOL, POOL, rng)
     first, second = engine.samplings
@@ -108,6 +108,6 @@ def test_prompted_variations_are_repeatable(make_config: Make) -> None:
         return f"{len(prompt.text)} {rng.random()}"
 
     def once(seed: int) -> list[str | None]:
-        return Prompted(make_config(), ScriptedEngine(reply))(POOL, POOL, np.random.default_rng(seed))
+        return PromptedVariation(make_config(), ScriptedEngine(reply))(POOL, POOL, np.random.default_rng(seed))
 
     assert once(1) == once(1) != once(2)

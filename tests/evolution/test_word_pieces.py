@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretext.evolution.word_pieces import spliced
+from pretext.evolution.word_pieces import splice_word_pieces
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def replaced(tokenizer: Any, text: str, **replacements: str) -> str:
     now = list(given)
     for old, new in replacements.items():
         now[given.index(old)] = new
-    return spliced(text, encoded["offset_mapping"], given, now)
+    return splice_word_pieces(text, encoded["offset_mapping"], given, now)
 
 
 TEXT = "I don't know, it's (maybe) 5.10 ... \"Really\"? See http://a.b/c_d  now"
@@ -73,12 +73,12 @@ def test_what_is_cut_off_is_left_out() -> None:
         ["[CLS]", "one", "two", "[SEP]"],
         ["[CLS]", "one", "ten", "[SEP]"],
     )
-    assert spliced("one two three", spans, given, now) == "one ten"
+    assert splice_word_pieces("one two three", spans, given, now) == "one ten"
 
 
 def test_letters_of_the_new_text_are_those_of_its_tokens(tokenizer: Any) -> None:
     encoded = tokenizer(TEXT, return_offsets_mapping=True, add_special_tokens=False)
     spans, given = encoded["offset_mapping"], tokenizer.convert_ids_to_tokens(encoded["input_ids"])
     now = [token if number % 3 else "word" for number, token in enumerate(given)]
-    letters = re.sub(r"\s", "", spliced(TEXT, spans, given, now)).lower()
+    letters = re.sub(r"\s", "", splice_word_pieces(TEXT, spans, given, now)).lower()
     assert letters == "".join(token.removeprefix("##") for token in now)

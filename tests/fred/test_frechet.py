@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.linalg import sqrtm  # type: ignore[import-untyped]
 
 from pretext.fred.estimation import Moments
-from pretext.fred.frechet import frechet, root
+from pretext.fred.frechet import covariance_root, frechet
 
 Floats = NDArray[np.float64]
 
@@ -81,4 +81,4 @@ def test_fewer_second_moments_than_means() -> None:
 
 def test_a_root_squares_to_what_it_is_of() -> None:
     covariance = law(np.random.default_rng(4).standard_normal((9, 5))).covariance
-    np.testing.assert_allclose(root(covariance) @ root(covariance), covariance, atol=1e-12)
+    np.testing.assert_allclose(covariance_root(covariance) @ covariance_root(covariance), covariance, atol=1e-12)

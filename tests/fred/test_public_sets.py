@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import pretext.fred.public_sets
 from pretext.errors import UsageError
-from pretext.fred.public_sets import PublicSet, Statistics, grouped, mixed, statistics
+from pretext.fred.public_sets import PublicSet, Statistics, measure_public_set, mix_sets, sum_in_groups
 from pretext.tables import Source
 from privacy.moments import MomentQuery
 from tests.support.runs import HashEmbedder, write_rows
@@ -29,7 +29,7 @@ class Counting(HashEmbedder):
 
 
 def measured(path: Path, embed: HashEmbedder, cache: Path, most: int | None = None) -> Statistics:
-    return statistics(PublicSet(path.stem, Source(str(path))), embed, "hash", most, cache)
+    return measure_public_set(PublicSet(path.stem, Source(str(path))), embed, "hash", most, cache)
 
 
 def query(d: int, rank: int) -> MomentQuery:
@@ -41,7 +41,7 @@ def query(d: int, rank: int) -> MomentQuery:
 def test_running_moments_are_those_of_all_rows(sizes: list[int]) -> None:
     rng = np.random.default_rng(1)
     rows = rng.standard_normal((sum(sizes), 8)).astype(np.float32)
-    made = grouped(np.split(rows, np.cumsum(sizes)[:-1]))
+    made = sum_in_groups(np.split(rows, np.cumsum(sizes)[:-1]))
     exact = rows.astype(np.float64)
     np.testing.assert_allclose(made.moments.mean, exact.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(made.moments.second, exact.T @ exact / len(rows), atol=1e-5)
@@ -52,7 +52,7 @@ def test_running_moments_are_those_of_all_rows(sizes: list[int]) -> None:
 def test_projected_sums_are_those_of_projected_rows(rank: int) -> None:
     rows = np.random.default_rng(2).standard_normal((50, 8)).astype(np.float32)
     asked = query(8, rank)
-    seen, projected = grouped([rows]).seen_by(asked), (rows - asked.centre) @ asked.basis
+    seen, projected = sum_in_groups([rows]).project(asked), (rows - asked.center) @ asked.basis
     np.testing.assert_allclose(seen.moments.mean, projected.mean(axis=0), atol=1e-5)
     first = projected[:, :rank]
     np.testing.assert_allclose(seen.moments.second, first.T @ first / 50, atol=1e-5)
@@ -62,10 +62,10 @@ def test_resampled_groups_vary_like_resampled_rows() -> None:
     rng = np.random.default_rng(3)
     rows = rng.standard_normal((6400, 5)).astype(np.float32)
     asked = MomentQuery(np.zeros(5), np.eye(5), 2, 1.0, 1.0, 0.6, 0.0)
-    drawn = grouped([rows]).seen_by(asked).resampled(4000, rng)
+    drawn = sum_in_groups([rows]).project(asked).resampled_moments(4000, rng)
     # 32 groups: the spread of a bootstrap's spread is about 1 / sqrt(2 x 31), 13 %, for each of 5 means.
     assert drawn.mean.std(axis=0).mean() == pytest.approx(1 / np.sqrt(6400), rel=0.3)
-    lonely = grouped([rows[:1]]).seen_by(asked).resampled(3, rng)
+    lonely = sum_in_groups([rows[:1]]).project(asked).resampled_moments(3, rng)
     assert (lonely.mean == lonely.mean[0]).all()
 
 
@@ -73,8 +73,8 @@ def test_a_mixture_has_equal_parts_whatever_the_sizes() -> None:
     rng = np.random.default_rng(4)
     few, many = rng.standard_normal((50, 5)).astype(np.float32), rng.standard_normal((700, 5)).astype(np.float32) + 3
     asked = MomentQuery(np.zeros(5), np.eye(5), 2, 1.0, 1.0, 0.6, 0.0)
-    sets = [grouped([rows]).seen_by(asked) for rows in (few, many)]
-    both = mixed(sets).moments
+    sets = [sum_in_groups([rows]).project(asked) for rows in (few, many)]
+    both = mix_sets(sets).moments
     np.testing.assert_allclose(both.mean, (few.mean(axis=0) + many.mean(axis=0)) / 2, atol=1e-5)
     np.testing.assert_allclose(both.second, (sets[0].moments.second + sets[1].moments.second) / 2, atol=1e-9)
 
@@ -82,7 +82,7 @@ def test_a_mixture_has_equal_parts_whatever_the_sizes() -> None:
 def test_the_sample_is_uniform_and_of_fixed_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretext.fred.public_sets, "_SAMPLE_ROWS", 1000)
     rows = np.arange(10_000, dtype=np.float32)[:, None]
-    sample = grouped(np.split(rows, 10)).sample[:, 0]
+    sample = sum_in_groups(np.split(rows, 10)).sample[:, 0]
     assert len(set(sample)) == 1000
     # Mean of 1000 of 0..9999 without replacement: standard deviation 87; 5 of them is a chance below 1e-6.
     assert abs(sample.mean() - 4999.5) < 435

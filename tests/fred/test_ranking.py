@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pretext.fred.design import RANKS, design
+from pretext.fred.design import RANKS, design_query
 from pretext.fred.estimation import MomentNoise, Moments
 from pretext.fred.frechet import frechet
-from pretext.fred.public_sets import Statistics, grouped
-from pretext.fred.ranking import estimate
+from pretext.fred.public_sets import Statistics, sum_in_groups
+from pretext.fred.ranking import estimate_distances
 from privacy.moments import MomentQuery
 
 Floats = NDArray[np.float64]
@@ -33,13 +33,13 @@ def law(kind: int) -> Moments:
 
 def seen(moments: Moments, query: MomentQuery) -> Moments:
     first = query.basis[:, : query.rank]
-    mean = moments.mean - query.centre
+    mean = moments.mean - query.center
     second = moments.covariance + np.outer(mean, mean)
     return Moments(mean @ query.basis, first.T @ second @ first)
 
 
 def query_for(known: list[Statistics], deviation: float, clients: int = 3000) -> MomentQuery:
-    return design(known, deviation, clients, counted=False).query
+    return design_query(known, deviation, clients, count_clients=False).query
 
 
 @pytest.mark.parametrize("deviation", [3.0, 15.0])
@@ -49,16 +49,16 @@ def test_a_90_percent_interval_covers_as_often_as_it_says(deviation: float) -> N
     The mean coverage of rounds has a standard deviation of at most sqrt(0.09 / 120), 2.7 %.
     """
     rng = np.random.default_rng(0)
-    query = query_for([grouped([rows(kind, 3000, rng)]) for kind in (1, 2, 3)], deviation)
+    query = query_for([sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2, 3)], deviation)
     noise = MomentNoise.of(query, deviation, 3000)
     private = seen(law(4), query)
     truth = np.array([float(frechet(private, seen(law(kind), query))) for kind in (1, 2, 3)])
     covered = []
     for _ in range(120):
-        drawn = noise.applied(private, 1, rng)
+        drawn = noise.simulate(private, 1, rng)
         released = Moments(drawn.mean[0], drawn.second[0])
-        sets = [grouped([rows(kind, 600, rng)]).seen_by(query) for kind in (1, 2, 3)]
-        low, high = estimate(released, noise, sets, 150).interval(0.9).T
+        sets = [sum_in_groups([rows(kind, 600, rng)]).project(query) for kind in (1, 2, 3)]
+        low, high = estimate_distances(released, noise, sets, 150).interval(0.9).T
         covered.append(((low <= truth) & (truth <= high)).mean())
     assert 0.85 <= np.mean(covered) <= 0.95
 
@@ -66,16 +66,16 @@ def test_a_90_percent_interval_covers_as_often_as_it_says(deviation: float) -> N
 def test_bias_is_removed() -> None:
     """Without the correction the mean error is many standard errors off; with it, it is not."""
     rng = np.random.default_rng(1)
-    known = [grouped([rows(kind, 3000, rng)]) for kind in (1, 2)]
+    known = [sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2)]
     query = query_for(known, 100.0)
     noise = MomentNoise.of(query, 100.0, 3000)
-    sets = [each.seen_by(query) for each in known]
+    sets = [each.project(query) for each in known]
     private = seen(law(1), query)
     truth = np.array([float(frechet(private, each.moments)) for each in sets])
     with_bias, without = [], []
     for _ in range(60):
-        drawn = noise.applied(private, 1, rng)
-        found = estimate(Moments(drawn.mean[0], drawn.second[0]), noise, sets, 100)
+        drawn = noise.simulate(private, 1, rng)
+        found = estimate_distances(Moments(drawn.mean[0], drawn.second[0]), noise, sets, 100)
         without.append(found.distance - truth)
         with_bias.append(found.distance + found.bias - truth)
     error = np.std(without, axis=0) / np.sqrt(60)
@@ -90,24 +90,24 @@ def test_two_equal_candidates_are_seldom_told_apart() -> None:
     have a standard deviation of 2.2 %.
     """
     rng = np.random.default_rng(2)
-    query = query_for([grouped([rows(kind, 3000, rng)]) for kind in (1, 2)], 15.0)
+    query = query_for([sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2)], 15.0)
     noise = MomentNoise.of(query, 15.0, 3000)
     private = seen(law(3), query)
     alarms = 0
     for _ in range(200):
-        drawn = noise.applied(private, 1, rng)
-        sets = [grouped([rows(1, 400, rng)]).seen_by(query) for _ in range(2)]
-        alarms += estimate(Moments(drawn.mean[0], drawn.second[0]), noise, sets, 120).best.max() >= 0.95
+        drawn = noise.simulate(private, 1, rng)
+        sets = [sum_in_groups([rows(1, 400, rng)]).project(query) for _ in range(2)]
+        alarms += estimate_distances(Moments(drawn.mean[0], drawn.second[0]), noise, sets, 120).best.max() >= 0.95
     assert alarms / 200 <= 0.18
 
 
 def test_the_nearest_is_found_with_its_probability() -> None:
     rng = np.random.default_rng(3)
-    known = [grouped([rows(kind, 3000, rng)]) for kind in (1, 2, 3)]
+    known = [sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2, 3)]
     query = query_for(known, 2.0)
     noise = MomentNoise.of(query, 2.0, 3000)
-    drawn = noise.applied(seen(law(2), query), 1, rng)
-    found = estimate(Moments(drawn.mean[0], drawn.second[0]), noise, [each.seen_by(query) for each in known])
+    drawn = noise.simulate(seen(law(2), query), 1, rng)
+    found = estimate_distances(Moments(drawn.mean[0], drawn.second[0]), noise, [each.project(query) for each in known])
     assert found.distance.argmin() == 1
     assert found.best[1] > 0.99
     assert found.best.sum() == pytest.approx(1)
@@ -118,8 +118,8 @@ def test_the_nearest_is_found_with_its_probability() -> None:
 
 def test_more_is_asked_where_there_is_less_noise() -> None:
     rng = np.random.default_rng(4)
-    known = [grouped([rows(kind, 3000, rng)]) for kind in (1, 2, 3)]
-    made = [design(known, deviation, 3000, counted=False) for deviation in (1e4, 20.0, 0.1)]
+    known = [sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2, 3)]
+    made = [design_query(known, deviation, 3000, count_clients=False) for deviation in (1e4, 20.0, 0.1)]
     ranks = [each.query.rank for each in made]
     assert ranks[0] == 0 < ranks[2]
     assert ranks == sorted(ranks)
@@ -131,26 +131,26 @@ def test_more_is_asked_where_there_is_less_noise() -> None:
 
 def test_the_choice_is_repeatable_and_knows_no_order() -> None:
     rng = np.random.default_rng(5)
-    known = [grouped([rows(kind, 1000, rng)]) for kind in (1, 2)]
-    one, again = (design(known, 5.0, 2000, counted=True).query for _ in range(2))
+    known = [sum_in_groups([rows(kind, 1000, rng)]) for kind in (1, 2)]
+    one, again = (design_query(known, 5.0, 2000, count_clients=True).query for _ in range(2))
     assert one.digest == again.digest
     assert one.count_weight > 0
 
 
 def test_fewer_clients_than_dimensions() -> None:
     rng = np.random.default_rng(6)
-    known = [grouped([rows(kind, 1000, rng)]) for kind in (1, 2)]
-    made = design(known, 5.0, 3, counted=False)
+    known = [sum_in_groups([rows(kind, 1000, rng)]) for kind in (1, 2)]
+    made = design_query(known, 5.0, 3, count_clients=False)
     assert made.query.rank in (0, *RANKS)
     assert made.promise.chance < 0.8
 
 
 def test_sets_of_one_text_or_of_identical_texts() -> None:
-    one = grouped([np.eye(1, 6, dtype=np.float32)])
-    same = grouped([np.tile(np.eye(1, 6, 2, dtype=np.float32), (9, 1))])
-    made = design([one, same], 5.0, 100, counted=False)
+    one = sum_in_groups([np.eye(1, 6, dtype=np.float32)])
+    same = sum_in_groups([np.tile(np.eye(1, 6, 2, dtype=np.float32), (9, 1))])
+    made = design_query([one, same], 5.0, 100, count_clients=False)
     noise = MomentNoise.of(made.query, 5.0, 100)
     released = Moments(np.zeros(6), np.zeros((made.query.rank, made.query.rank)))
-    found = estimate(released, noise, [each.seen_by(made.query) for each in (one, same)], 50)
+    found = estimate_distances(released, noise, [each.project(made.query) for each in (one, same)], 50)
     assert np.isfinite(found.distance).all()
     assert np.isfinite(found.interval(0.9)).all()

@@ -7,7 +7,7 @@ import pytest
 
 from pretext.config.settings import Config
 from pretext.errors import UsageError
-from pretext.jobs.forecast import Forecast, forecast
+from pretext.jobs.forecast import Forecast, make_forecast
 from pretext.jobs.run import synthesize
 from pretext.jobs.timing import Phase
 from pretext.models.engines.scripted import ScriptedEngine
@@ -27,7 +27,7 @@ Make = Callable[..., Config]
 )  # fmt: skip
 def test_tokens_within_a_factor_of_two(make_config: Make, tmp_path: Path, settings: list[str]) -> None:
     config = make_config(*settings)
-    foretold = forecast(config, make_parts(config)).phases
+    foretold = make_forecast(config, make_parts(config)).phases
     taken = synthesize(config, tmp_path / "run", make_parts(config)).load("timings.json")
     assert set(foretold) == set(taken)
     for name, phase in foretold.items():
@@ -38,7 +38,7 @@ def test_tokens_within_a_factor_of_two(make_config: Make, tmp_path: Path, settin
 def test_work_grows_with_the_settings(make_config: Make) -> None:
     def written(phase: str, *settings: str) -> int:
         config = make_config("evolution.population=64", *settings)
-        return forecast(config, make_parts(config)).phases[phase].written
+        return make_forecast(config, make_parts(config)).phases[phase].written
 
     assert written("variations", "privacy.rounds=5") == pytest.approx(2 * written("variations", "privacy.rounds=3"))
     assert written("expansion", "expansion.texts=3000") == pytest.approx(
@@ -50,7 +50,7 @@ def test_nothing_private_is_touched(make_config: Make, private_file: Path) -> No
     config = make_config()
     private_file.unlink()
     parts = make_parts(config)
-    forecast(config, parts)
+    make_forecast(config, parts)
     assert parts.federation.opened is None
 
 
@@ -58,8 +58,8 @@ def test_the_clients_side_is_foretold_where_their_number_is_public(make_config: 
     unknown, few, many = (
         make_config(*settings) for settings in ([], ["privacy.clients=10"], ["privacy.clients=1000000"])
     )
-    assert "clients" not in forecast(unknown, make_parts(unknown)).phases
-    small, large = forecast(few, make_parts(few)), forecast(many, make_parts(many))
+    assert "clients" not in make_forecast(unknown, make_parts(unknown)).phases
+    small, large = make_forecast(few, make_parts(few)), make_forecast(many, make_parts(many))
     assert 0 < small.phases["clients"].seconds < large.phases["clients"].seconds
     assert large.memory - small.memory > 8e6 * 32 * 4
 
@@ -68,9 +68,9 @@ def test_candidates_stand_in_for_the_public_texts(make_config: Make, public_file
     other = tmp_path / "other.jsonl"
     other.write_text(public_file.read_text(encoding="utf-8"), encoding="utf-8")
     texts = make_config()
-    initial = texts.initial.model_copy(update={"texts": None, "candidates": (str(public_file), str(other))})
+    initial = texts.initial.model_copy(update={"texts": None, "public_sets": (str(public_file), str(other))})
     config = texts.model_copy(update={"initial": initial})
-    plain, choosing = forecast(texts, make_parts(texts)).phases, forecast(config, make_parts(config)).phases
+    plain, choosing = make_forecast(texts, make_parts(texts)).phases, make_forecast(config, make_parts(config)).phases
     assert set(choosing) == {*plain, "finding candidates"}
     assert choosing["variations"].written == pytest.approx(plain["variations"].written, rel=0.2)
 
@@ -78,12 +78,12 @@ def test_candidates_stand_in_for_the_public_texts(make_config: Make, public_file
 def test_an_engine_that_fails_is_told_as_in_the_run(make_config: Make) -> None:
     config = make_config("initial.prompts=['Notes.']", "initial.texts=''", "initial.prompted_share=1")
     with pytest.raises(UsageError):
-        forecast(config, make_parts(config, ScriptedEngine(lambda prompt, rng: "")))
+        make_forecast(config, make_parts(config, ScriptedEngine(lambda prompt, rng: "")))
 
 
 def test_in_words() -> None:
     phases = {"variations": Phase(7300, 1000, 2000), "expansion": Phase(50, 10, 20), "clients": Phase(0.2)}
-    words = Forecast(phases, 3 * 2**30).in_words()
+    words = Forecast(phases, 3 * 2**30).describe()
     assert "about 2 h 3 min: variations 2 h 2 min, expansion 50 s\n" in words
     assert "1,010 read and 2,020 written" in words and "3.0 GiB" in words
-    assert "state privacy.clients" in Forecast({"expansion": Phase(1)}, 1).in_words()
+    assert "state privacy.clients" in Forecast({"expansion": Phase(1)}, 1).describe()

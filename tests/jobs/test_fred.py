@@ -13,7 +13,7 @@ import pytest
 import pretext
 import pretext.clients.voting
 from pretext.errors import UsageError
-from pretext.fred.recommend import Line, recommendation
+from pretext.fred.recommend import RankedSet, recommendation
 from pretext.home import open_ledger
 from pretext.jobs.parts import Parts
 from tests.audit.mutants import no_noise
@@ -23,7 +23,7 @@ from tests.support.runs import WORDS, Command, HashEmbedder, make_parts, rows_of
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, called: Command) -> Command:
     """Calls the entry point with the hashing embedder behind it; a given configuration wins over the conftest's."""
-    monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, given=None: make_parts(config)))
+    monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, rows=None: make_parts(config)))
     return called
 
 
@@ -50,7 +50,7 @@ def flags(tmp_path: Path, candidates: dict[str, Path]) -> list[str]:
     private = write_rows(tmp_path / "private.jsonl", rows_of(clients=1500))
     given = ["--private", private, "--client-column", "client_id", "--clients", 1500, "--epsilon", 1, "--delta", 1e-5]
     given += ["--out", tmp_path / "fred"]
-    return ["fred", *map(str, given), *(part for path in candidates.values() for part in ("--candidate", str(path)))]
+    return ["fred", *map(str, given), *(part for path in candidates.values() for part in ("--public-set", str(path)))]
 
 
 def spent(name: str = "private") -> float:
@@ -99,7 +99,7 @@ def test_new_candidates_are_ranked_from_the_stored_release(
     command(*flags)
     late = write_rows(tmp_path / "late.jsonl", sentences(WORDS, 400, 9))
     code, out, err = command(
-        "fred", "--out", tmp_path / "fred", "--candidate", late, "--candidate", candidates["german"], "--json"
+        "fred", "--out", tmp_path / "fred", "--public-set", late, "--public-set", candidates["german"], "--json"
     )
     assert code == 0, err
     assert set(lines_of(out)) == {"late", "german"}
@@ -167,8 +167,8 @@ def test_more_than_the_budget_is_refused_and_costs_nothing(command: Command, fla
     assert releases() == 1
 
 
-def line(name: str, best: float) -> Line:
-    return Line(name, 0.1, 0.0, 0.2, best, 10, 10)
+def line(name: str, best: float) -> RankedSet:
+    return RankedSet(name, 0.1, 0.0, 0.2, best, 10, 10)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_the_recommendation_says_what_is_known(chances: list[float], words: str)
 
 
 def test_one_candidate_is_no_choice(command: Command, flags: list[str], candidates: dict[str, Path]) -> None:
-    alone = [*flags[: flags.index("--candidate")], "--candidate", str(candidates["home"])]
+    alone = [*flags[: flags.index("--public-set")], "--public-set", str(candidates["home"])]
     code, _, err = command(*alone)
     assert (code, err.count("\n")) == (2, 1)
     assert "at least two are needed" in err
@@ -206,7 +206,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_unusable_candidates(case: str, command: Command, flags: list[str], tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_bytes(BAD[case][0])
-    code, _, err = command(*flags, "--candidate", tmp_path / "bad.jsonl")
+    code, _, err = command(*flags, "--public-set", tmp_path / "bad.jsonl")
     assert code == 2
     assert BAD[case][1] in err
     assert str(tmp_path / "bad.jsonl") in err
@@ -218,7 +218,7 @@ def test_unusable_candidates(case: str, command: Command, flags: list[str], tmp_
 def test_two_equal_candidates(command: Command, flags: list[str], candidates: dict[str, Path], tmp_path: Path) -> None:
     twin = tmp_path / "twin.jsonl"
     twin.write_bytes(candidates["home"].read_bytes())
-    code, _, err = command(*flags, "--candidate", twin)
+    code, _, err = command(*flags, "--public-set", twin)
     assert code == 2
     assert f"{candidates['home']} and {twin} hold the same texts" in err
 
@@ -334,7 +334,7 @@ def test_a_chart_that_cannot_be_drawn_is_refused_before_anything_is_released(
 
 
 def test_from_python(candidates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pretext.jobs.parts._embedder", lambda config: HashEmbedder())
+    monkeypatch.setattr("pretext.jobs.parts._open_embedder", lambda config: HashEmbedder())
     answer = pretext.rank_public_sets(
         rows_of(clients=1500),
         list(candidates.values()),
@@ -342,12 +342,12 @@ def test_from_python(candidates: dict[str, Path], tmp_path: Path, monkeypatch: p
         client_column="client_id",
         epsilon=1,
         delta=1e-5,
-        data_set="notes",
+        dataset="notes",
         out=tmp_path / "fred",
     )
-    assert answer.ranking.lines[0].candidate == "both"
-    assert answer.privacy["data_set"]["name"] == "notes"
-    with pytest.raises(UsageError, match="data_set"):
+    assert answer.ranking.lines[0].public_set == "both"
+    assert answer.privacy["dataset"]["name"] == "notes"
+    with pytest.raises(UsageError, match="dataset"):
         pretext.rank_public_sets(["a text"], list(candidates.values()), clients=10, epsilon=1)
 
 

@@ -12,8 +12,8 @@ import pytest
 from pretext.config.settings import Config
 from pretext.errors import UsageError
 from pretext.home import open_ledger
-from pretext.jobs.fred import fred
-from pretext.jobs.plan import plan
+from pretext.jobs.fred import run_fred
+from pretext.jobs.plan import make_plan
 from pretext.jobs.run import synthesize
 from pretext.statement.provenance import check_origins
 from privacy import Budget, BudgetExceeded, epsilon
@@ -34,7 +34,7 @@ def make_found(make_config: Make, tmp_path: Path, private_file: Path) -> Make:
 
     def make(*overrides: str) -> Config:
         config = make_config("privacy.clients=600", "privacy.epsilon=8", *overrides)
-        initial = config.initial.model_copy(update={"texts": None, "candidates": (str(far), str(near))})
+        initial = config.initial.model_copy(update={"texts": None, "public_sets": (str(far), str(near))})
         return Config.model_validate(config.model_copy(update={"initial": initial}).model_dump())
 
     return make
@@ -55,17 +55,17 @@ def test_the_population_comes_from_the_nearest_candidate(make_found: Make, tmp_p
 
 
 def test_the_share_is_what_finding_costs(make_found: Make, tmp_path: Path) -> None:
-    config = make_found("initial.candidates_share=0.25")
+    config = make_found("initial.public_sets_share=0.25")
     run = synthesize(config, tmp_path / "run", make_parts(config))
     account = open_ledger().account("private")
     assert epsilon(account.releases[0].cost(account.relation), config.privacy.delta) == pytest.approx(2, abs=1e-3)
     assert account.spent_epsilon <= 8
-    assert plan(config).epsilon == pytest.approx(account.spent_epsilon, abs=1e-6)
+    assert make_plan(config).epsilon == pytest.approx(account.spent_epsilon, abs=1e-6)
     assert run.load("ranking.json")["lines"][0]["candidate"] == "near"
 
 
 def test_two_candidates_in_equal_parts(make_found: Make, tmp_path: Path) -> None:
-    config = make_found("initial.candidates_chosen=2", "privacy.rounds=2")
+    config = make_found("initial.public_sets_used=2", "privacy.rounds=2")
     population = synthesize(config, tmp_path / "run", make_parts(config)).population(0)
     assert population is not None
     near = sum(set(candidate.text.split()) <= set(WORDS) for candidate in population)
@@ -77,7 +77,7 @@ def test_a_first_candidate_that_is_in_no_candidate_set_is_found(make_found: Make
     run = synthesize(config, tmp_path / "run", make_parts(config))
     assert list(check_origins(config, run)) == []
     edit(run, 0, lambda stored: stored["candidates"].__setitem__(3, ["what the server knows of somebody", 0]))
-    assert "1 text not in there" in [each.found for each in check_origins(config, run)]
+    assert "1 text not in there" in [each.actual for each in check_origins(config, run)]
 
 
 def test_a_kill_after_the_release_replays_it(make_found: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_kill_after_the_release_replays_it(make_found: Make, tmp_path: Path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pretext.jobs.run.rank", interrupted)
+        patch.setattr("pretext.jobs.run.rank_sets", interrupted)
         with pytest.raises(KeyboardInterrupt):
             synthesize(config, tmp_path / "run", make_parts(config))
     first = open_ledger().account("private").releases
@@ -111,19 +111,19 @@ def test_a_budget_that_holds_the_rounds_alone_is_refused_before_anything_is_draw
 
 def test_it_composes_with_a_release_of_the_command(make_found: Make, tmp_path: Path) -> None:
     config = make_found("privacy.budget_epsilon=8")
-    fred(config, tmp_path / "fred", make_parts(config))
+    run_fred(config, tmp_path / "fred", make_parts(config))
     with pytest.raises(BudgetExceeded, match="left is 0"):
         synthesize(config, tmp_path / "run", make_parts(config))
 
 
 def test_wrong_settings_are_told_at_the_door(make_found: Make, make_config: Make, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="either texts or candidates"):
-        make_config('initial.candidates=["a.jsonl", "b.jsonl"]')
+        make_config('initial.public_sets=["a.jsonl", "b.jsonl"]')
     config = make_found()
     unknown = config.model_copy(update={"privacy": config.privacy.model_copy(update={"clients": None})})
     with pytest.raises(UsageError, match="public estimate of the number of clients"):
         synthesize(unknown, tmp_path / "run", make_parts(unknown))
-    lonely = config.initial.model_copy(update={"candidates": config.initial.candidates[:1]})
+    lonely = config.initial.model_copy(update={"public_sets": config.initial.public_sets[:1]})
     with pytest.raises(UsageError, match="at least two"):
         synthesize(config.model_copy(update={"initial": lonely}), tmp_path / "run", make_parts(config))
     assert not (tmp_path / "run").exists()

@@ -128,7 +128,7 @@ def test_the_released_histogram_is_never_the_true_one(make_config: Callable[...,
     """Every released coordinate lies off the grid of whole votes: noise is on all of them."""
     config = make_config()
     run = synthesize(config, tmp_path / "run", make_parts(config))
-    selected = run.selected(0)
+    selected = run.selection(0)
     assert selected is not None
     off = np.abs(np.array(selected.noisy) - np.round(selected.noisy))
     # A coordinate of true whole votes would sit at 1e-8; noise lands that near with a chance below 1e-6 for all 24.

@@ -11,8 +11,8 @@ from pretext.clients.voting import Ballot, Clients, VoteRule
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
 from pretext.errors import UsageError
-from pretext.jobs.plan import most_votes, plan
-from pretext.vectors import unit_rows
+from pretext.jobs.plan import make_plan, max_votes_per_client
+from pretext.vectors import normalize_rows
 from privacy import InvalidParameter, compose, epsilon
 
 PAPER = ["privacy.epsilon=1.29", "privacy.delta=3e-6", "privacy.rounds=11"]
@@ -24,14 +24,14 @@ def paper(*overrides: str, **privacy: Any) -> Config:
 
 
 def test_the_paper_s_own_setting_costs_what_the_tables_say() -> None:
-    planned = plan(resolve(overrides=["preset=icml2024"]))
+    planned = make_plan(resolve(overrides=["preset=icml2024"]))
     assert planned.noise_multiplier == 11.3
     assert planned.epsilon == pytest.approx(1.18896, abs=5e-6)
     # What the paper prints; the reference value has four digits.
     assert planned.epsilon_rdp == pytest.approx(1.2875, abs=1.5e-4)
     assert planned.sigma == pytest.approx(90.4, abs=1e-9)
     assert planned.epsilon_per_round < planned.epsilon
-    loose = plan(resolve(overrides=["preset=icml2024", "privacy.noise_multiplier=2.31"]))
+    loose = make_plan(resolve(overrides=["preset=icml2024", "privacy.noise_multiplier=2.31"]))
     assert loose.epsilon == pytest.approx(7.08012, abs=5e-6)
     assert loose.epsilon_rdp == pytest.approx(7.5790, abs=5e-4)
 
@@ -46,7 +46,7 @@ def test_the_paper_s_own_setting_costs_what_the_tables_say() -> None:
     ],
 )
 def test_noise_per_candidate_at_the_default_bound(relation: str, target: float, sigma: float) -> None:
-    planned = plan(paper(f"privacy.relation={relation}", f"privacy.epsilon={target}"))
+    planned = make_plan(paper(f"privacy.relation={relation}", f"privacy.epsilon={target}"))
     assert planned.sigma == pytest.approx(sigma, rel=2.5e-3)
 
 
@@ -55,7 +55,7 @@ def test_calibration_never_spends_more_than_it_was_given(target: float) -> None:
     config = paper(f"privacy.epsilon={target}")
     multiplier = noise_multiplier(config)
     spent = epsilon(compose([round_cost(config, multiplier)] * 11), config.privacy.delta)
-    assert 0.999 * target < spent <= target == pytest.approx(plan(config).epsilon, rel=1e-3)
+    assert 0.999 * target < spent <= target == pytest.approx(make_plan(config).epsilon, rel=1e-3)
 
 
 @pytest.mark.parametrize(("target", "expected"), [(0.5, 25.14), (1.0, 13.25), (3.0, 4.883), (7.0, 2.332)])
@@ -65,19 +65,19 @@ def test_golden_multipliers(target: float, expected: float) -> None:
 
 def test_a_target_that_cannot_be_met_is_refused() -> None:
     with pytest.raises(InvalidParameter):
-        plan(paper("privacy.delta=1e-300"))
+        make_plan(paper("privacy.delta=1e-300"))
     with pytest.raises(InvalidParameter):
-        plan(resolve(settings={"initial": {"prompts": ["Short notes."]}, "privacy": {"noise_multiplier": 1e-30}}))
+        make_plan(resolve(settings={"initial": {"prompts": ["Short notes."]}, "privacy": {"noise_multiplier": 1e-30}}))
 
 
 @pytest.mark.parametrize("norm", ["1e-200", "1e200"])
 def test_an_absurd_bound_is_refused_in_a_sentence(norm: str) -> None:
     with pytest.raises((UsageError, InvalidParameter)):
-        plan(paper(f"privacy.vote_norm={norm}"))
+        make_plan(paper(f"privacy.vote_norm={norm}"))
 
 
 def warned(config: Config, words: str) -> bool:
-    return any(words in warning for warning in plan(config).warnings)
+    return any(words in warning for warning in make_plan(config).warnings)
 
 
 def test_a_missing_client_column_is_warned_of() -> None:
@@ -93,21 +93,21 @@ def test_a_delta_above_one_over_the_clients_is_warned_of() -> None:
 
 
 def test_a_drowning_signal_is_warned_of() -> None:
-    drowned = plan(paper(clients=1250))
+    drowned = make_plan(paper(clients=1250))
     assert drowned.votes_per_candidate == pytest.approx(1250 * 8 / 512)
     assert any("signal may drown" in warning for warning in drowned.warnings)
-    assert plan(paper("privacy.delta=1e-7", clients=1_000_000)).warnings == ()
+    assert make_plan(paper("privacy.delta=1e-7", clients=1_000_000)).warnings == ()
 
 
-@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize(
     ("texts", "nearest", "norm", "population"), [(8, 1, None, 64), (3, 4, 6.0, 64), (8, 2, 1.0, 5)]
 )
 def test_no_client_gives_more_votes_than_planned(
-    texts: int, nearest: int, norm: float | None, population: int, normalise: bool
+    texts: int, nearest: int, norm: float | None, population: int, normalize: bool
 ) -> None:
     """And one whose texts choose as many candidates as they can gives all of them."""
-    privacy = {"epsilon": 1, "max_texts_per_client": texts, "normalise_votes": normalise}
+    privacy = {"epsilon": 1, "max_texts_per_client": texts, "normalize_votes": normalize}
     config = resolve(
         settings={
             "privacy": privacy if norm is None else privacy | {"vote_norm": norm},
@@ -115,29 +115,29 @@ def test_no_client_gives_more_votes_than_planned(
             "evolution": {"population": population, "nearest": nearest},
         }
     )
-    rule = VoteRule(nearest, config.privacy.norm_squared, normalise)
+    rule = VoteRule(nearest, config.privacy.norm_squared, normalize)
     rows = np.random.default_rng(0).standard_normal((texts, population)).astype(np.float32)
     ballot = Ballot(np.eye(population, dtype=np.float32), np.zeros(population, np.int64))
     spread = np.zeros((texts, population), np.float32)
     for text in range(texts):
         spread[text, (nearest * text + np.arange(nearest)) % population] = 1
     given = []
-    for embedded in (unit_rows(rows), unit_rows(np.tile(rows[:1], (texts, 1))), unit_rows(spread)):
+    for embedded in (normalize_rows(rows), normalize_rows(np.tile(rows[:1], (texts, 1))), normalize_rows(spread)):
         bounded = Clients(embedded, np.zeros(texts, np.int64), np.zeros(texts, np.int64)).vote(ballot, rule)
         given.append(float(bounded.value.sum()) * bounded.grid)
-    assert max(given) <= most_votes(config)
+    assert max(given) <= max_votes_per_client(config)
     if texts * nearest <= population:
-        assert given[2] == pytest.approx(most_votes(config))
+        assert given[2] == pytest.approx(max_votes_per_client(config))
 
 
 def test_tokens_count_every_round() -> None:
     config = paper("evolution.population=10", "evolution.lookahead=2", "expansion.texts=3", "variation.max_tokens=5")
     # 10 prompted + 10 new candidates in 10 rounds + 20 lookahead texts in 11, and three texts of 64 tokens.
-    assert plan(config).tokens == (10 + 10 * 10 + 20 * 11) * 5 + 3 * 64
+    assert make_plan(config).tokens == (10 + 10 * 10 + 20 * 11) * 5 + 3 * 64
 
 
 def test_nothing_private_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert plan(paper(f"data.path={tmp_path / 'nowhere' / 'private.csv'}")).sigma > 0
+    assert make_plan(paper(f"data.path={tmp_path / 'nowhere' / 'private.csv'}")).sigma > 0
     existing = tmp_path / "private.csv"
     existing.write_text("text,id\nhello there,1\n", encoding="utf-8")
     existing.chmod(0)
@@ -147,4 +147,4 @@ def test_nothing_private_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("pretext.tables.read_columns", refuse)
     monkeypatch.setattr("pathlib.Path.open", refuse)
-    assert plan(paper(f"data.path={existing}")).sigma > 0
+    assert make_plan(paper(f"data.path={existing}")).sigma > 0

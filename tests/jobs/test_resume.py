@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pretext.config.resolve import plain
+from pretext.config.resolve import dump_settings
 from pretext.config.settings import Config
 from pretext.home import open_ledger
 from pretext.jobs.parts import Parts
@@ -23,7 +23,14 @@ from tests.support.runs import make_parts
 
 
 def _killed(config: Config, folder: Path, *arguments: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "tests.support.killing", str(folder), json.dumps(plain(config)), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.killing",
+        str(folder),
+        json.dumps(dump_settings(config)),
+        *arguments,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -136,7 +143,7 @@ def test_a_changed_population_is_not_taken_for_the_one_voted_on(
         synthesize(config, tmp_path / "run", make_parts(config))
 
 
-def test_two_runs_share_the_budget_of_their_data_set(make_config: Callable[..., Config], tmp_path: Path) -> None:
+def test_two_runs_share_the_budget_of_their_dataset(make_config: Callable[..., Config], tmp_path: Path) -> None:
     from privacy import BudgetExceeded
 
     config = make_config("privacy.epsilon=1", "privacy.budget_epsilon=1.2", "evolution.threshold=0")
@@ -145,7 +152,7 @@ def test_two_runs_share_the_budget_of_their_data_set(make_config: Callable[..., 
         synthesize(config, tmp_path / "two", make_parts(config))
     assert len(_releases()) == 3
     assert isinstance(open_ledger(), Ledger)
-    assert Run.open(tmp_path / "two")[0].selected(0) is None
+    assert Run.open(tmp_path / "two")[0].selection(0) is None
 
 
 def _results(folder: Path) -> dict[Path, bytes]:

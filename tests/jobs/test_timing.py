@@ -34,18 +34,18 @@ def test_sums_over_calls_and_sittings(run: Run) -> None:
     engine = Once(lambda: ScriptedEngine(lambda prompt, rng: "three words here"))
     for sitting in (1, 2):
         meter = Meter(engine)
-        with meter.kept(run):
-            complete = meter.timed("writing", engine().complete)
+        with meter.persist(run):
+            complete = meter.time_calls("writing", engine().complete)
             complete([Prompt("two words")] * 2, Sampling(max_tokens=5))
         assert (meter.phases["writing"].read, meter.phases["writing"].written) == (4 * sitting, 6 * sitting)
     again = Meter(engine)
-    with again.kept(run):
+    with again.persist(run):
         assert again.phases == meter.phases
 
 
 def test_a_phase_that_fails_counts_and_is_kept(run: Run) -> None:
     meter = Meter(Once(lambda: ScriptedEngine(lambda prompt, rng: None)))
-    with pytest.raises(ZeroDivisionError), meter.kept(run), meter.phase("failing"):
+    with pytest.raises(ZeroDivisionError), meter.persist(run), meter.phase("failing"):
         1 / 0  # noqa: B018
     assert run.load("timings.json")["failing"]["seconds"] > 0
 

@@ -20,9 +20,9 @@ from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel, PreTrai
 
 from pretext.config.settings import Config
 from pretext.errors import ModelError, UsageError
-from pretext.models.embedder import SentenceEmbedder, _lengths, batches
-from pretext.models.runtimes import Running
-from pretext.vectors import unit_rows
+from pretext.models.embedder import SentenceEmbedder, _token_counts, batch_by_length
+from pretext.models.runtimes import RuntimeSession
+from pretext.vectors import normalize_rows
 from tests.support import tiny
 
 TEXTS = [
@@ -98,7 +98,7 @@ def plainly(source: str, texts: list[str], tokens: int = 64) -> NDArray[np.float
     model = SentenceTransformer(source, device="cpu", model_kwargs={"dtype": torch.float32})
     with suppress(AttributeError):  # static word vectors
         model.max_seq_length = min(tokens, model.max_seq_length or tokens)
-    return unit_rows(np.stack([model.encode([text])[0] for text in texts]))
+    return normalize_rows(np.stack([model.encode([text])[0] for text in texts]))
 
 
 words = st.lists(st.sampled_from(["garden", "soup", "ok", "😀", "screen\n", "", "a" * 40, "مرحبا"]), max_size=30)
@@ -110,7 +110,7 @@ def test_every_row_is_that_of_sentence_transformers(embed: SentenceEmbedder, tex
     rows = embed(texts)
     assert rows.shape == (len(texts), 384)
     for text, row in zip(texts, rows, strict=True):
-        np.testing.assert_allclose(row, unit_rows(embed._model.encode([text]))[0], atol=2e-5)
+        np.testing.assert_allclose(row, normalize_rows(embed._model.encode([text]))[0], atol=2e-5)
 
 
 def encoder(folder: Path, kind: str) -> Transformer:
@@ -223,7 +223,7 @@ def test_every_shape_that_several_texts_share_is_checked(
     asked: list[int] = []
 
     def encode(self: SentenceEmbedder, texts: list[str]) -> np.ndarray:
-        asked.extend(_lengths(self._features(texts)))
+        asked.extend(_token_counts(self._tokenize(texts)))
         return np.zeros((len(texts), 384), np.float32)
 
     monkeypatch.setattr(SentenceEmbedder, "_encode", encode)
@@ -234,14 +234,14 @@ def test_every_shape_that_several_texts_share_is_checked(
 def test_where_company_matters_every_text_goes_through_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    over = Running.over
+    over = RuntimeSession.run_all
 
-    def swayed(self: Running, batches: Any) -> Any:
+    def swayed(self: RuntimeSession, batches: Any) -> Any:
         for features in over(self, batches):
             name = next(name for name in features if name.endswith("embeddings"))
             yield {**features, name: features[name] + 1e-3 * features["input_ids"].sum()}
 
-    monkeypatch.setattr(Running, "over", swayed)
+    monkeypatch.setattr(RuntimeSession, "over", swayed)
     with caplog.at_level("INFO"):
         embed = SentenceEmbedder("embedded", 64, None, "cpu", "float32", "torch")
     assert "goes through alone" in caplog.text
@@ -250,17 +250,17 @@ def test_where_company_matters_every_text_goes_through_alone(
 
 @given(st.lists(st.integers(0, 70), max_size=80), st.integers(1, 300), st.integers(1, 70))
 def test_a_batch_is_shaped_by_its_own_texts(lengths: list[int], tokens: int, most: int) -> None:
-    found = list(batches(np.array(lengths, np.int64), tokens, most))
+    found = list(batch_by_length(np.array(lengths, np.int64), tokens, most))
     assert {row for places, _ in found for row in places.tolist()} == set(range(len(lengths)))
     for places, length in found:
-        alone = next(batches(np.array(lengths, np.int64)[places[:1]], tokens, most))
+        alone = next(batch_by_length(np.array(lengths, np.int64)[places[:1]], tokens, most))
         assert (len(places), length) == (len(alone[0]), alone[1])
         assert max(lengths[row] for row in places) <= length
         assert len(places) == 1 or len(places) * length <= tokens
 
 
 def test_rows_that_are_no_numbers_become_zero() -> None:
-    rows = unit_rows(np.array([[np.nan, 1], [np.inf, 0], [0, 2], [-np.inf, np.nan]], np.float32))
+    rows = normalize_rows(np.array([[np.nan, 1], [np.inf, 0], [0, 2], [-np.inf, np.nan]], np.float32))
     np.testing.assert_array_equal(rows, np.array([[0, 0], [0, 0], [0, 1], [0, 0]]))
 
 
@@ -278,7 +278,7 @@ def test_an_unknown_runtime_is_one_sentence(make_config: Callable[..., Config]) 
 
 
 def test_zero_rows_stay_zero() -> None:
-    rows = unit_rows(np.array([[3, 4], [0, 0]], np.float32))
+    rows = normalize_rows(np.array([[3, 4], [0, 0]], np.float32))
     np.testing.assert_allclose(rows, np.array([[0.6, 0.8], [0, 0]]))
 
 

@@ -12,10 +12,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from pretext.errors import ModelError, UsageError
-from pretext.home import cache_folder
+from pretext.home import model_cache_folder
 from pretext.models import runtimes
 from pretext.models.embedder import SentenceEmbedder
-from pretext.models.runtimes import SAMPLE, Features, Runtime, candidates, fastest
+from pretext.models.runtimes import SAMPLE_TEXTS, Features, Runtime, available_runtimes, open_fastest_runtime
 from pretext.models.sources import resolve_embedder
 
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
@@ -32,7 +32,7 @@ def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_the_extra_torch_is_chosen_and_a_wish_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     without_openvino(monkeypatch)
-    assert {one.name for one in candidates("cpu", None, None)} == {"torch"}
+    assert {one.name for one in available_runtimes("cpu", None, None)} == {"torch"}
     with pytest.raises(UsageError, match=r"pip install 'pretext\[openvino\]'"):
         SentenceEmbedder("embedded", 64, 128, "cpu", None, "openvino")
 
@@ -41,13 +41,13 @@ def test_without_the_extra_torch_is_chosen_and_a_wish_names_the_extra(monkeypatc
 @pytest.mark.parametrize(("device", "dtype"), [("cuda", None), ("cpu", "float16")])
 def test_what_openvino_cannot_do_is_one_sentence(device: str, dtype: str | None) -> None:
     with pytest.raises(UsageError, match=r"float32 or bfloat16; set speed\.device to cpu"):
-        candidates(device, "openvino", dtype)
+        available_runtimes(device, "openvino", dtype)
 
 
 def test_half_precision_and_other_devices_leave_torch_alone() -> None:
-    assert candidates("cpu", None, "float16") == [Runtime("torch", "float16")]
-    assert candidates("mps", None, None) == [TORCH]
-    assert all(one.dtype == "float32" for one in candidates("cpu", None, "float32"))
+    assert available_runtimes("cpu", None, "float16") == [Runtime("torch", "float16")]
+    assert available_runtimes("mps", None, None) == [TORCH]
+    assert all(one.dtype == "float32" for one in available_runtimes("cpu", None, "float32"))
 
 
 class Choosing:
@@ -56,11 +56,11 @@ class Choosing:
     def __init__(self, seconds: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
 
-        def took(running: runtimes.Running, sample: Features) -> float:
+        def took(running: runtimes.RuntimeSession, sample: Features) -> float:
             self.asked.append(str(running.runtime))
             return seconds[str(running.runtime)]
 
-        monkeypatch.setattr(runtimes, "_seconds", took)
+        monkeypatch.setattr(runtimes, "_time_batch", took)
 
 
 HALF = Runtime("torch", "bfloat16")
@@ -110,20 +110,20 @@ def test_the_faster_one_is_taken_and_kept(
 ) -> None:
     choosing = Choosing({str(TORCH): torch_seconds, str(HALF): half_seconds}, monkeypatch)
     for _ in range(2):
-        assert fastest(Bare(), features_of(), [TORCH, HALF], "a model").runtime == best
+        assert open_fastest_runtime(Bare(), features_of(), [TORCH, HALF], "a model").runtime == best
     assert choosing.asked == [str(TORCH), str(HALF)]  # the second time nothing is measured
-    fastest(Bare(), features_of(), [TORCH, HALF], "another model")
+    open_fastest_runtime(Bare(), features_of(), [TORCH, HALF], "another model")
     assert len(choosing.asked) == 4
-    kept = json.loads((cache_folder() / "embedder-runtimes.json").read_text(encoding="utf-8"))
+    kept = json.loads((model_cache_folder() / "embedder-runtimes.json").read_text(encoding="utf-8"))
     assert len(kept) == 2 and set(kept.values()) == {str(best)}
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"a": 1}', "\udcff"])
 def test_a_damaged_file_of_choices_is_measured_again(damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache_folder().mkdir(parents=True)
-    (cache_folder() / "embedder-runtimes.json").write_bytes(damage.encode(errors="surrogateescape"))
+    model_cache_folder().mkdir(parents=True)
+    (model_cache_folder() / "embedder-runtimes.json").write_bytes(damage.encode(errors="surrogateescape"))
     Choosing({str(TORCH): 1.0, str(HALF): 2.0}, monkeypatch)
-    assert fastest(Bare(), features_of(), [TORCH, HALF], "a model").runtime == TORCH
+    assert open_fastest_runtime(Bare(), features_of(), [TORCH, HALF], "a model").runtime == TORCH
 
 
 def test_a_cache_folder_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -131,12 +131,12 @@ def test_a_cache_folder_that_cannot_be_written_stops_nothing(monkeypatch: pytest
     monkeypatch.setenv("PRETEXT_HOME", str(tmp_path / "file"))
     choosing = Choosing({str(TORCH): 1.0, str(HALF): 2.0}, monkeypatch)
     for _ in range(2):
-        assert fastest(Bare(), features_of(), [TORCH, HALF], "a model").runtime == TORCH
+        assert open_fastest_runtime(Bare(), features_of(), [TORCH, HALF], "a model").runtime == TORCH
     assert len(choosing.asked) == 4
 
 
 def test_what_is_measured_are_seconds() -> None:
-    assert 0 < runtimes._seconds(fastest(Bare(), features_of(), [TORCH], "a model"), features_of()) < 10
+    assert 0 < runtimes._time_batch(open_fastest_runtime(Bare(), features_of(), [TORCH], "a model"), features_of()) < 10
 
 
 @needs_openvino
@@ -145,18 +145,18 @@ def test_a_module_that_cannot_be_converted_stays_on_torch(
     module: type[Bare], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="pretext"):
-        assert fastest(module(), features_of(), [TORCH, OPENVINO], "a model").runtime == TORCH
+        assert open_fastest_runtime(module(), features_of(), [TORCH, OPENVINO], "a model").runtime == TORCH
     assert reason in caplog.text
     with pytest.raises(ModelError, match=r"set speed\.embed_runtime to torch"):
-        fastest(module(), features_of(), [OPENVINO], "a model")
+        open_fastest_runtime(module(), features_of(), [OPENVINO], "a model")
 
 
 @needs_openvino
 def test_openvino_computes_what_torch_computes_for_every_shape() -> None:
     module = Bare()
-    running = fastest(module, features_of(), [OPENVINO], "a model")
+    running = open_fastest_runtime(module, features_of(), [OPENVINO], "a model")
     batches = [features_of(lengths) for lengths in ((1,), (4, 4), (2, 30), tuple(range(1, 20)))] * 3
-    for batch, got in zip(batches, running.over(batches), strict=True):
+    for batch, got in zip(batches, running.run_all(batches), strict=True):
         assert set(got) == {"input_ids", "attention_mask", "token_embeddings"}
         torch.testing.assert_close(got["token_embeddings"], module(batch)["token_embeddings"], atol=1e-5, rtol=1e-5)
 
@@ -166,7 +166,7 @@ def test_openvino_computes_what_torch_computes_for_every_shape() -> None:
 def test_the_embedder_that_is_installed_with_the_program(dtype: str, least: float, mean: float) -> None:
     plain = SentenceTransformer(str(resolve_embedder("embedded")), device="cpu")
     plain.max_seq_length = 64
-    texts = [*TEXTS, *SAMPLE, "", "😀", "مرحبا بالعالم", "x" * 5000]
+    texts = [*TEXTS, *SAMPLE_TEXTS, "", "😀", "مرحبا بالعالم", "x" * 5000]
     cosines = (plain.encode(texts) * SentenceEmbedder("embedded", 64, 128, "cpu", dtype, "openvino")(texts)).sum(1)
     assert cosines.min() >= least and cosines.mean() >= mean
 

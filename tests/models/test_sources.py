@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import os
 from pathlib import Path
 
 import pytest
-import torch
 
 from pretext.errors import ModelError
 from pretext.models import sources as models
-from pretext.models.precision import preferred_dtype
 from pretext.models.sources import resolve_embedder, resolve_generator, resolve_masked
 from tests.support import tiny
 
@@ -25,7 +22,7 @@ def quick_conversion(monkeypatch: pytest.MonkeyPatch):
         calls.append(source)
         tiny.build(folder)
 
-    monkeypatch.setattr(models, "_convert", convert)
+    monkeypatch.setattr(models, "_convert_gguf", convert)
     return calls
 
 
@@ -44,7 +41,7 @@ def test_a_failed_conversion_leaves_nothing(home, monkeypatch):
         (folder / "half").write_text("")
         raise OSError("disk full")
 
-    monkeypatch.setattr(models, "_convert", fail)
+    monkeypatch.setattr(models, "_convert_gguf", fail)
     with pytest.raises(ModelError, match="disk full"):
         resolve_generator("embedded")
     assert list((home / "models").iterdir()) == []
@@ -120,39 +117,6 @@ def test_a_masked_model_is_no_generator(tmp_path):
 def test_no_masked_model_is_embedded():
     with pytest.raises(ModelError, match="such as roberta-large"):
         resolve_masked("embedded")
-
-
-def test_the_cache_without_a_home_is_the_users(monkeypatch):
-    monkeypatch.delenv("PRETEXT_HOME")
-    assert models.cache_folder().parent.name == "pretext"
-
-
-def test_preferred_dtype():
-    assert preferred_dtype("cpu") == preferred_dtype("cpu") in ("float32", "bfloat16")
-    assert preferred_dtype("mps") == "float32"
-
-
-@pytest.mark.parametrize(("bfloat16", "chosen"), [(0.5, "bfloat16"), (0.9, "float32"), (5.0, "float32")])
-def test_bfloat16_has_to_win_clearly(monkeypatch, bfloat16, chosen):
-    seconds = {"torch.bfloat16": bfloat16, "torch.float32": 1.0}
-    monkeypatch.setattr(models, "_product_seconds", lambda dtype, width, inner: seconds[str(dtype)])
-    assert preferred_dtype.__wrapped__("cpu") == chosen
-
-
-def test_the_measurement_is_of_the_models_shapes_and_short(monkeypatch):
-
-    shapes, product, clock = [], torch.nn.functional.linear, itertools.count()
-    monkeypatch.setattr(models.time, "perf_counter", lambda: next(clock) * models._LONGEST_MEASUREMENT)
-
-    def watched(tokens, weights):
-        shapes.append((tuple(tokens.shape), tuple(weights.shape), tokens.dtype))
-        return product(tokens, weights)
-
-    monkeypatch.setattr(torch.nn.functional, "linear", watched)
-    assert models._product_seconds(torch.float32, 576, 1536) == pytest.approx(models._LONGEST_MEASUREMENT)
-    assert shapes == [((512, 576), (1536, 576), torch.float32)] * 2  # so slow that two have to do
-    models._product_seconds(torch.float32, 16384, 65536)
-    assert shapes[-1][1] == (4096, 1024)
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ all_bounds = st.one_of(
 )
 
 
-def slow_sum(federation: Federation, norm_squared: Fraction, normalise: bool) -> list[Fraction]:
+def slow_sum(federation: Federation, norm_squared: Fraction, normalize: bool) -> list[Fraction]:
     """The slow twin: dense, one client at a time, in fractions and without the grid, in votes."""
     total = [Fraction(0)] * DIMENSION
     for votes in federation.values():
@@ -45,7 +45,7 @@ def slow_sum(federation: Federation, norm_squared: Fraction, normalise: bool) ->
         for where, weight in votes:
             vector[where] += Fraction(weight)
         norm = sum(entry * entry for entry in vector)
-        if norm > norm_squared or (normalise and norm > 0):
+        if norm > norm_squared or (normalize and norm > 0):
             scale = square_root(norm_squared / norm)
             vector = [entry * scale for entry in vector]
         total = [left + right for left, right in zip(total, vector, strict=True)]
@@ -72,15 +72,15 @@ def distance_squared(left: Bounded, right: Bounded) -> int:
 
 @given(clients, all_bounds, st.booleans())
 def test_a_client_never_exceeds_its_bound(
-    votes: list[tuple[int, float]], norm_squared: Fraction, normalise: bool
+    votes: list[tuple[int, float]], norm_squared: Fraction, normalize: bool
 ) -> None:
-    bounded = add_up({0: votes}, DIMENSION, norm_squared, normalise)
+    bounded = add_up({0: votes}, DIMENSION, norm_squared, normalize)
     assert sum(entry**2 for entry in integers(bounded)) <= bounded.norm_squared
     assert bounded.norm_squared * Fraction(bounded.grid) ** 2 <= norm_squared
     assert min(integers(bounded)) >= 0
 
 
-@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize(
     "votes",
     [
@@ -92,8 +92,8 @@ def test_a_client_never_exceeds_its_bound(
         [(i, 1.0) for i in range(8)],
     ],
 )
-def test_weights_that_sit_on_the_bound(votes: list[tuple[int, float]], normalise: bool) -> None:
-    bounded = add_up({7: votes}, 8, BOUND, normalise)
+def test_weights_that_sit_on_the_bound(votes: list[tuple[int, float]], normalize: bool) -> None:
+    bounded = add_up({7: votes}, 8, BOUND, normalize)
     squared = sum(entry**2 for entry in integers(bounded))
     assert squared <= bounded.norm_squared
     assert squared > bounded.norm_squared * (1 - 1e-7)
@@ -109,26 +109,26 @@ def test_repeated_votes_add_up_before_they_are_clipped() -> None:
     assert eight_times.value[3] * eight_times.grid == pytest.approx(math.sqrt(8), rel=1e-8)
 
 
-def test_normalise_lifts_small_clients_to_the_bound() -> None:
-    lifted = add_up({0: [(3, 0.001)]}, DIMENSION, normalise=True)
+def test_normalize_lifts_small_clients_to_the_bound() -> None:
+    lifted = add_up({0: [(3, 0.001)]}, DIMENSION, normalize=True)
     assert lifted.value[3] * lifted.grid == pytest.approx(math.sqrt(8), rel=1e-8)
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_a_client_without_votes_stays_zero(normalise: bool) -> None:
-    assert not add_up({0: [(2, 0.0)]}, DIMENSION, normalise=normalise).value.any()
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_client_without_votes_stays_zero(normalize: bool) -> None:
+    assert not add_up({0: [(2, 0.0)]}, DIMENSION, normalize=normalize).value.any()
 
 
-@pytest.mark.parametrize("normalise", [False, True])
-def test_weights_that_add_up_to_infinity_cannot_get_past_the_bound(normalise: bool) -> None:
+@pytest.mark.parametrize("normalize", [False, True])
+def test_weights_that_add_up_to_infinity_cannot_get_past_the_bound(normalize: bool) -> None:
     with pytest.raises(InvalidParameter, match="between 0 and 2\\^20 votes"):
-        add_up({0: [(3, 1e308), (3, 1e308)]}, DIMENSION, normalise=normalise)
+        add_up({0: [(3, 1e308), (3, 1e308)]}, DIMENSION, normalize=normalize)
 
 
-@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("times", [1, 2, 100_000])
-def test_the_largest_weights_are_clipped_without_a_warning(times: int, normalise: bool) -> None:
-    bounded = add_up({0: [(3, LARGEST)] * times}, DIMENSION, normalise=normalise)
+def test_the_largest_weights_are_clipped_without_a_warning(times: int, normalize: bool) -> None:
+    bounded = add_up({0: [(3, LARGEST)] * times}, DIMENSION, normalize=normalize)
     assert bounded.value[3] * bounded.grid == pytest.approx(math.sqrt(8), rel=1e-8)
     assert sum(entry**2 for entry in integers(bounded)) <= bounded.norm_squared
 
@@ -143,14 +143,14 @@ def test_larger_weights_are_refused_without_a_warning(weight: float) -> None:
 
 
 @given(federations, bounds, st.booleans())
-def test_the_sum_equals_the_slow_twin(federation: Federation, norm_squared: Fraction, normalise: bool) -> None:
+def test_the_sum_equals_the_slow_twin(federation: Federation, norm_squared: Fraction, normalize: bool) -> None:
     """Within the documented truncation: one grid step, and a relative 2^-38 for the scale factor, per client."""
-    if normalise:  # below 1e-9 votes a client is lifted only part of the way
+    if normalize:  # below 1e-9 votes a client is lifted only part of the way
         federation = {
             client: votes for client, votes in federation.items() if sum(weight for _, weight in votes) > 1e-6
         }
-    bounded = add_up(federation, DIMENSION, norm_squared, normalise)
-    exact = slow_sum(federation, norm_squared, normalise)
+    bounded = add_up(federation, DIMENSION, norm_squared, normalize)
+    exact = slow_sum(federation, norm_squared, normalize)
     for steps, votes in zip(integers(bounded), exact, strict=True):
         error = votes - steps * Fraction(bounded.grid)
         assert abs(error) <= len(federation) * (Fraction(bounded.grid) + square_root(norm_squared) / 2**38)
@@ -177,10 +177,10 @@ def total(triples: list[tuple[int, int, float]]) -> Bounded:
 
 
 @given(federations, st.booleans())
-def test_the_names_of_the_clients_do_not_matter(federation: Federation, normalise: bool) -> None:
+def test_the_names_of_the_clients_do_not_matter(federation: Federation, normalize: bool) -> None:
     renamed = {10**15 - client * 7: votes for client, votes in federation.items()}
-    expected = add_up(federation, DIMENSION, normalise=normalise)
-    np.testing.assert_array_equal(expected.value, add_up(renamed, DIMENSION, normalise=normalise).value)
+    expected = add_up(federation, DIMENSION, normalize=normalize)
+    np.testing.assert_array_equal(expected.value, add_up(renamed, DIMENSION, normalize=normalize).value)
 
 
 def test_an_empty_federation_is_zero_with_the_same_sensitivity() -> None:
@@ -195,15 +195,15 @@ def test_many_full_clients_do_not_overflow() -> None:
     assert everybody.value[0] * everybody.grid == pytest.approx(20_000 * math.sqrt(8), rel=1e-8)
 
 
-# Neighbours
+# Neighbors
 
 
 @given(federations, clients, bounds, st.booleans())
 def test_adding_or_removing_a_client_moves_the_sum_by_at_most_the_sensitivity(
-    federation: Federation, votes: list[tuple[int, float]], norm_squared: Fraction, normalise: bool
+    federation: Federation, votes: list[tuple[int, float]], norm_squared: Fraction, normalize: bool
 ) -> None:
-    without = add_up(federation, DIMENSION, norm_squared, normalise)
-    present = add_up(federation | {99: votes}, DIMENSION, norm_squared, normalise)
+    without = add_up(federation, DIMENSION, norm_squared, normalize)
+    present = add_up(federation | {99: votes}, DIMENSION, norm_squared, normalize)
     assert distance_squared(without, present) <= present.sensitivity_squared(Relation.ADD_REMOVE)
     assert without.norm_squared == present.norm_squared, "the sensitivity must not depend on the data"
     assert without.grid == present.grid
@@ -215,10 +215,10 @@ def test_replacing_a_client_moves_the_sum_by_at_most_the_sensitivity(
     before: list[tuple[int, float]],
     after: list[tuple[int, float]],
     norm_squared: Fraction,
-    normalise: bool,
+    normalize: bool,
 ) -> None:
-    old = add_up(federation | {99: before}, DIMENSION, norm_squared, normalise)
-    new = add_up(federation | {99: after}, DIMENSION, norm_squared, normalise)
+    old = add_up(federation | {99: before}, DIMENSION, norm_squared, normalize)
+    new = add_up(federation | {99: after}, DIMENSION, norm_squared, normalize)
     assert distance_squared(old, new) <= old.sensitivity_squared(Relation.REPLACE_ONE)
 
 
@@ -290,11 +290,11 @@ def test_a_vector_that_is_too_long_after_all_is_refused(monkeypatch: pytest.Monk
     """The integer check guards the guarantee, not the floating-point scaling before it."""
 
     def doubled(
-        owner: NDArray[np.int64], votes: NDArray[np.float64], norm_squared: Fraction, normalise: bool, grid: float
+        owner: NDArray[np.int64], votes: NDArray[np.float64], norm_squared: Fraction, normalize: bool, grid: float
     ) -> NDArray[np.int64]:
         return (2 * votes / grid).astype(np.int64)
 
-    monkeypatch.setattr("privacy.bounding._on_grid", doubled)
+    monkeypatch.setattr("privacy.bounding._scale_to_grid", doubled)
     assert add_up({0: [(0, 1.0)]}, DIMENSION).value[0] > 0
     with pytest.raises(InvalidParameter, match="refusing to release") as caught:
         add_up({0: [(0, 1.0)], 1: [(0, 1.5)]}, DIMENSION)

@@ -184,8 +184,8 @@ def counts_reject(steps: NDArray[np.int64], sigma: float) -> bool:
     """Chi-square test of the counts of single integers against the discrete Gaussian; tails are pooled."""
     reach = 4 * int(sigma)
     law = discrete(sigma)
-    centre = law.size // 2
-    inner = law[centre - reach : centre + reach + 1]
+    center = law.size // 2
+    inner = law[center - reach : center + reach + 1]
     expected = np.append(inner, 1 - inner.sum()) * steps.size
     inside = steps[np.abs(steps) <= reach]
     counted = np.append(np.bincount(inside + reach, minlength=2 * reach + 1), steps.size - inside.size)
@@ -244,7 +244,7 @@ def test_counts_notice_a_wrong_sigma(factor: float) -> None:
     assert counts_reject(DiscreteGaussian(SMALL.sigma * factor, 1.0).draw(zeros(SAMPLES)), SMALL.sigma)
 
 
-def test_neighbouring_coordinates_are_independent(noise: Floats) -> None:
+def test_neighboring_coordinates_are_independent(noise: Floats) -> None:
     """The lag-one correlation of white noise is normal with variance 1 / n."""
     assert 2 * stats.norm.sf(abs((noise[1:] * noise[:-1]).sum()) / math.sqrt(noise.size)) >= ALPHA
 

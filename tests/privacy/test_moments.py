@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
 import privacy.moments
-from pretext.fred.estimation import MomentNoise, Moments, estimated_covariance, nearest_covariance, released_moments
+from pretext.fred.estimation import MomentNoise, Moments, estimate_covariance, estimate_moments, nearest_covariance
 from privacy import Bounded, DiscreteGaussian, InvalidParameter, Relation, calibrate, delta, grid_for
 from privacy.bounding import bounded_rows
-from privacy.moments import MomentQuery, bounded_moments, mechanism, moments_cost
+from privacy.moments import MomentQuery, bounded_moments, moments_cost, moments_mechanism
 
 Floats = NDArray[np.float64]
 D = 4
@@ -54,7 +54,7 @@ def slow_vector(query: MomentQuery, rows: list[list[float]]) -> Floats:
     """One client's vector, coordinate by coordinate."""
     vectors = []
     for row in rows:
-        x = on_grid(query.basis).T @ (on_grid(row) - on_grid(query.centre))
+        x = on_grid(query.basis).T @ (on_grid(row) - on_grid(query.center))
         y = x / max(query.radius, float(np.linalg.norm(x)))
         z = x[: query.rank] / max(query.second_radius, float(np.linalg.norm(x[: query.rank])))
         second = [
@@ -119,7 +119,7 @@ def test_no_clients_is_zero_with_the_same_sensitivity() -> None:
     assert (empty.norm_squared, empty.grid, empty.dimension) == (one.norm_squared, one.grid, one.dimension)
 
 
-# Neighbours
+# Neighbors
 
 
 @given(queries, federations, texts)
@@ -151,8 +151,8 @@ def test_signed_moments_need_more_than_root_two_when_replaced() -> None:
 def test_the_cost_is_that_of_the_drawing_object(relation: Relation) -> None:
     query = make_query()
     bounded = summed(query, {0: [[1.0, 0, 0, 0]]})
-    multiplier = calibrate(0.5, 1e-6, lambda m: moments_cost(query.dimension, mechanism(m, relation), relation))
-    noise = mechanism(multiplier, relation)
+    multiplier = calibrate(0.5, 1e-6, lambda m: moments_cost(query.dimension, moments_mechanism(m, relation), relation))
+    noise = moments_mechanism(multiplier, relation)
     cost = noise.cost(bounded.dimension, bounded.sensitivity_squared(relation))
     assert cost == moments_cost(query.dimension, noise, relation)
     assert delta(cost, 0.5) <= 1e-6
@@ -164,7 +164,7 @@ def test_the_cost_is_that_of_the_drawing_object(relation: Relation) -> None:
 
 
 def broken_by(sigma_factor: float, relation: Relation) -> float:
-    """By how much an adversary proves delta to be exceeded, for the releases of two worst-case neighbours.
+    """By how much an adversary proves delta to be exceeded, for the releases of two worst-case neighbors.
 
     It asks whether the release is above a threshold, for thresholds every half standard deviation: (epsilon, delta)
     allows P(above | here) - e^epsilon P(above | there) <= delta. Both counts enter at a Clopper-Pearson bound of 1e-8,
@@ -172,8 +172,8 @@ def broken_by(sigma_factor: float, relation: Relation) -> float:
     """
     epsilon, claimed, draws = 0.2, 0.3, 25_000
     query = MomentQuery(np.zeros(1), np.eye(1), 0, 1.0, 1.0, 1.0, 0.0)
-    multiplier = calibrate(epsilon, claimed, lambda m: moments_cost(1, mechanism(m, relation), relation))
-    noise = mechanism(multiplier, relation)
+    multiplier = calibrate(epsilon, claimed, lambda m: moments_cost(1, moments_mechanism(m, relation), relation))
+    noise = moments_mechanism(multiplier, relation)
     noise = DiscreteGaussian(noise.sigma * sigma_factor, noise.grid)
     row = np.array([[1.0]])
     other = -row if relation is Relation.REPLACE_ONE else np.empty((0, 1))
@@ -200,7 +200,7 @@ def test_an_adversary_sees_no_more_than_epsilon(relation: Relation) -> None:
 
 def noiseless(query: MomentQuery, rows: Floats, client: NDArray[np.int64]) -> Moments:
     bounded = bounded_moments(query, rows, client)
-    return released_moments(query, bounded.value * bounded.grid, 1e-9, np.unique(client).size)[0]
+    return estimate_moments(query, bounded.value * bounded.grid, 1e-9, np.unique(client).size)[0]
 
 
 @pytest.mark.parametrize("count", [0.0, 0.3])
@@ -211,17 +211,17 @@ def test_released_moments_are_those_of_a_random_text_of_a_random_client(rank: in
     query = make_query(rank, count)
     found = noiseless(query, rows, client)
     weight = (1 / np.bincount(client))[client] / 50
-    x = (rows - query.centre) @ query.basis
+    x = (rows - query.center) @ query.basis
     np.testing.assert_allclose(found.mean, weight @ x, atol=1e-6)
     np.testing.assert_allclose(found.second, (x[:, :rank] * weight[:, None]).T @ x[:, :rank], atol=1e-6)
-    centred = x[:, :rank] - weight @ x[:, :rank]
-    np.testing.assert_allclose(found.covariance, (centred * weight[:, None]).T @ centred, atol=1e-6)
+    centered = x[:, :rank] - weight @ x[:, :rank]
+    np.testing.assert_allclose(found.covariance, (centered * weight[:, None]).T @ centered, atol=1e-6)
 
 
 def scaled_errors(count: float, sigma_factor: float) -> tuple[Floats, int]:
     """Errors of repeated releases of zeros, divided by what `MomentNoise` says they are; real noise."""
     query = make_query(3, count)
-    noise = mechanism(5.0, Relation.ADD_REMOVE)
+    noise = moments_mechanism(5.0, Relation.ADD_REMOVE)
     drawn = DiscreteGaussian(noise.sigma * sigma_factor, noise.grid)
     clients, repetitions = 1000, 700
     value = np.zeros(query.dimension, np.int64)
@@ -230,7 +230,7 @@ def scaled_errors(count: float, sigma_factor: float) -> tuple[Floats, int]:
     tiled = Bounded(np.tile(value, repetitions), noise.grid, grid_for(Fraction(1))[1], nonnegative=False)
     errors = []
     for released in drawn.draw(tiled).reshape(repetitions, -1) * noise.grid:
-        moments, _ = released_moments(query, released, noise.standard_deviation, clients)
+        moments, _ = estimate_moments(query, released, noise.standard_deviation, clients)
         law = MomentNoise.of(query, noise.standard_deviation, clients)
         diagonal, beside = np.diag(moments.second), moments.second[np.triu_indices(3, 1)]
         errors.append([*(moments.mean / law.mean), *(diagonal / law.second), *(beside * math.sqrt(2) / law.second)])
@@ -249,25 +249,25 @@ def test_the_noise_on_moments_has_the_law_that_is_told(count: float) -> None:
 def test_simulated_noise_has_the_same_law() -> None:
     rng = np.random.default_rng(3)
     law = MomentNoise(0.3, 0.2)
-    drawn = law.applied(Moments(np.zeros(3), np.zeros((2, 2))), 20_000, rng)
+    drawn = law.simulate(Moments(np.zeros(3), np.zeros((2, 2))), 20_000, rng)
     assert drawn.mean.std() == pytest.approx(0.3, rel=0.03)
     assert drawn.second[:, 0, 0].std() == pytest.approx(0.2, rel=0.03)
     assert drawn.second[:, 0, 1].std() == pytest.approx(0.2 / math.sqrt(2), rel=0.03)
     np.testing.assert_array_equal(drawn.second[:, 0, 1], drawn.second[:, 1, 0])
-    scaled = MomentNoise(0.0, 0.0, 0.01).applied(Moments(np.ones(1), np.ones((1, 1))), 20_000, rng)
+    scaled = MomentNoise(0.0, 0.0, 0.01).simulate(Moments(np.ones(1), np.ones((1, 1))), 20_000, rng)
     assert scaled.mean.std() == pytest.approx(0.01, rel=0.05)
     np.testing.assert_allclose(scaled.mean[:, 0], scaled.second[:, 0, 0])
 
 
 def test_the_edge_holds_the_eigenvalues() -> None:
     law = MomentNoise(0.0, 0.5)
-    drawn = law.applied(Moments(np.zeros(60), np.zeros((60, 60))), 5, np.random.default_rng(4)).second
+    drawn = law.simulate(Moments(np.zeros(60), np.zeros((60, 60))), 5, np.random.default_rng(4)).second
     assert np.abs(np.linalg.eigvalsh(drawn)).max() == pytest.approx(law.edge(60), rel=0.15)
 
 
 def test_a_count_that_drowned_is_at_least_the_noise() -> None:
     query = make_query(1, 0.3)
-    moments, _ = released_moments(query, np.full(query.dimension, -50.0), 10.0)
+    moments, _ = estimate_moments(query, np.full(query.dimension, -50.0), 10.0)
     assert np.isfinite(moments.mean).all()
     assert np.isfinite(moments.second).all()
 
@@ -279,14 +279,14 @@ def test_an_estimate_without_noise_is_the_covariance_itself() -> None:
     rng = np.random.default_rng(5)
     root = rng.standard_normal((3, 3))
     moments = Moments(np.ones(3), root @ root.T + 1)
-    found = estimated_covariance(moments, MomentNoise(0.0, 0.0), np.eye(3))
+    found = estimate_covariance(moments, MomentNoise(0.0, 0.0), np.eye(3))
     np.testing.assert_allclose(found, root @ root.T, atol=1e-10)
 
 
 def test_an_estimate_of_noise_alone_is_the_prior() -> None:
     prior = np.diag([0.3, 0.2, 0.1])
-    drowned = MomentNoise(0.0, 100.0).applied(Moments(np.zeros(3), prior), 1, np.random.default_rng(6))
-    found = estimated_covariance(drowned, MomentNoise(0.0, 1e4), prior)
+    drowned = MomentNoise(0.0, 100.0).simulate(Moments(np.zeros(3), prior), 1, np.random.default_rng(6))
+    found = estimate_covariance(drowned, MomentNoise(0.0, 1e4), prior)
     np.testing.assert_allclose(found[0], prior, atol=1e-10)
 
 
@@ -294,8 +294,8 @@ def test_estimates_are_semi_definite_and_nearer_than_the_raw_ones() -> None:
     rng = np.random.default_rng(7)
     truth, prior = np.diag(1.0 / np.arange(1, 13)), np.eye(12) * 0.25
     law = MomentNoise(0.02, 0.1)
-    noisy = law.applied(Moments(np.zeros(12), truth), 200, rng)
-    found = estimated_covariance(noisy, law, prior)
+    noisy = law.simulate(Moments(np.zeros(12), truth), 200, rng)
+    found = estimate_covariance(noisy, law, prior)
     assert np.linalg.eigvalsh(found).min() >= -1e-12
     raw = np.square(noisy.covariance - truth).sum(axis=(1, 2)).mean()
     assert np.square(found - truth).sum(axis=(1, 2)).mean() < 0.8 * raw
@@ -322,7 +322,7 @@ def test_the_digest_tells_queries_apart() -> None:
         ({"basis": np.ones((3, 2))}, "shape"),
         ({"basis": np.ones((4, 0))}, "shape"),
         ({"basis": np.full((4, 2), np.nan)}, "finite"),
-        ({"centre": np.full(4, np.inf)}, "finite"),
+        ({"center": np.full(4, np.inf)}, "finite"),
         ({"rank": 4}, "0 to 3"),
         ({"rank": -1}, "0 to 3"),
         ({"radius": 0.0}, "radii"),
@@ -366,6 +366,6 @@ def test_a_row_that_is_too_long_after_all_is_refused(monkeypatch: pytest.MonkeyP
 def test_an_answer_to_another_query_is_refused() -> None:
     query = make_query(2, 0.0)
     with pytest.raises(InvalidParameter, match="coordinates"):
-        released_moments(query, np.zeros(3), 1.0, 10)
+        estimate_moments(query, np.zeros(3), 1.0, 10)
     with pytest.raises(InvalidParameter, match="public one"):
-        released_moments(query, np.zeros(query.dimension), 1.0)
+        estimate_moments(query, np.zeros(query.dimension), 1.0)

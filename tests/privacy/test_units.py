@@ -1,4 +1,4 @@
-"""Words for the privacy unit and the neighbouring relation."""
+"""Words for the privacy unit and the neighboring relation."""
 
 from __future__ import annotations
 

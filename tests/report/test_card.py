@@ -9,7 +9,6 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from pretext.jobs.run import expand_run
-from pretext.report.licences import duties
 from pretext.run.folder import Run
 from pretext.run.shards import synthetic_rows
 from privacy.rounding import round_up
@@ -59,14 +58,3 @@ def test_it_is_written_anew_when_a_run_grows(finished: Callable[..., Run]) -> No
     expand_run(config, run, make_parts(config), 40)
     text = (run.folder / "README.md").read_text()
     assert "\n40 synthetic texts" in text
-
-
-def test_duties_of_known_and_unknown_licences() -> None:
-    assert "Built with Llama" in duties("meta-llama/Llama-3.1-8B-Instruct")
-    assert "Built with Llama" in duties("llama3.2:1b")
-    assert "Built with Meta Llama 3" in duties("meta-llama/Meta-Llama-3-8B")
-    assert "may not be used to improve" in duties("meta-llama/Llama-2-7b-hf")
-    assert "Gemma Terms of Use" in duties("google/gemma-2-2b-it")
-    assert "Apache-2.0" in duties("SmolLM2-135M-Instruct")
-    assert "not known" in duties("somebody/model")
-    assert "Built with Llama" not in duties("TinyLlama/TinyLlama-1.1B")

@@ -42,7 +42,9 @@ def test_ticks_are_few_and_round(low: float, high: float) -> None:
 def test_the_picture_shows_the_two_widest_directions() -> None:
     rng = np.random.default_rng(1)
     wide = rng.normal(size=(60, 8)) * np.array([0.1, 5, 0.1, 0.1, 3, 0.1, 0.1, 0.1])
-    moved = charts.movement([_round(0, wide.astype(np.float32)), _round(1), _round(2, (wide + 1).astype(np.float32))])
+    moved = charts.trace_movement(
+        [_round(0, wide.astype(np.float32)), _round(1), _round(2, (wide + 1).astype(np.float32))]
+    )
     assert moved is not None
     assert [panel.round for panel in moved.panels] == [0, 2]  # round 1 has no positions
     assert 0.95 < moved.explained < 1  # the mean moved, too
@@ -50,11 +52,11 @@ def test_the_picture_shows_the_two_widest_directions() -> None:
     assert moved.panels[0].others.count("M") == 59
     assert moved.steps[0][1] is None
     assert moved.steps[1][1] == pytest.approx(np.sqrt(8), rel=1e-3)
-    assert charts.movement([_round(0)]) is None
+    assert charts.trace_movement([_round(0)]) is None
 
 
 def test_equal_candidates_are_no_error() -> None:
-    moved = charts.movement([_round(0, np.ones((5, 4), np.float32))])
+    moved = charts.trace_movement([_round(0, np.ones((5, 4), np.float32))])
     assert moved is not None
     assert moved.explained == 0
-    assert "nan" not in moved.everyone
+    assert "nan" not in moved.all_dots

@@ -6,28 +6,28 @@ import math
 
 import pytest
 
-from pretext.report.diversity import distinct, diversity, repeated
+from pretext.report.diversity import distinct_share, measure_diversity, repeated_share
 
 
 def test_distinct_by_hand() -> None:
     texts = ["the cat saw the Cat", "the dog"]
-    assert distinct(texts, 1) == 4 / 7  # the, cat, saw, dog of seven words
-    assert distinct(texts, 2) == 4 / 5  # "the cat" twice
-    assert distinct(texts, 3) == 1
-    assert math.isnan(distinct(["one"], 2))
+    assert distinct_share(texts, 1) == 4 / 7  # the, cat, saw, dog of seven words
+    assert distinct_share(texts, 2) == 4 / 5  # "the cat" twice
+    assert distinct_share(texts, 3) == 1
+    assert math.isnan(distinct_share(["one"], 2))
 
 
 def test_duplicates_but_for_case_and_white_space() -> None:
-    assert repeated(["One two", "one  TWO", "three", "one two"]) == 0.5
-    assert repeated(["one", "two"]) == 0
-    assert math.isnan(repeated([]))
+    assert repeated_share(["One two", "one  TWO", "three", "one two"]) == 0.5
+    assert repeated_share(["one", "two"]) == 0
+    assert math.isnan(repeated_share([]))
 
 
 def test_diversity_by_hand() -> None:
-    found = diversity(["a b a b", "A  b a b", "c d"])
+    found = measure_diversity(["a b a b", "A  b a b", "c d"])
     assert found is not None
-    assert found.distinct == (4 / 10, 3 / 7, 2 / 4)
-    assert found.repeated == pytest.approx(1 / 3)
+    assert found.distinct_shares == (4 / 10, 3 / 7, 2 / 4)
+    assert found.repeated_texts == pytest.approx(1 / 3)
     assert found.lengths[1] == 4
-    assert diversity(["one two three four five six", "one two three four five seven"]).same_start == 0.5  # type: ignore[union-attr]
-    assert diversity(["", "  "]) is None
+    assert measure_diversity(["one two three four five six", "one two three four five seven"]).same_start == 0.5  # type: ignore[union-attr]
+    assert measure_diversity(["", "  "]) is None

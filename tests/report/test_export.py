@@ -70,7 +70,7 @@ def test_nothing_is_overwritten_unasked(finished: Callable[..., Run], tmp_path: 
     assert file.read_text() == "mine"
     export_file(folder, file, force=True)
     assert file.read_text() != "mine"
-    for force, words in ((False, "is there already"), (True, "is no data set")):
+    for force, words in ((False, "is there already"), (True, "is no dataset")):
         with pytest.raises(UsageError, match=words):
             export_dataset(folder, other, force=force)
     assert (other / "mine").exists()

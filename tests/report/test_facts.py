@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretext.report.facts import Facts, Round, _sample
-from pretext.report.wording import certainty, chance, factor_up, percent_up, size_category
+from pretext.report.facts import Facts, Round, _sample_rows
+from pretext.report.wording import factor_up, format_odds, guess_probability, percent_up, size_category
 from pretext.run.folder import Run
 
 
@@ -44,11 +44,11 @@ def test_a_guess_is_bounded_by_the_best_test_of_two_gaussians() -> None:
 
     for mu in (0.1, 0.5, 1.0, 2.0):
         best = (1 + math.erf(mu / 2 / math.sqrt(2))) / 2
-        claimed = certainty(epsilon(Cost(mu**2), 1e-5), 1e-5)
+        claimed = guess_probability(epsilon(Cost(mu**2), 1e-5), 1e-5)
         assert best <= claimed < 1
-    assert certainty(0.0, 0.0) == 0.5
-    assert certainty(math.inf, 1e-6) == 1.0
-    assert certainty(1.0, 1e-6) == pytest.approx(math.e / (1 + math.e), abs=1e-5)
+    assert guess_probability(0.0, 0.0) == 0.5
+    assert guess_probability(math.inf, 1e-6) == 1.0
+    assert guess_probability(1.0, 1e-6) == pytest.approx(math.e / (1 + math.e), abs=1e-5)
 
 
 def test_numbers_in_words_err_on_the_bad_side() -> None:
@@ -56,8 +56,8 @@ def test_numbers_in_words_err_on_the_bad_side() -> None:
     assert percent_up(1.0) == "100.0 %"
     assert factor_up(1.0) == "2.72"
     assert factor_up(math.inf) == "more than a million"
-    assert chance(1e-6) == "1 in 1,000,000"
-    assert chance(3e-6) == "1 in 333,333"
+    assert format_odds(1e-6) == "1 in 1,000,000"
+    assert format_odds(3e-6) == "1 in 333,333"
     assert [size_category(n) for n in (999, 1000, 2_000_000, 10**7)] == ["n<1K", "1K<n<10K", "1M<n<10M", "n>10M"]
 
 
@@ -65,11 +65,11 @@ def test_the_sample_is_uniform_and_in_order() -> None:
     """Of 20 rows 5, 4000 times: a row is drawn 1000 times +- 27; 6 sigma, seeded."""
     rng, counts = np.random.default_rng(0), np.zeros(20)
     for _ in range(4000):
-        drawn = [int(row["text"]) for row in _sample(({"text": str(i)} for i in range(20)), 5, rng)]
+        drawn = [int(row["text"]) for row in _sample_rows(({"text": str(i)} for i in range(20)), 5, rng)]
         assert drawn == sorted(drawn)
         counts[drawn] += 1
     assert np.abs(counts - 1000).max() < 6 * 27.4
-    assert len(_sample(iter([{"text": "one"}]), 5, rng)) == 1
+    assert len(_sample_rows(iter([{"text": "one"}]), 5, rng)) == 1
 
 
 def test_a_whole_run(finished: Callable[..., Run]) -> None:
@@ -78,9 +78,9 @@ def test_a_whole_run(finished: Callable[..., Run]) -> None:
     assert facts.missing == []
     assert len(facts.rounds) == 3
     assert all(each.points is not None and each.points.shape == (len(each.votes), 32) for each in facts.rounds)
-    assert facts.written == len(facts.synthetic) == 30
-    assert set(facts.compared) == {"synthetic texts", "first population"}
-    assert {found.texts for found in facts.compared.values()} == {24}
+    assert facts.texts_written == len(facts.synthetic) == 30
+    assert set(facts.diversities) == {"synthetic texts", "first population"}
+    assert {found.texts for found in facts.diversities.values()} == {24}
 
 
 def test_what_is_missing_is_named(finished: Callable[..., Run]) -> None:

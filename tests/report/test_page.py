@@ -37,7 +37,7 @@ def _words(page: str) -> str:
 def test_a_stranger_finds_the_four_answers(finished: Callable[..., Run]) -> None:
     run = finished("privacy.budget_epsilon=30")
     page, stated = _words(_page(run.folder)), run.load("privacy.json")
-    held, book = stated["guarantee"], stated["data_set"]
+    held, book = stated["guarantee"], stated["dataset"]
     assert "Whose data? private Protected is: all texts of one client, as told apart by the column 'client_id'" in page
     assert f"ε = {round_up(held['epsilon'])} at δ = 0.001, unit client, relation add/remove" in page
     assert f"room for ε = {round_down(book['left_epsilon'])}" in page
@@ -56,8 +56,8 @@ def test_a_stranger_finds_the_four_answers(finished: Callable[..., Run]) -> None
 def test_epsilons_are_rounded_up_and_what_is_left_is_rounded_down(finished: Callable[..., Run]) -> None:
     run = finished()
     stated = run.load("privacy.json")
-    stated["guarantee"]["epsilon"] = stated["data_set"]["spent_epsilon"] = 1.23451
-    stated["data_set"]["left_epsilon"] = 2.34569
+    stated["guarantee"]["epsilon"] = stated["dataset"]["spent_epsilon"] = 1.23451
+    stated["dataset"]["left_epsilon"] = 2.34569
     run.save("privacy.json", stated)
     page = _words(_page(run.folder))  # without the coordinates of the charts, which have any digits
     assert "1.2346" in page
@@ -130,11 +130,11 @@ def test_an_unfinished_run_says_what_is_missing(finished: Callable[..., Run], go
 
 
 def test_folders_of_earlier_versions(finished: Callable[..., Run]) -> None:
-    """Without positions, without the history of the data set, without the card."""
+    """Without positions, without the history of the dataset, without the card."""
     run = finished()
     shutil.rmtree(run.folder / "positions")
     stated = run.load("privacy.json")
-    stated["data_set"].pop("history", None)
+    stated["dataset"].pop("history", None)
     run.save("privacy.json", stated)
     page = _words(_page(run.folder))
     assert "does not hold where the candidates stood" in page
@@ -142,7 +142,7 @@ def test_folders_of_earlier_versions(finished: Callable[..., Run]) -> None:
     assert "not finished" not in page
 
 
-def test_the_history_of_the_data_set(finished: Callable[..., Run]) -> None:
+def test_the_history_of_the_dataset(finished: Callable[..., Run]) -> None:
     run = finished("privacy.budget_epsilon=40")
     stated = run.load("privacy.json")
     past = {
@@ -152,7 +152,7 @@ def test_the_history_of_the_data_set(finished: Callable[..., Run]) -> None:
         "epsilon": 1.00001,
         "spent_epsilon": 10,
     }
-    stated["data_set"]["history"] = [past, past | {"run": run.id, "spent_epsilon": 20.00001}]
+    stated["dataset"]["history"] = [past, past | {"run": run.id, "spent_epsilon": 20.00001}]
     run.save("privacy.json", stated)
     page = _page(run.folder)
     assert "earlier 10 1.0001 2 2026-01-02 03:04 this run 20.0001 1.0001" in _words(page)

@@ -14,7 +14,7 @@ import pytest
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError
 from pretext.run.folder import Run
-from pretext.run.records import Candidate, Selected
+from pretext.run.records import Candidate, Selection
 
 
 def test_what_is_saved_is_loaded(make_config: Callable[..., Config], tmp_path: Path) -> None:
@@ -124,11 +124,11 @@ MISSHAPEN: dict[str, tuple[str, Any]] = {
 def test_a_round_of_a_wrong_shape_is_told(case: str, make_config: Callable[..., Config], tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", make_config())
     run.save("selected/000.json", SELECTED)
-    assert run.selected(0) == Selected(**SELECTED)
+    assert run.selection(0) == Selection(**SELECTED)
     kind, content = MISSHAPEN[case]
     run.save(f"{kind}/000.json", content)
     with pytest.raises(RunFolderError, match=rf"{kind}/000\.json cannot be read"):
-        getattr(run, kind)(0)
+        {"population": run.population, "selected": run.selection}[kind](0)
 
 
 def test_seeds_are_readable_by_people(make_config: Callable[..., Config], tmp_path: Path) -> None:

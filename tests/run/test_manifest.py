@@ -14,7 +14,7 @@ from pretext.errors import RunFolderError
 from pretext.home import open_ledger
 from pretext.jobs.run import synthesize
 from pretext.run.folder import Run
-from pretext.run.manifest import MANIFEST, described, file_digest, seal
+from pretext.run.manifest import MANIFEST, digest_files, file_digest, seal_run
 from tests.support.runs import make_parts
 
 
@@ -28,7 +28,7 @@ def test_the_files_of_the_result_are_listed(run: Run) -> None:
     for beside in ("report.html", ".privacy.json.tmp", "synthetic.00003.part", "synthetic/.00009.jsonl.tmp"):
         (run.folder / beside).write_text("not of the result")
     listed = json.loads((run.folder / MANIFEST).read_text())
-    assert listed == {"run": run.id, "files": described(run.folder)}
+    assert listed == {"run": run.id, "files": digest_files(run.folder)}
     assert list(listed["files"]) == [
         "README.md",
         "config.toml",
@@ -56,7 +56,7 @@ def test_the_ledger_holds_the_digest_of_the_last_manifest(run: Run) -> None:
     assert sealed.manifest == file_digest(run.folder / MANIFEST)
 
 
-def test_without_a_statement_nothing_says_which_data_set(run: Run) -> None:
+def test_without_a_statement_nothing_says_which_dataset(run: Run) -> None:
     (run.folder / "privacy.json").unlink()
     with pytest.raises(RunFolderError, match=r"holds no whole privacy\.json; `pretext resume"):
-        seal(run, open_ledger())
+        seal_run(run, open_ledger())

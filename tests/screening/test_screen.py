@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pretext.config.resolve import resolve
 from pretext.config.settings import Screening
 from pretext.errors import UsageError
-from pretext.prompts import HEADER, few_shot, rewrite
-from pretext.screening.screen import LONGEST_TEXT, Known, Screen
+from pretext.prompts import HEADER, few_shot_prompt, rewrite_prompt
+from pretext.screening.language import check_languages
+from pretext.screening.screen import MAX_SCREENED_CHARACTERS, BloomFilter, Screen
 
 RULES = Screening(min_words=2, max_words=5)
 
@@ -25,7 +26,7 @@ RULES = Screening(min_words=2, max_words=5)
         (" \n\t", "empty"),
         ("one", "too short"),
         ("one two three four five six", "too long"),
-        ("a " + "x" * LONGEST_TEXT, "too long"),
+        ("a " + "x" * MAX_SCREENED_CHARACTERS, "too long"),
         (f"well {HEADER} 3", "prompt leak"),
         (f"well {HEADER.upper()}", "prompt leak"),
         ("one two", None),
@@ -57,7 +58,7 @@ def test_a_dropped_text_is_not_remembered() -> None:
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_no_answer_may_hold_a_piece_of_our_prompts(chat: bool) -> None:
-    for prompt in (few_shot(["some text"], "label", chat), rewrite("some text", None, chat)):
+    for prompt in (few_shot_prompt(["some text"], "label", chat), rewrite_prompt("some text", None, chat)):
         screen = Screen(Screening(min_words=1, max_words=500))
         assert not screen.keep(prompt.text)
         assert dict(screen.dropped) == {"prompt leak": 1}
@@ -87,7 +88,7 @@ def _folded(text: str) -> str:
 @settings(deadline=None)
 @given(st.lists(st.text("aAbB \n\u00df\ud800", max_size=6), max_size=30))
 def test_known_texts_are_those_of_a_plain_set(texts: list[str]) -> None:
-    known, plain = Known(), set()
+    known, plain = BloomFilter(), set()
     for text in texts:
         assert known.add(text) == (_folded(text) not in plain)
         plain.add(_folded(text))
@@ -96,7 +97,7 @@ def test_known_texts_are_those_of_a_plain_set(texts: list[str]) -> None:
 def test_new_texts_are_taken_for_known_as_rarely_as_promised() -> None:
     """A small filter, so that it happens at all: as often as the formula says, and never a known text for a new one."""
     bits, texts = 2**15, 6000
-    known = Known(bits)
+    known = BloomFilter(bits)
     mistakes = texts - sum(known.add(f"text {number}") for number in range(texts))
     assert not any(known.add(f"text {number}") for number in range(texts))
     promised = sum((1 - math.exp(-10 * number / bits)) ** 10 for number in range(texts))
@@ -107,7 +108,7 @@ def test_new_texts_are_taken_for_known_as_rarely_as_promised() -> None:
 
 
 def test_the_memory_of_known_texts_does_not_grow() -> None:
-    known = Known(2**16)
+    known = BloomFilter(2**16)
     before = sys.getsizeof(known._bits)
     for number in range(10_000):
         known.add(str(number))
@@ -137,13 +138,14 @@ def test_other_languages_are_dropped_only_on_request() -> None:
     assert dict(screen.dropped) == {"other language": 1}
 
 
-@pytest.mark.parametrize(
-    ("setting", "said"),
-    [("languages=['english']", "'english'; name languages in two letters"), ("phone_region='Kent'", "'Kent'; name a")],
-)
-def test_unknown_places_are_refused_at_the_door(setting: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        resolve(overrides=[f"screening.{setting}"], settings={"preset": "icml2024"})
+def test_an_unknown_language_is_refused_before_anything_is_screened() -> None:
+    with pytest.raises(UsageError, match="'english'; name languages in two letters"):
+        check_languages(["de", "english"])
+
+
+def test_an_unknown_region_is_refused_with_the_settings() -> None:
+    with pytest.raises(UsageError, match="'Kent'; name a"):
+        resolve(overrides=["screening.phone_region='Kent'"], settings={"preset": "icml2024"})
 
 
 def test_screening_is_far_faster_than_any_generator() -> None:

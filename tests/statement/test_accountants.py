@@ -8,14 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretext.statement.accountants import Bound, basic_epsilon, classical_epsilon, compare, curve, zcdp_epsilon
+from pretext.statement.accountants import (
+    AccountantBound,
+    basic_epsilon,
+    classical_epsilon,
+    compare_accountants,
+    epsilon_curve,
+    zcdp_epsilon,
+)
 from privacy import Cost, Relation, epsilon
 from tests.privacy.helpers import cost_of_rounds
 from tests.privacy.test_account import release
 
 
 def by_name(costs: list[Cost], delta: float) -> dict[str, float]:
-    bounds: list[Bound] = compare(costs, delta)
+    bounds: list[AccountantBound] = compare_accountants(costs, delta)
     assert all(bound.words for bound in bounds)
     return {bound.name: bound.epsilon for bound in bounds}
 
@@ -62,7 +69,7 @@ def test_nothing_released_costs_nothing_by_any() -> None:
 
 def test_the_curve_is_exact_and_falls() -> None:
     releases = [release(10.0), release(20.0)]
-    points = curve(releases, [1e-3, 1e-6, 1e-9])
+    points = epsilon_curve(releases, [1e-3, 1e-6, 1e-9])
     total = Cost(1 / 100 + 1 / 400)
     for point in points:
         assert point.epsilon(Relation.ADD_REMOVE) == pytest.approx(epsilon(total, point.delta), abs=1e-6)
@@ -74,4 +81,4 @@ def test_the_curve_is_exact_and_falls() -> None:
 
 
 def test_where_slack_alone_is_more_than_delta_the_curve_is_infinite() -> None:
-    assert curve([release(0.2)], [1e-12])[0].add_remove == math.inf
+    assert epsilon_curve([release(0.2)], [1e-12])[0].add_remove == math.inf

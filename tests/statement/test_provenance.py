@@ -73,8 +73,8 @@ def test_a_crafted_first_candidate_is_found(make_config: Make, tmp_path: Path) -
     edit(run, 0, lambda stored: stored["candidates"].__setitem__(3, ["what the server knows of somebody", 0]))
     wrong = check_provenance(config, run, subjects)
     assert [each.where for each in wrong] == ["digest of the candidates", ""]
-    assert wrong[0].expected == subjects[f"{run.id}/votes/0"] != wrong[0].found
-    assert wrong[1].found == "1 text not in there"
+    assert wrong[0].expected == subjects[f"{run.id}/votes/0"] != wrong[0].actual
+    assert wrong[1].actual == "1 text not in there"
 
 
 def test_a_text_of_a_prompt_that_nobody_gave_is_found(make_config: Make, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_public_source_that_is_gone_is_told(make_config: Make, tmp_path: Path,
     public_file.unlink()
     (wrong,) = check_provenance(config, run, subjects)
     assert wrong.what == "population/000.json"
-    assert str(public_file) in wrong.found
+    assert str(public_file) in wrong.actual
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_candidate_without_a_right_parent_is_found(
 ) -> None:
     config = make_config("evolution.selection=rank")  # a quarter survives
     run, subjects = finished(config, tmp_path / "run")
-    selected = run.selected(0)
+    selected = run.selection(0)
     assert selected is not None
     if origin and origin[1] == "unselected":
         origin = ["variation", next(row for row in range(24) if row not in selected.survivors)]

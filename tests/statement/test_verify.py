@@ -17,7 +17,7 @@ from pretext.home import open_ledger
 from pretext.jobs.run import expand_run, synthesize
 from pretext.run.folder import Run
 from pretext.run.manifest import MANIFEST, file_digest
-from pretext.statement.verify import verify
+from pretext.statement.verify import verify_folder
 from tests.support.runs import make_parts, rows_of, write_rows
 
 Make = Callable[..., Config]
@@ -32,7 +32,7 @@ def run(make_config: Make, tmp_path: Path) -> Run:
 
 def found(run: Run) -> list[str]:
     """The differences, as they are printed."""
-    return [str(difference) for check in verify(run.folder, open_ledger()) for difference in check.differences]
+    return [str(difference) for check in verify_folder(run.folder, open_ledger()) for difference in check.differences]
 
 
 def edit_json(path: Path, change: Callable[[Any], object]) -> None:
@@ -60,7 +60,7 @@ def disguise(run: Run) -> None:
 
 
 def test_an_untouched_run_verifies(run: Run) -> None:
-    checks = verify(run.folder, open_ledger())
+    checks = verify_folder(run.folder, open_ledger())
     assert found(run) == []
     assert [check.words.split(":")[0] for check in checks if "round" in check.words] == [
         "the noise of every round is what config.toml plans",
@@ -112,9 +112,9 @@ def test_a_run_verifies_after_others_were_charged_and_the_budget_was_raised(
     other = make_config("privacy.epsilon=5")
     second = synthesize(other, tmp_path / "second", make_parts(other))
     assert found(run) == found(second) == []
-    history = second.load("privacy.json")["data_set"]["history"]
+    history = second.load("privacy.json")["dataset"]["history"]
     assert [(entry["run"], entry["releases"]) for entry in history] == [(run.id, 3), (second.id, 3)]
-    assert history[1]["spent_epsilon"] == second.load("privacy.json")["data_set"]["spent_epsilon"]
+    assert history[1]["spent_epsilon"] == second.load("privacy.json")["dataset"]["spent_epsilon"]
     assert history[0]["spent_epsilon"] == history[0]["epsilon"] > history[1]["epsilon"]
     assert history[1]["epsilon"] == pytest.approx(5, abs=1e-3)
 
@@ -126,7 +126,7 @@ def test_an_interrupted_expansion_is_told(make_config: Make, tmp_path: Path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pretext.evolution.expansion.few_shot", interrupted)
+        patch.setattr("pretext.evolution.expansion.few_shot_prompt", interrupted)
         with pytest.raises(KeyboardInterrupt):
             synthesize(config, tmp_path / "run", make_parts(config))
     run, _ = Run.open(tmp_path / "run")
@@ -144,7 +144,7 @@ def test_an_interrupted_evolution_is_not_verified(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pretext.evolution.variation.few_shot", interrupted)
+        patch.setattr("pretext.evolution.variation.few_shot_prompt", interrupted)
         with pytest.raises(KeyboardInterrupt):
             synthesize(config, tmp_path / "run", make_parts(config))
     run, _ = Run.open(tmp_path / "run")
@@ -163,7 +163,7 @@ def test_a_folder_carried_elsewhere_is_expanded_and_says_that_it_is_not_sealed(
     with monkeypatch.context() as patch:
         patch.setenv("PRETEXT_HOME", str(tmp_path / "elsewhere"))
         expand_run(config, run, make_parts(config), 40)
-        assert "does not hold this run's releases as data set 'private'" in caplog.text
+        assert "does not hold this run's releases as dataset 'private'" in caplog.text
         assert any("ledger: expected the account of the run" in line for line in found(run))
         synthesize(make_config("privacy.epsilon=5"), tmp_path / "of the same name", make_parts(config))
         expand_run(config, run, make_parts(config), 41)
@@ -195,12 +195,12 @@ def test_a_run_of_an_old_ledger_verifies_when_it_was_resumed(make_config: Make, 
     """Such a folder has neither manifest nor seal, and a statement without history; a resume writes them."""
     config = make_config("expansion.shard_texts=12")
     (run.folder / MANIFEST).unlink()
-    edit_json(run.folder / "privacy.json", lambda stated: [stated["data_set"].pop(key) for key in NEW])
+    edit_json(run.folder / "privacy.json", lambda stated: [stated["dataset"].pop(key) for key in NEW])
     downgraded(home)
     words = found(run)
     assert any(line.startswith("manifest.json") for line in words)
     assert {line.split(":")[0] for line in words if "privacy.json" in line} == {
-        f"privacy.json, data_set.{key}" for key in NEW
+        f"privacy.json, dataset.{key}" for key in NEW
     }
     synthesize(config, run.folder, make_parts(config))
     assert found(run) == []
@@ -235,8 +235,8 @@ FOLDER: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "the stated budget": (
         "privacy.json",
-        lambda path: edit_json(path, lambda stated: stated["data_set"]["budget"].update(epsilon=99.0)),
-        "privacy.json, data_set.budget.epsilon: expected 20.0, found 99.0",
+        lambda path: edit_json(path, lambda stated: stated["dataset"]["budget"].update(epsilon=99.0)),
+        "privacy.json, dataset.budget.epsilon: expected 20.0, found 99.0",
     ),
     "a release left out": (
         "privacy.json",
@@ -250,13 +250,13 @@ FOLDER: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "an earlier statement": (
         "privacy.json",
-        lambda path: edit_json(path, lambda stated: stated["data_set"].update(ledger_position=4)),
+        lambda path: edit_json(path, lambda stated: stated["dataset"].update(ledger_position=4)),
         "privacy.json, releases of the run: expected 3, found 1",
     ),
     "a position that is none": (
         "privacy.json",
-        lambda path: edit_json(path, lambda stated: stated["data_set"].update(ledger_position="last")),
-        "privacy.json, data_set.ledger_position: expected 6, found last",
+        lambda path: edit_json(path, lambda stated: stated["dataset"].update(ledger_position="last")),
+        "privacy.json, dataset.ledger_position: expected 6, found last",
     ),
     "what is not covered": (
         "privacy.json",
@@ -423,7 +423,7 @@ def test_a_cut_tail_is_noticed_by_the_statement(run: Run, home: Path) -> None:
     for words in (
         f"ledger, seal of run {run.id}: expected a seal, found nothing",
         "privacy.json, rounds_released: expected 2, found 3",
-        "privacy.json, data_set.ledger_head_sha256",
+        "privacy.json, dataset.ledger_head_sha256",
         f"ledger, {run.id}/votes/2: expected a release, found nothing",
     ):
         assert any(line.startswith(words) for line in told), (words, told)
@@ -445,7 +445,7 @@ def test_a_ledger_whose_chain_was_computed_anew_is_noticed_by_the_statement(run:
     for words in (
         "privacy.json, guarantee.epsilon: expected",
         "privacy.json, releases[0].noise_standard_deviation: expected",
-        "privacy.json, data_set.ledger_head_sha256: expected",
+        "privacy.json, dataset.ledger_head_sha256: expected",
         "config.toml, noise of round 0",
         "selected/000.json, sigma",
     ):

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from pretext.home import open_ledger
-from pretext.jobs.fred import fred
+from pretext.jobs.fred import run_fred
 from pretext.jobs.run import synthesize
-from pretext.statement.signature_page import page
-from pretext.statement.verify import verify
+from pretext.statement.signature_page import render_signature_page
+from pretext.statement.verify import verify_folder
 from tests.jobs.test_fred_in_run import Make, make_found
 from tests.support.runs import make_parts
 
@@ -17,19 +17,19 @@ __all__ = ["make_found"]
 
 
 def found(folder: Path) -> list[str]:
-    return [str(difference) for check in verify(folder, open_ledger()) for difference in check.differences]
+    return [str(difference) for check in verify_folder(folder, open_ledger()) for difference in check.differences]
 
 
 def test_a_fred_folder(make_found: Make, tmp_path: Path) -> None:
     config = make_found()
     for _ in range(2):  # asked again, it is replayed and nothing changes
-        folder = fred(config, tmp_path / "fred", make_parts(config)).folder
+        folder = run_fred(config, tmp_path / "fred", make_parts(config)).folder
         assert found(folder) == []
     assert len(open_ledger().account("private").seals) == 1
     stated = json.loads((folder / "privacy.json").read_text())
-    assert stated["data_set"]["history"][0]["run"] == "fred"
+    assert stated["dataset"]["history"][0]["run"] == "fred"
     assert {"guarantee", "other_relation", "run"} <= stated.keys()
-    assert "moments of the clients' embeddings" in page(stated, folder)
+    assert "moments of the clients' embeddings" in render_signature_page(stated, folder)
 
     stated["guarantee"]["epsilon"] = 1.0
     (folder / "privacy.json").write_text(json.dumps(stated))
@@ -49,7 +49,7 @@ def test_a_run_in_which_fred_found_the_candidates(make_found: Make, tmp_path: Pa
     config = make_found("privacy.rounds=2")
     run = synthesize(config, tmp_path / "run", make_parts(config))
     assert found(run.folder) == []
-    assert any("FreD's question" in check.words for check in verify(run.folder, open_ledger()))
+    assert any("FreD's question" in check.words for check in verify_folder(run.folder, open_ledger()))
     question = run.load("query.json")
     run.save("query.json", {**question, "noise_multiplier": question["noise_multiplier"] * 2})
     told = found(run.folder)

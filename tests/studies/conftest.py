@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reproduce import shared
+from reproduce import shared_config
 
 from pretext.evaluation.student import CausalStudent
-from pretext.evaluation.tiny import untrained
+from pretext.evaluation.tiny import make_untrained_student
 from pretext.evaluation.training import Training
 from pretext.jobs.parts import Parts
 from pretext.lazy import Once
@@ -42,14 +42,14 @@ def student() -> CausalStudent:
     torch.manual_seed(0)
     texts = [row["text"] for row in rows_of(clients=20)]
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "max_position_embeddings": 64}
-    return untrained(texts, vocabulary=320, training=Training(tokens=2_000, rate=1e-2), **shape)
+    return make_untrained_student(texts, vocabulary=320, training=Training(tokens=2_000, rate=1e-2), **shape)
 
 
 @pytest.fixture
 def opened(scale) -> Parts:
     """Parts whose models are scripted; the clients are put in by whoever reads the private set."""
     engine = ScriptedEngine(reply)
-    parts = Parts.of(shared(scale))
+    parts = Parts.of(shared_config(scale))
     return Parts(Once(lambda: engine), Once(HashEmbedder), parts.variation, parts.federation)
 
 

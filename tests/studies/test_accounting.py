@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from comparison.accounting import fedavg_epsilon, fedavg_multiplier, ftrl_multiplier, height
+from comparison.accounting import fedavg_epsilon, fedavg_multiplier, ftrl_multiplier, tree_height
 from dp_accounting import NeighboringRelation, SelfComposedDpEvent, SingleEpochTreeAggregationDpEvent
 from dp_accounting.gaussian_mechanism import get_epsilon_gaussian
 from dp_accounting.rdp import RdpAccountant
@@ -34,7 +34,7 @@ def test_a_sampled_multiplier_is_safe_and_not_wasteful(epsilon: float, rounds: i
 
 
 def test_tree_heights() -> None:
-    assert [height(steps) for steps in (1, 2, 3, 4, 7, 8, 1600)] == [1, 2, 2, 3, 3, 4, 11]
+    assert [tree_height(steps) for steps in (1, 2, 3, 4, 7, 8, 1600)] == [1, 2, 2, 3, 3, 4, 11]
 
 
 @pytest.mark.parametrize(("multiplier", "published"), [(1.13, 19.74), (8.83, 2.04)])

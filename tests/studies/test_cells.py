@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comparison.cells import Cell, Row, add_row, is_done, read_rows, with_gaps
-from comparison.table import table
+from comparison.cells import Cell, Row, add_row, compute_gaps, is_done, read_rows
+from comparison.table import format_table
 
 from pretext.errors import UsageError
 
@@ -36,19 +36,19 @@ def test_rows_survive_the_file(tmp_path: Path) -> None:
 
 def test_a_gap_is_counted_from_the_untouched_student() -> None:
     rows = [made("untouched", 0, 0.14), made("prompt-only", 0, 0.16), made("non-private", math.inf, 0.34), ROW]
-    assert [row.gap_closed for row in with_gaps(rows)] == pytest.approx([0, 0.1, 1, 0.3])
+    assert [row.gap_closed for row in compute_gaps(rows)] == pytest.approx([0, 0.1, 1, 0.3])
 
 
 def test_a_gaps_ends_are_means_over_repetitions() -> None:
     ends = [made("untouched", 0, top1, i) for i, top1 in enumerate((0.0, 0.2))]
     rows = [*ends, made("non-private", math.inf, 0.4), made("non-private", math.inf, 0.2, 1), ROW]
-    assert with_gaps(rows)[4].gap_closed == pytest.approx(0.5)
+    assert compute_gaps(rows)[4].gap_closed == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("change", [{"set": "b"}, {"student": "embedded"}])
 def test_ends_of_another_set_or_student_do_not_count(change: dict[str, str]) -> None:
     rows = [replace(made("untouched", 0, 0.1), **change), made("non-private", math.inf, 0.3), ROW]
-    assert math.isnan(with_gaps(rows)[2].gap_closed)
+    assert math.isnan(compute_gaps(rows)[2].gap_closed)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_the_table_tells_settings_apart_and_names_failures() -> None:
     rows = [ROW, made("pretext", 1.0, 0.3, 1), replace(ROW, setting="other", top1=math.nan, cross_entropy=math.nan)]
-    printed = table(rows)
+    printed = format_table(rows)
     assert "25.00 +- 63.53" in printed  # t(0.975, 1) = 12.706, standard error 5 %
     assert "1 without any text" in printed
     assert "[1] k 8, one, with a comma; student tiny" in printed

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from comparison.domains import DOMAINS
-from comparison.methods import EVOLVED, EXPANDED, Scale, config_of, cost_of, setting_of
+from comparison.methods import METHODS_WITH_VOTES, METHODS_WITHOUT_VOTES, Scale, config_of, cost_of, setting_of
 
-from pretext.config.resolve import differences, resolve
+from pretext.config.resolve import compare_configs, resolve
 from pretext.config.settings import Config
-from pretext.jobs.plan import plan
+from pretext.jobs.plan import make_plan
 
 SCALE = Scale(population=128, rounds=4, texts=600, tokens=32, texts_per_client=8, delta=3e-6)
 
@@ -19,19 +19,19 @@ def made(method: str, epsilon: float = 1.29, scale: Scale = SCALE) -> Config:
     return config_of(method, epsilon, 0, scale, DOMAINS["irc_ubuntu"], "public.jsonl", "irc_ubuntu")
 
 
-@pytest.mark.parametrize("method", EVOLVED)
+@pytest.mark.parametrize("method", METHODS_WITH_VOTES)
 def test_every_method_keeps_the_budget(method: str) -> None:
-    planned = plan(made(method))
+    planned = make_plan(made(method))
     assert 1.28 < planned.epsilon <= 1.29
     assert made(method).privacy.relation.value == "add/remove"
 
 
 def test_the_papers_setting_is_the_preset_but_for_what_the_machine_forbids() -> None:
     preset = resolve(settings={"preset": "icml2024", "privacy": {"epsilon": 1.29}})
-    changed = set(differences(made("pretext-icml24"), preset))
+    changed = set(compare_configs(made("pretext-icml24"), preset))
     assert changed == {
         "data.client_column", "evolution.lookahead", "evolution.population", "expansion.max_tokens", "expansion.texts",
-        "initial.subset", "initial.texts", "models.embedder", "models.generator", "privacy.data_set", "variation.kind",
+        "initial.subset", "initial.texts", "models.embedder", "models.generator", "privacy.dataset", "variation.kind",
         "variation.max_tokens",
     }  # fmt: skip
     assert made("pretext-icml24").privacy.rounds == 11
@@ -39,7 +39,7 @@ def test_the_papers_setting_is_the_preset_but_for_what_the_machine_forbids() -> 
 
 def test_at_k_8_its_noise_is_the_papers() -> None:
     """11 rounds at epsilon 1.29: multiplier 10.4857 by the exact curve, so 83.9 votes at sensitivity 8."""
-    planned = plan(made("pretext-icml24"))
+    planned = make_plan(made("pretext-icml24"))
     assert planned.noise_multiplier == pytest.approx(10.4857, abs=1e-3)
     assert planned.sigma == pytest.approx(8 * 10.4857, rel=1e-4)
 
@@ -58,11 +58,13 @@ def test_aug_pe_rewrites_ranks_and_gives_each_text_a_full_vote() -> None:
 
 
 def test_the_default_is_the_default_preset() -> None:
-    changed = differences(made("pretext"), resolve(settings={"privacy": {"epsilon": 1.29}, "initial": {"texts": "-"}}))
+    changed = compare_configs(
+        made("pretext"), resolve(settings={"privacy": {"epsilon": 1.29}, "initial": {"texts": "-"}})
+    )
     assert not any(name.startswith("evolution.") for name in changed if name != "evolution.population")
 
 
-@pytest.mark.parametrize("method", EXPANDED)
+@pytest.mark.parametrize("method", METHODS_WITHOUT_VOTES)
 def test_methods_without_a_vote_ask_nobody(method: str) -> None:
     rounds, cost = cost_of(method, SCALE)
     assert (rounds, cost.flops, cost.bytes_up, cost.bytes_down) == (0, 0.0, 0, 0)

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from comparison.bench import ALL
+from comparison.bench import ALL_METHODS
 from comparison.cells import Cell, Row, read_rows
-from reproduce import arguments, cells, main, reproduce
+from reproduce import list_cells, main, make_reproduce_parser, reproduce
 
 from pretext.errors import UsageError
 from pretext.evaluation.student import CausalStudent
@@ -32,7 +32,7 @@ def run(tmp_path: Path, private_set: Path, public_file: Path, student: CausalStu
     def call(*more: str, parts: Parts = opened) -> list[Row]:
         words = f"--csv {tmp_path}/table.csv --sets {private_set} --public {public_file} --population 16 --rounds 2"
         sizes = "--texts 24 --tokens 12 --texts-per-client 3 --delta 1e-3 --epsilons 20"
-        reproduce(arguments().parse_args([*words.split(), *sizes.split(), *more]), student, parts)
+        reproduce(make_reproduce_parser().parse_args([*words.split(), *sizes.split(), *more]), student, parts)
         return read_rows(tmp_path / "table.csv")
 
     return call
@@ -40,7 +40,7 @@ def run(tmp_path: Path, private_set: Path, public_file: Path, student: CausalStu
 
 def test_every_method_gives_a_row(run: Reproduce, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = run()
-    assert [row.method for row in rows] == list(ALL)
+    assert [row.method for row in rows] == list(ALL_METHODS)
     assert [row.epsilon for row in rows] == [0.0, math.inf, 0.0, 0.0, math.inf, *[20.0] * 5]
     for row in rows:
         assert 0 <= row.top1 <= row.top3 <= row.top5 <= 1
@@ -55,7 +55,7 @@ def test_every_method_gives_a_row(run: Reproduce, tmp_path: Path, capsys: pytest
     sys.argv = ["reproduce.py", "--csv", str(tmp_path / "table.csv"), "--print-only"]
     main()
     printed = capsys.readouterr().out
-    assert all(method in printed for method in ALL)
+    assert all(method in printed for method in ALL_METHODS)
     assert "9.1 times fewer rounds" in printed
 
 
@@ -97,11 +97,11 @@ class Stops(ScriptedEngine):
 
     def __init__(self, engine: ScriptedEngine, calls: int) -> None:
         super().__init__(engine._reply)
-        self._left = calls
+        self._tickets_left = calls
 
     def complete(self, prompts, sampling: Sampling, advance=lambda steps: None):
-        self._left -= 1
-        if self._left < 0:
+        self._tickets_left -= 1
+        if self._tickets_left < 0:
             raise KeyboardInterrupt
         return super().complete(prompts, sampling, advance)
 
@@ -128,7 +128,7 @@ def test_time_is_up_before_the_first_cell(run: Reproduce, capsys: pytest.Capture
 
 
 def test_cells_come_with_the_gaps_ends_first_and_repetitions_last() -> None:
-    asked = list(cells("a", ["pretext", "non-private", "prompt-only", "untouched"], [1.0, 8.0], 2))
+    asked = list(list_cells("a", ["pretext", "non-private", "prompt-only", "untouched"], [1.0, 8.0], 2))
     assert asked[:5] == [
         Cell("a", "untouched", 0.0, 0),
         Cell("a", "non-private", math.inf, 0),

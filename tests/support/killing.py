@@ -37,7 +37,7 @@ from pretext.home import open_ledger
 from pretext.jobs.run import expand_run, synthesize
 from pretext.run.folder import Run
 from pretext.run.shards import synthetic_rows
-from pretext.statement.verify import verify
+from pretext.statement.verify import verify_folder
 from tests.support.runs import make_parts
 
 
@@ -102,7 +102,7 @@ def releases() -> list[tuple[str, str]]:
 
 def check_verified(folder: Path) -> None:
     """Raises AssertionError unless nothing differs between folder, statement, seal and ledger."""
-    differences = [str(each) for check in verify(folder, open_ledger()) for each in check.differences]
+    differences = [str(each) for check in verify_folder(folder, open_ledger()) for each in check.differences]
     assert not differences, differences
 
 

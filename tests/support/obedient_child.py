@@ -9,11 +9,11 @@ import sys
 import time
 from contextlib import suppress
 
-from pretext.models.engines.subprocess import parent
+from pretext.models.engines.subprocess import connect_to_parent
 
 
 def main() -> None:
-    pipe = parent()
+    pipe = connect_to_parent()
     sys.stdout.write("a word on standard output\n")
     sys.stderr.write("a word on standard error\n")
     with suppress(EOFError, KeyboardInterrupt):

@@ -13,7 +13,7 @@ from pretext.errors import EngineError
 from pretext.models.engines import Engine, Sampling
 from pretext.prompts import Prompt
 
-Misbehaviour = Literal[
+Misbehavior = Literal[
     "none", "500", "429", "401", "404", "silence", "rubbish", "no choices", "empty", "huge", "every second",
     "trickle", "breaks off", "stalls",
 ]  # fmt: skip
@@ -24,7 +24,7 @@ class ModelServer:
     """Serves `engine` on a free port while it is entered; `requests` and `keys` hold what it was sent."""
 
     def __init__(self, engine: Engine) -> None:
-        self.misbehaviour: Misbehaviour = "none"
+        self.misbehavior: Misbehavior = "none"
         self.pause = ""  # what the header Retry-After says with an error
         self.requests: list[dict] = []
         self.keys: list[str | None] = []
@@ -49,9 +49,9 @@ class ModelServer:
     def reply(self, path: str, body: dict) -> tuple[int, bytes]:
         """Status and body of the answer to one request."""
         number = next(self._numbers)
-        match self.misbehaviour:
+        match self.misbehavior:
             case "500" | "429" | "401" | "404":
-                return int(self.misbehaviour), _error(f"the prompt was {body} and the key {self.keys[-1]}")
+                return int(self.misbehavior), _error(f"the prompt was {body} and the key {self.keys[-1]}")
             case "silence":
                 self._leaving.wait(SILENCE)
                 return 500, b""
@@ -60,7 +60,7 @@ class ModelServer:
             case "no choices":
                 return 200, b'{"choices": null}'
             case "empty" | "huge":
-                text = "" if self.misbehaviour == "empty" else "long " * 2_000_000
+                text = "" if self.misbehavior == "empty" else "long " * 2_000_000
                 return 200, _answer(path, text)
             case "every second" if number % 2:
                 return 400, _error("refused")
@@ -81,8 +81,8 @@ class ModelServer:
         return 200, _answer(path, text, prompt_tokens=used.read, completion_tokens=used.written)
 
     def write(self, body: bytes, output: BinaryIO) -> None:
-        """The body, as the misbehaviour has it."""
-        match self.misbehaviour:
+        """The body, as the misbehavior has it."""
+        match self.misbehavior:
             case "breaks off":
                 output.write(body[: len(body) // 2])
             case "stalls":

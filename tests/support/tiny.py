@@ -97,11 +97,11 @@ def build_adapter(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
     return adapter, merged
 
 
-def build_quantised(checkpoint: Path, folder: Path) -> Path:
+def build_quantized(checkpoint: Path, folder: Path) -> Path:
     """The checkpoint with weights of 8 bits and a scale per row, in the format of compressed-tensors."""
     import torch
 
-    def quantise(weights: dict[str, torch.Tensor]) -> None:
+    def quantize(weights: dict[str, torch.Tensor]) -> None:
         for name in [name for name in weights if name.endswith("_proj.weight")]:
             scale = weights[name].abs().amax(1, keepdim=True) / 127
             weights[name] = (weights[name] / scale).round().to(torch.int8)
@@ -114,7 +114,7 @@ def build_quantised(checkpoint: Path, folder: Path) -> Path:
         "input_activations": {**eight, "strategy": "token", "dynamic": True},
     }
     settings = {"quant_method": "compressed-tensors", "format": "int-quantized", "quantization_status": "compressed"}
-    _copy(checkpoint, folder, quantise)
+    _copy(checkpoint, folder, quantize)
     change_settings(
         folder / "config.json", quantization_config={**settings, "ignore": ["lm_head"], "config_groups": {"0": group}}
     )

@@ -36,7 +36,7 @@ class Sampling:
     seed: int = 0
 
     @classmethod
-    def of(cls, section: Variation | Expansion, stop: tuple[str, ...], rng: np.random.Generator) -> Sampling:
+    def from_section(cls, section: Variation | Expansion, stop: tuple[str, ...], rng: np.random.Generator) -> Sampling:
         """As a section of the configuration says, with a seed drawn from `rng`."""
         return cls(section.max_tokens, section.temperature, section.top_p, stop, int(rng.integers(2**31)))
 
@@ -69,7 +69,7 @@ class Usage:
         return Usage(self.read - other.read, self.written - other.written)
 
 
-def unheard(prompts: int) -> None:
+def ignore_progress(prompts: int) -> None:
     """Takes a report of progress and shows nothing."""
 
 
@@ -83,7 +83,7 @@ class Engine(Protocol):
     usage: Usage
 
     def complete(
-        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = ignore_progress
     ) -> list[str | None]:
         """One completion per prompt, in order; None where this one request failed.
 
@@ -159,7 +159,7 @@ def cut_at_stop(text: str, stop: Sequence[str]) -> str:
     return text[: min((end for end in ends if end >= 0), default=len(text))]
 
 
-def fitting(prompts: Sequence[Sequence[int]], context: int, max_tokens: int) -> list[int]:
+def find_fitting_prompts(prompts: Sequence[Sequence[int]], context: int, max_tokens: int) -> list[int]:
     """The indices of the prompts (as token ids) that leave room for `max_tokens` in a context of that many tokens.
 
     Raises:

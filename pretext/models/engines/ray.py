@@ -23,16 +23,18 @@ from typing import Any
 import numpy as np
 
 from pretext.errors import EngineError, ModelError, PretextError, UsageError
-from pretext.models.chat_format import end_ids, token_ids
-from pretext.models.engines import Sampling, Usage, cut_at_stop, fitting, unheard
-from pretext.models.engines.vllm import cache_bytes, check_products, default_dtype
-from pretext.models.sources import loading, resolve_generator
+from pretext.models.chat_format import encode_prompt, end_token_ids
+from pretext.models.engines import Sampling, Usage, cut_at_stop, find_fitting_prompts, ignore_progress
+from pretext.models.engines.vllm import cache_bytes, check_quantization, default_dtype
+from pretext.models.sources import explain_model_errors, resolve_generator
 from pretext.prompts import Prompt
 
-_TICKETS = 4096  # of a stream, for a quarter of a million prompts; the workers load the model anew for each stream
-_PROMPTS = 64  # of a ticket
+_STREAM_TICKETS = (
+    4096  # of a stream, for a quarter of a million prompts; the workers load the model anew for each stream
+)
+_TICKET_PROMPTS = 64  # of a ticket
 _TICKETS_AT_ONCE = 32  # in a worker: together more requests than vLLM runs side by side
-_WAITING = 4  # processes that wait at the desk
+_DESK_PROCESSES = 4  # processes that wait at the desk
 _PADDING = -1
 _logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class RayEngine:
         workers: copies of the model, each on `tensor_parallel` GPUs; without a GPU they share the cores.
         adapter: LoRA adapters are not taken.
         dtype: name of a torch dtype; default: see `pretext.models.engines.vllm.default_dtype`.
-        quantization: vLLM's name of how the weights are quantised; default: as the model's configuration says.
+        quantization: vLLM's name of how the weights are quantized; default: as the model's configuration says.
         memory_share: share of the device's memory that a worker may take; without a GPU all workers together.
         max_length: longest prompt plus answer in tokens; default: the model's context.
         tensor_parallel: number of GPUs over which each copy is split.
@@ -80,47 +82,47 @@ class RayEngine:
                 "'pretext[ray,vllm]'` (without a GPU: 'pretext[ray,cpu]'), or use another engine."
             )
         source = resolve_generator(model)
-        with loading(model):
+        with explain_model_errors(model):
             from transformers import AutoConfig, AutoTokenizer
 
             config: Any = AutoConfig.from_pretrained(source)
             self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
         self._context: int = max_length or config.get_text_config().max_position_embeddings
-        self._ends = end_ids(self._tokenizer, None)
-        self._cuda = _connect(workers)
-        check_products(model, config, self._cuda)
-        dtype, share = dtype or default_dtype(config, quantization, self._cuda), memory_share / workers
+        self._ends = end_token_ids(self._tokenizer, None)
+        self._has_gpus = _connect_to_ray(workers)
+        check_quantization(model, config, self._has_gpus)
+        dtype, share = dtype or default_dtype(config, quantization, self._has_gpus), memory_share / workers
         engine = {
             "dtype": dtype or "auto",
             "quantization": quantization,
             "gpu_memory_utilization": memory_share,
-            "kv_cache_memory_bytes": None if self._cuda else cache_bytes(model, Path(source), config, dtype, share),
+            "kv_cache_memory_bytes": None if self._has_gpus else cache_bytes(model, Path(source), config, dtype, share),
             "max_model_len": max_length,
             "tensor_parallel_size": tensor_parallel,
             "enable_prefix_caching": True,
-            "enforce_eager": not self._cuda,
+            "enforce_eager": not self._has_gpus,
         }
-        with loading(model):
-            self._processor = _processor(str(source), workers, engine, self._cuda)
+        with explain_model_errors(model):
+            self._processor = _make_processor(str(source), workers, engine, self._has_gpus)
         self.usage = Usage()
         self._one_at_a_time = threading.Lock()
-        self._left = 0
+        self._tickets_left = 0
         atexit.register(self.close)  # before Ray's own: a stream that is left open keeps the program from ending
-        with self._told(ModelError, f"cannot load the model {model!r}"):
-            list(self._answers(self._tickets([self._ends[:1]], [0], Sampling(max_tokens=1))))
+        with self._explain_stream_errors(ModelError, f"cannot load the model {model!r}"):
+            list(self._iterate_answers(self._make_tickets([self._ends[:1]], [0], Sampling(max_tokens=1))))
 
     def complete(
-        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = ignore_progress
     ) -> list[str | None]:
         """See `Engine`."""
-        encoded = [token_ids(prompt, self._tokenizer) for prompt in prompts]
-        chosen = fitting(encoded, self._context, sampling.max_tokens)
+        encoded = [encode_prompt(prompt, self._tokenizer) for prompt in prompts]
+        chosen = find_fitting_prompts(encoded, self._context, sampling.max_tokens)
         advance(len(prompts) - len(chosen))
         texts: list[str | None] = [None] * len(prompts)
         reasons = []
-        tickets = self._tickets(encoded, chosen, sampling)
-        with self._one_at_a_time, self._told(EngineError, "failed in the middle of a batch"):
-            for row in self._answers(tickets):
+        tickets = self._make_tickets(encoded, chosen, sampling)
+        with self._one_at_a_time, self._explain_stream_errors(EngineError, "failed in the middle of a batch"):
+            for row in self._iterate_answers(tickets):
                 if row["number"] == _PADDING:
                     continue
                 if row.get("__inference_error__"):
@@ -141,36 +143,38 @@ class RayEngine:
         """End the workers and free their memory; the next call would start others."""
         import ray
 
-        self._left = 0
+        self._tickets_left = 0
         if hasattr(self, "_stream"):
             del self._stream
             ray.kill(self._desk)
 
-    def _tickets(self, encoded: list[list[int]], chosen: list[int], sampling: Sampling) -> list[Any]:
+    def _make_tickets(self, encoded: list[list[int]], chosen: list[int], sampling: Sampling) -> list[Any]:
         """The chosen prompts as tables of equal size, the last one filled up: Ray Data waits for whole batches."""
         seeds = np.random.SeedSequence(sampling.seed).generate_state(len(chosen)).tolist()
         common = {"temperature": sampling.temperature, "top_p": sampling.top_p, "stop": list(sampling.stop)}
         common |= {"max_tokens": sampling.max_tokens, "stop_token_ids": self._ends}
         rows = [
             {"number": index, "tokenized_prompt": encoded[index], "sampling_params": common | {"seed": seed}}
-            for index, seed in zip(chosen, seeds if self._cuda else [None] * len(chosen), strict=True)
+            for index, seed in zip(chosen, seeds if self._has_gpus else [None] * len(chosen), strict=True)
         ]
         if rows:
             filler = {"number": _PADDING, "tokenized_prompt": encoded[chosen[0]][:1]}
-            rows += [filler | {"sampling_params": common | {"max_tokens": 1}}] * (-len(rows) % _PROMPTS)
-        return [_table(rows[start : start + _PROMPTS]) for start in range(0, len(rows), _PROMPTS)]
+            rows += [filler | {"sampling_params": common | {"max_tokens": 1}}] * (-len(rows) % _TICKET_PROMPTS)
+        return [
+            _make_prompt_table(rows[start : start + _TICKET_PROMPTS]) for start in range(0, len(rows), _TICKET_PROMPTS)
+        ]
 
-    def _answers(self, tickets: list[Any]) -> Iterator[dict[str, Any]]:
+    def _iterate_answers(self, tickets: list[Any]) -> Iterator[dict[str, Any]]:
         """What became of the rows of the tickets, in any order."""
         import ray
 
         while tickets:
-            if not self._left:
-                self._start()
-            posted, tickets = tickets[: self._left], tickets[self._left :]
+            if not self._tickets_left:
+                self._start_stream()
+            posted, tickets = tickets[: self._tickets_left], tickets[self._tickets_left :]
             for ticket in posted:
-                ray.get(self._desk.post.remote(_TICKETS - self._left, ticket))
-                self._left -= 1
+                ray.get(self._desk.post.remote(_STREAM_TICKETS - self._tickets_left, ticket))
+                self._tickets_left -= 1
             expected = sum(ticket.num_rows for ticket in posted)
             while expected:
                 columns = next(self._stream)
@@ -178,20 +182,20 @@ class RayEngine:
                 expected -= len(rows)
                 yield from rows
 
-    def _start(self) -> None:
+    def _start_stream(self) -> None:
         """A new stream of tickets, none of them filled."""
         import ray
 
         self.close()
         self._desk: Any = ray.remote(Desk).options(num_cpus=0, max_concurrency=1000).remote()
-        tickets = ray.data.from_items(list(range(_TICKETS)), override_num_blocks=_TICKETS)
-        waiting = tickets.map_batches(partial(_drawn, self._desk), batch_size=1, compute=_few())
+        tickets = ray.data.from_items(list(range(_STREAM_TICKETS)), override_num_blocks=_STREAM_TICKETS)
+        waiting = tickets.map_batches(partial(_draw_ticket, self._desk), batch_size=1, compute=_limit_processes())
         # Nothing may be fetched ahead: a batch would be held back until the next one comes.
         self._stream = iter(self._processor(waiting).iter_batches(batch_size=None, prefetch_batches=0))
-        self._left = _TICKETS
+        self._tickets_left = _STREAM_TICKETS
 
     @contextmanager
-    def _told(self, kind: type[PretextError], what: str) -> Iterator[None]:
+    def _explain_stream_errors(self, kind: type[PretextError], what: str) -> Iterator[None]:
         """Whatever ends the stream, an interruption too, ends the workers; the next call starts others."""
         try:
             yield
@@ -215,23 +219,23 @@ class Desk:
 
     async def post(self, ticket: int, table: Any) -> None:
         """Fill a ticket."""
-        self._of(ticket).set_result(table)
+        self._slot(ticket).set_result(table)
 
     async def draw(self, ticket: int) -> Any:
         """The prompts of a ticket, once they are there; the same ones each time."""
-        return await asyncio.shield(self._of(ticket))
+        return await asyncio.shield(self._slot(ticket))
 
-    def _of(self, ticket: int) -> asyncio.Future[Any]:
+    def _slot(self, ticket: int) -> asyncio.Future[Any]:
         return self._tables.setdefault(ticket, asyncio.get_running_loop().create_future())
 
 
-def _drawn(desk: Any, tickets: dict[str, Any]) -> Any:
+def _draw_ticket(desk: Any, tickets: dict[str, Any]) -> Any:
     import ray
 
     return ray.get(desk.draw.remote(int(tickets["item"][0])))
 
 
-def _answer(row: dict[str, Any]) -> dict[str, Any]:
+def _make_answer_row(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "number": row["number"],
         "text": row["generated_text"],
@@ -240,7 +244,7 @@ def _answer(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> Any:
+def _make_prompt_table(rows: list[dict[str, Any]]) -> Any:
     """The rows with types that do not depend on them."""
     import pyarrow
 
@@ -255,13 +259,13 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     return pyarrow.Table.from_pylist(rows, pyarrow.schema(columns))
 
 
-def _connect(workers: int) -> bool:
+def _connect_to_ray(workers: int) -> bool:
     """Join the cluster of RAY_ADDRESS or start Ray on this machine, quietly; whether there are GPUs."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
     if not ray.is_initialized():
-        cores = max(os.cpu_count() or 1, workers + 2 * _WAITING)  # what Ray counts with, not what there is
+        cores = max(os.cpu_count() or 1, workers + 2 * _DESK_PROCESSES)  # what Ray counts with, not what there is
         local = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": 2**29}
         ended_by = signal.getsignal(signal.SIGTERM)
         ray.init(log_to_driver=False, logging_level="WARNING", **({} if os.environ.get("RAY_ADDRESS") else local))
@@ -270,7 +274,7 @@ def _connect(workers: int) -> bool:
     return bool(ray.cluster_resources().get("GPU"))
 
 
-def _processor(source: str, workers: int, engine: dict[str, Any], cuda: bool) -> Any:
+def _make_processor(source: str, workers: int, engine: dict[str, Any], cuda: bool) -> Any:
     """Ray's own way from token ids through vLLM to texts."""
     import ray
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
@@ -285,7 +289,7 @@ def _processor(source: str, workers: int, engine: dict[str, Any], cuda: bool) ->
         model_source=source,
         engine_kwargs=engine,
         concurrency=(workers, workers),
-        batch_size=_PROMPTS,
+        batch_size=_TICKET_PROMPTS,
         max_concurrent_batches=_TICKETS_AT_ONCE,
         should_continue_on_error=True,
         chat_template_stage=False,
@@ -295,12 +299,14 @@ def _processor(source: str, workers: int, engine: dict[str, Any], cuda: bool) ->
         placement_group_config=None if cuda else {"bundles": [{"CPU": 1}]},
         runtime_env={"env_vars": {name: value for name, value in environment.items() if name not in os.environ}},
     )
-    few = {"compute": _few()}
-    return build_processor(settings, postprocess=_answer, preprocess_map_kwargs=few, postprocess_map_kwargs=few)
+    few = {"compute": _limit_processes()}
+    return build_processor(
+        settings, postprocess=_make_answer_row, preprocess_map_kwargs=few, postprocess_map_kwargs=few
+    )
 
 
-def _few() -> Any:
+def _limit_processes() -> Any:
     """The same everywhere, so that Ray Data makes one step of drawing, waiting and preparing."""
     from ray.data import TaskPoolStrategy
 
-    return TaskPoolStrategy(size=_WAITING)
+    return TaskPoolStrategy(size=_DESK_PROCESSES)

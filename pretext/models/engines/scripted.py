@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from pretext.errors import EngineError
-from pretext.models.engines import Sampling, Usage, cut_at_stop, unheard
+from pretext.models.engines import Sampling, Usage, cut_at_stop, ignore_progress
 from pretext.prompts import Prompt
 
 
@@ -23,17 +23,17 @@ class ScriptedEngine:
         self.usage = Usage()
 
     def complete(
-        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = ignore_progress
     ) -> list[str | None]:
         """See `Engine`."""
-        texts = [self._one(index, prompt, sampling) for index, prompt in enumerate(prompts)]
-        self.usage += Usage(_words(prompt.text for prompt in prompts), _words(text or "" for text in texts))
+        texts = [self._complete_one(index, prompt, sampling) for index, prompt in enumerate(prompts)]
+        self.usage += Usage(_count_words(prompt.text for prompt in prompts), _count_words(text or "" for text in texts))
         advance(len(prompts))
         if texts and all(text is None for text in texts):
             raise EngineError("The scripted generator failed for every prompt; its reply function returned None.")
         return texts
 
-    def _one(self, index: int, prompt: Prompt, sampling: Sampling) -> str | None:
+    def _complete_one(self, index: int, prompt: Prompt, sampling: Sampling) -> str | None:
         entropy = [sampling.seed, index] if sampling.temperature > 0 else 0
         reply = self._reply(prompt, np.random.default_rng(entropy))
         if reply is None:
@@ -43,5 +43,5 @@ class ScriptedEngine:
         return text if len(words) <= sampling.max_tokens else " ".join(words[: sampling.max_tokens])
 
 
-def _words(texts: Iterable[str]) -> int:
+def _count_words(texts: Iterable[str]) -> int:
     return sum(len(text.split()) for text in texts)

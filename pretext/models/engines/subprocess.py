@@ -1,7 +1,7 @@
 """A process of our own for work that must not share ours: its memory, its random generators, its standard streams.
 
 It is a fresh interpreter that runs one module and talks over a pipe, so that it never imports the caller's `__main__`.
-It ends when it is closed, when its `Child` is collected, and when this process ends, however that comes about.
+It ends when it is closed, when its `ChildProcess` is collected, and when this process ends, however that comes about.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
 
-_LOOK = 0.5  # seconds between two looks at a silent child: those that it started may hold its end of the pipe open
-_GRACE = 5.0  # seconds for an orderly end
-_TAIL = 4000  # bytes of the log in which a last word is looked for
+_POLL_SECONDS = (
+    0.5  # seconds between two looks at a silent child: those that it started may hold its end of the pipe open
+)
+_GRACE_SECONDS = 5.0  # seconds for an orderly end
+_TAIL_BYTES = 4000  # bytes of the log in which a last word is looked for
 
 
 class ChildEnded(Exception):
     """The child has ended unasked; the message tells how, as the end of a sentence that begins with its name."""
 
 
-class Child:
-    """`python -m module`, in a process group of its own; see `parent` for its side.
+class ChildProcess:
+    """`python -m module`, in a process group of its own; see `connect_to_parent` for its side.
 
     Args:
         module: full name of the module that the child runs.
@@ -52,10 +54,10 @@ class Child:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        self._end = weakref.finalize(self, _end, os.getpid(), self._process, self._connection, self._log)
+        self._end = weakref.finalize(self, _end_child, os.getpid(), self._process, self._connection, self._log)
 
     @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it has neither ended nor been closed."""
         return self._end.alive and self._process.poll() is None
 
@@ -69,24 +71,24 @@ class Child:
         try:
             self._connection.send(message)
         except OSError:
-            raise self._ended() from None
+            raise self._make_end_error() from None
 
     def receive(self) -> Any:
         """The child's next message, however long it takes. Raises ChildEnded."""
         try:
-            while not self._connection.poll(_LOOK):
+            while not self._connection.poll(_POLL_SECONDS):
                 if self._process.poll() is not None and not self._connection.poll():
-                    raise self._ended()
+                    raise self._make_end_error()
             return self._connection.recv()
         except (EOFError, OSError):
-            raise self._ended() from None
+            raise self._make_end_error() from None
 
     def last_error(self) -> str:
         """The last line of the child's output that reads as an error, without its class; empty if there is none."""
         if self._log.closed:
             return ""
         size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - _TAIL))
+        self._log.seek(max(0, size - _TAIL_BYTES))
         lines = self._log.read().decode(errors="replace").splitlines()
         errors = (line.partition("Error: ")[2].strip() for line in reversed(lines))
         return next(filter(None, errors), "")
@@ -95,9 +97,9 @@ class Child:
         """End the process and all that it started; closing twice does no harm."""
         self._end()
 
-    def _ended(self) -> ChildEnded:
+    def _make_end_error(self) -> ChildEnded:
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE)
+            self._process.wait(_GRACE_SECONDS)
         code, said = self._process.returncode, self.last_error()
         self.close()
         if code == -signal.SIGKILL:
@@ -107,36 +109,36 @@ class Child:
         return ChildEnded(f"ended with exit code {code}" + (f" ({said})" if said else ""))
 
 
-def parent() -> Connection:
+def connect_to_parent() -> Connection:
     """For the child: the pipe to its parent. From here on, it and all that it starts end with the parent.
 
     An orderly end reaches the main thread as KeyboardInterrupt.
     """
-    atexit.register(_leave)
+    atexit.register(_end_group)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.set_inheritable(int(sys.argv[1]), False)
     return Connection(int(sys.argv[1]))
 
 
-def _leave() -> None:
+def _end_group() -> None:
     """The last exit handler: whatever was started goes too, and no time is spent on taking a large heap apart."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.killpg(0, signal.SIGTERM)
     os._exit(0)
 
 
-def _leave_with_parent() -> None:
+def _end_with_parent() -> None:
     os.read(sys.stdin.fileno(), 1)  # nothing is ever written there: it returns when the parent has gone
     os.killpg(0, signal.SIGKILL)
 
 
-def _end(owner: int, process: subprocess.Popen[bytes], connection: Connection, log: IO[bytes]) -> None:
+def _end_child(owner: int, process: subprocess.Popen[bytes], connection: Connection, log: IO[bytes]) -> None:
     if os.getpid() != owner:  # a fork of the owner inherits the object, not the child
         return
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(_GRACE)
+        process.wait(_GRACE_SECONDS)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

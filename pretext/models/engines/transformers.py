@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pretext.errors import ModelError, UsageError
-from pretext.models.chat_format import end_ids, token_ids
-from pretext.models.engines import Sampling, Usage, cut_at_stop, fitting, unheard
-from pretext.models.precision import check_device, inner_sizes, preferred_dtype
-from pretext.models.sources import check_generator, is_quantised, loading, resolve_generator
+from pretext.models.chat_format import encode_prompt, end_token_ids
+from pretext.models.engines import Sampling, Usage, cut_at_stop, find_fitting_prompts, ignore_progress
+from pretext.models.precision import check_device, layer_sizes, preferred_dtype
+from pretext.models.sources import check_generator, explain_model_errors, is_quantized, resolve_generator
 from pretext.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ class TransformersEngine:
                 "A LoRA adapter (models.adapter) needs the package peft, which is not installed; run "
                 "`pip install 'pretext[lora]'`, or leave the adapter out."
             )
-        self._device = _device(device)
-        given = None if dtype is None else _dtype(dtype)
-        with loading(model):
-            self._tokenizer, loaded = _load(model, self._device, given)
-        self._accepted = frozenset(inspect.signature(loaded.forward).parameters)
-        if "past_key_values" not in self._accepted:
+        self._device = _resolve_device(device)
+        given = None if dtype is None else _parse_dtype(dtype)
+        with explain_model_errors(model):
+            self._tokenizer, loaded = _load_causal_model(model, self._device, given)
+        self._forward_parameters = frozenset(inspect.signature(loaded.forward).parameters)
+        if "past_key_values" not in self._forward_parameters:
             raise ModelError(
                 f"The model {model!r} ({type(loaded).__name__}) has no key-value cache, so this engine cannot run it; "
                 "name another model, or use the engine vllm or openai."
@@ -70,20 +70,22 @@ class TransformersEngine:
         self._context = min(
             getattr(loaded.config.get_text_config(), "max_position_embeddings", 2**31), self._tokenizer.model_max_length
         )
-        ends = end_ids(self._tokenizer, loaded.generation_config.eos_token_id)
+        ends = end_token_ids(self._tokenizer, loaded.generation_config.eos_token_id)
         self._ends = torch.tensor(ends, dtype=torch.long, device=self._device)
-        self._model = loaded if adapter is None else _adapted(loaded, adapter)
+        self._model = loaded if adapter is None else _apply_adapter(loaded, adapter)
         self._batch_size = batch_size
         self.usage = Usage()
 
     def complete(
-        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = ignore_progress
     ) -> list[str | None]:
         """See `Engine`."""
         import torch
 
-        encoded = [token_ids(prompt, self._tokenizer) for prompt in prompts]
-        order = sorted(fitting(encoded, self._context, sampling.max_tokens), key=lambda index: len(encoded[index]))
+        encoded = [encode_prompt(prompt, self._tokenizer) for prompt in prompts]
+        order = sorted(
+            find_fitting_prompts(encoded, self._context, sampling.max_tokens), key=lambda index: len(encoded[index])
+        )
         generator = torch.Generator(self._device).manual_seed(sampling.seed % 2**63)
         texts: list[str | None] = [None] * len(prompts)
         advance(len(prompts) - len(order))
@@ -117,10 +119,10 @@ class TransformersEngine:
                     logits_to_keep=1,
                 )
                 cache = output.past_key_values
-                drawn = _draw(output.logits[:, -1].float(), sampling, generator)
+                drawn = _draw_tokens(output.logits[:, -1].float(), sampling, generator)
                 for row, token in zip(running, drawn.tolist(), strict=True):
                     answers[row].append(token)
-                kept = self._unfinished(drawn, [answers[row] for row in running], sampling.stop)
+                kept = self._find_unfinished(drawn, [answers[row] for row in running], sampling.stop)
                 if not kept:
                     break
                 if len(kept) < len(running):
@@ -132,9 +134,9 @@ class TransformersEngine:
                 mask = torch.cat([mask, mask.new_ones(len(running), 1)], dim=1)
         return answers
 
-    def _forward(self, **given: Any) -> Any:
+    def _forward(self, **inputs: Any) -> Any:
         """A forward pass; not every architecture takes positions, or can leave out the logits of a prompt."""
-        return self._model(**{name: value for name, value in given.items() if name in self._accepted})
+        return self._model(**{name: value for name, value in inputs.items() if name in self._forward_parameters})
 
     def _pad(self, prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask, both (batch, longest), padded on the left."""
@@ -147,7 +149,7 @@ class TransformersEngine:
         mask = (torch.arange(longest, device=self._device) >= longest - lengths).long()
         return ids, mask
 
-    def _unfinished(self, drawn: torch.Tensor, answers: list[list[int]], stop: Sequence[str]) -> list[int]:
+    def _find_unfinished(self, drawn: torch.Tensor, answers: list[list[int]], stop: Sequence[str]) -> list[int]:
         """The rows that go on: no end token, and no stop string in the last tokens."""
         import torch
 
@@ -160,7 +162,7 @@ class TransformersEngine:
         return [row for row, end in enumerate(ended) if not end and not any(string in tails[row] for string in stop)]
 
 
-def _draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
+def _draw_tokens(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
     """One token per row of `logits`, shape (batch, vocabulary).
 
     A token of the nucleus is one before which less than `top_p` of the probability stands. A draw from all tokens that
@@ -173,15 +175,15 @@ def _draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) 
         return logits.argmax(-1)
     probabilities = torch.softmax(logits / sampling.temperature, dim=-1)
     heights = probabilities.cumsum(-1)
-    drawn = _fall(heights, generator)
-    rows = _outside(probabilities, drawn, sampling.top_p)
+    drawn = _draw_at_random_height(heights, generator)
+    rows = _rows_outside_nucleus(probabilities, drawn, sampling.top_p)
     while len(rows):
-        drawn[rows] = _fall(heights[rows], generator)
-        rows = rows[_outside(probabilities[rows], drawn[rows], sampling.top_p)]
+        drawn[rows] = _draw_at_random_height(heights[rows], generator)
+        rows = rows[_rows_outside_nucleus(probabilities[rows], drawn[rows], sampling.top_p)]
     return drawn
 
 
-def _fall(heights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _draw_at_random_height(heights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Per row of cumulative probabilities, the token at a random height."""
     import torch
 
@@ -190,7 +192,7 @@ def _fall(heights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return torch.searchsorted(heights, chosen, right=True)[:, 0].clamp(max=heights.shape[1] - 1)
 
 
-def _outside(probabilities: torch.Tensor, drawn: torch.Tensor, top_p: float) -> torch.Tensor:
+def _rows_outside_nucleus(probabilities: torch.Tensor, drawn: torch.Tensor, top_p: float) -> torch.Tensor:
     """The rows whose token is not in the nucleus; the likeliest one always is."""
     import torch
 
@@ -201,26 +203,26 @@ def _outside(probabilities: torch.Tensor, drawn: torch.Tensor, top_p: float) -> 
     return (before >= top_p).nonzero()[:, 0]
 
 
-def _load(name: str, device: torch.device, dtype: torch.dtype | None) -> tuple[Any, Any]:
+def _load_causal_model(name: str, device: torch.device, dtype: torch.dtype | None) -> tuple[Any, Any]:
     """Tokenizer and model, once its kind and its size are known to be right."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     source = resolve_generator(name)
     config: Any = AutoConfig.from_pretrained(source)
     check_generator(name, config.to_dict())
-    chosen = dtype or _dtype(preferred_dtype(str(device), *inner_sizes(config)))
+    chosen = dtype or _parse_dtype(preferred_dtype(str(device), *layer_sizes(config)))
     tokenizer = AutoTokenizer.from_pretrained(source)
-    _check_memory(name, _size(source, config, chosen), device)
+    _check_memory(name, _weight_bytes(source, config, chosen), device)
     model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=chosen, device_map={"": device})
     return tokenizer, model.eval()
 
 
-def _size(source: Path | str, config: Any, dtype: torch.dtype) -> int:
-    """Bytes of the weights in memory: as they are built in `dtype`, or as they are stored if they are quantised."""
+def _weight_bytes(source: Path | str, config: Any, dtype: torch.dtype) -> int:
+    """Bytes of the weights in memory: as they are built in `dtype`, or as they are stored if they are quantized."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    if is_quantised(config):
+    if is_quantized(config):
         return sum(file.stat().st_size for file in Path(source).glob("*.safetensors"))
     build: Any = AutoModelForCausalLM.from_config
     with torch.device("meta"):
@@ -242,21 +244,21 @@ def _check_memory(name: str, size: int, device: torch.device) -> None:
     if size > free:
         raise ModelError(
             f"The model {name!r} takes {size / 2**30:.1f} GiB on {device}, where {free / 2**30:.1f} GiB are free; name "
-            "a smaller or a quantised model, set speed.dtype to bfloat16, or end other programs."
+            "a smaller or a quantized model, set speed.dtype to bfloat16, or end other programs."
         )
 
 
-def _adapted(model: Any, adapter: str) -> Any:
-    """The model with the LoRA adapter; added to the weights, which costs nothing later, unless they are quantised."""
+def _apply_adapter(model: Any, adapter: str) -> Any:
+    """The model with the LoRA adapter; added to the weights, which costs nothing later, unless they are quantized."""
     from peft import PeftModel
 
-    with loading(adapter), warnings.catch_warnings():
+    with explain_model_errors(adapter), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft uses what transformers will rename
         adapted: Any = PeftModel.from_pretrained(model, adapter)
-        return adapted.eval() if is_quantised(model.config) else adapted.merge_and_unload().eval()
+        return adapted.eval() if is_quantized(model.config) else adapted.merge_and_unload().eval()
 
 
-def _device(name: str | None) -> torch.device:
+def _resolve_device(name: str | None) -> torch.device:
     import torch
 
     if name is None:
@@ -265,7 +267,7 @@ def _device(name: str | None) -> torch.device:
     return torch.empty(0, device=name).device
 
 
-def _dtype(name: str) -> torch.dtype:
+def _parse_dtype(name: str) -> torch.dtype:
     import torch
 
     chosen = getattr(torch, name, None)

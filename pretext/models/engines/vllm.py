@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from pretext.errors import EngineError, ModelError, UsageError
-from pretext.models.chat_format import end_ids, token_ids
-from pretext.models.engines import Sampling, Usage, cut_at_stop, fitting, unheard
-from pretext.models.engines.subprocess import Child, ChildEnded
-from pretext.models.precision import inner_sizes, preferred_dtype
-from pretext.models.sources import is_quantised, loading, resolve_generator
+from pretext.models.chat_format import encode_prompt, end_token_ids
+from pretext.models.engines import Sampling, Usage, cut_at_stop, find_fitting_prompts, ignore_progress
+from pretext.models.engines.subprocess import ChildEnded, ChildProcess
+from pretext.models.precision import layer_sizes, preferred_dtype
+from pretext.models.sources import explain_model_errors, is_quantized, resolve_generator
 from pretext.prompts import Prompt
 
 _SMALLEST_CACHE = 2**26  # bytes
@@ -31,7 +31,7 @@ _NOTHING_LOST = (
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelSpec:
     """What the child shall load; None leaves the choice to vLLM. `ends` are the tokens that end an answer, besides the
     model's own; `cache` is in bytes."""
 
@@ -47,14 +47,14 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Ready:
+class ModelReady:
     """The child's word that the model is loaded, with its context in tokens."""
 
     context: int
 
 
 @dataclass(frozen=True)
-class Batch:
+class PromptBatch:
     """Prompts as token ids."""
 
     prompts: list[list[int]]
@@ -62,19 +62,19 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Finished:
+class Completion:
     """The completion of the prompt at `index` of a batch, with the numbers of tokens read, among them those that came
     out of the cache, and written."""
 
     index: int
     text: str
     read: int
-    cached: int
+    cached_tokens: int
     written: int
 
 
 @dataclass(frozen=True)
-class Failure:
+class WorkerFailure:
     """Why the child gives up; empty where only its log tells."""
 
     reason: str
@@ -91,13 +91,13 @@ class VLLMEngine:
         model: as in `pretext.models.sources.resolve_generator`.
         adapter: folder or Hugging Face name of a LoRA adapter of the model.
         dtype: name of a torch dtype; default: see `default_dtype`.
-        quantization: vLLM's name of how the weights are quantised; default: as the model's configuration says.
+        quantization: vLLM's name of how the weights are quantized; default: as the model's configuration says.
         memory_share: share of the device's memory that vLLM may take, weights included.
         max_length: longest prompt plus answer in tokens; default: the model's context.
         tensor_parallel: number of GPUs over which the model is split.
 
     Attributes:
-        cached: tokens of `usage.read` that were not computed, since an earlier prompt began with them.
+        cached_tokens: tokens of `usage.read` that were not computed, since an earlier prompt began with them.
         model, tokenizer, environment: what the child was given.
 
     Raises:
@@ -120,20 +120,20 @@ class VLLMEngine:
         import torch
 
         source = resolve_generator(model)
-        with loading(model):
+        with explain_model_errors(model):
             from transformers import AutoConfig, AutoTokenizer
 
             config: Any = AutoConfig.from_pretrained(source)
             self.tokenizer = AutoTokenizer.from_pretrained(source)
-        _check_length(model, config, max_length)
+        _check_context(model, config, max_length)
         cuda = torch.cuda.is_available()
-        check_products(model, config, cuda)
-        self.environment = _environment(cuda)
+        check_quantization(model, config, cuda)
+        self.environment = _worker_environment(cuda)
         dtype = dtype or default_dtype(config, quantization, cuda)
-        self.model = Model(
+        self.model = ModelSpec(
             str(source),
-            end_ids(self.tokenizer, None),
-            None if adapter is None else str(_adapter(adapter)),
+            end_token_ids(self.tokenizer, None),
+            None if adapter is None else str(_resolve_adapter(adapter)),
             dtype,
             quantization,
             memory_share,
@@ -143,29 +143,29 @@ class VLLMEngine:
         )
         self._name = model
         self.usage = Usage()
-        self.cached = 0
+        self.cached_tokens = 0
         self._one_at_a_time = threading.Lock()
-        self._child, self._context = self._start()
+        self._child, self._context = self._start_child()
 
     def complete(
-        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = unheard
+        self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = ignore_progress
     ) -> list[str | None]:
         """See `Engine`."""
-        encoded = [token_ids(prompt, self.tokenizer) for prompt in prompts]
-        chosen = fitting(encoded, self._context, sampling.max_tokens)
+        encoded = [encode_prompt(prompt, self.tokenizer) for prompt in prompts]
+        chosen = find_fitting_prompts(encoded, self._context, sampling.max_tokens)
         texts: list[str | None] = [None] * len(prompts)
         advance(len(prompts) - len(chosen))
         if not chosen:
             return texts
-        with self._one_at_a_time, self._conversation() as child:
-            child.send(Batch([encoded[index] for index in chosen], sampling))
+        with self._one_at_a_time, self._use_child() as child:
+            child.send(PromptBatch([encoded[index] for index in chosen], sampling))
             for _ in chosen:
                 finished = child.receive()
-                if isinstance(finished, Failure):
+                if isinstance(finished, WorkerFailure):
                     raise EngineError(f"vLLM failed in the middle of a batch ({finished.reason}); {_NOTHING_LOST}")
                 texts[chosen[finished.index]] = cut_at_stop(finished.text, sampling.stop)
                 self.usage += Usage(finished.read, finished.written)
-                self.cached += finished.cached
+                self.cached_tokens += finished.cached
                 advance(1)
         return texts
 
@@ -179,10 +179,10 @@ class VLLMEngine:
         self._child.close()
 
     @contextmanager
-    def _conversation(self) -> Iterator[Child]:
+    def _use_child(self) -> Iterator[ChildProcess]:
         """The child, running; whatever goes wrong, an interruption too, ends it and all that it would still say."""
-        if not self._child.running:
-            self._child, self._context = self._start()
+        if not self._child.is_running:
+            self._child, self._context = self._start_child()
         try:
             yield self._child
         except ChildEnded as ended:
@@ -191,16 +191,16 @@ class VLLMEngine:
             self._child.close()
             raise
 
-    def _start(self) -> tuple[Child, int]:
+    def _start_child(self) -> tuple[ChildProcess, int]:
         """A child with the model in it, and the model's context in tokens."""
-        child = Child("pretext.models.engines.vllm_worker", self.environment)
+        child = ChildProcess("pretext.models.engines.vllm_worker", self.environment)
         try:
             child.send(self.model)
             answer = child.receive()
-            if isinstance(answer, Failure):
-                raise ModelError(_cannot_start(self._name, answer.reason or child.last_error()))
+            if isinstance(answer, WorkerFailure):
+                raise ModelError(_start_failure_message(self._name, answer.reason or child.last_error()))
         except ChildEnded as ended:
-            raise ModelError(_cannot_start(self._name, f"its process {ended}")) from None
+            raise ModelError(_start_failure_message(self._name, f"its process {ended}")) from None
         except BaseException:
             child.close()
             raise
@@ -215,16 +215,16 @@ def _check_installed() -> None:
         )
 
 
-def _cannot_start(name: str, reason: str) -> str:
+def _start_failure_message(name: str, reason: str) -> str:
     remedy = (
-        "take a smaller or a quantised model, or change speed.memory_share or speed.max_length"
+        "take a smaller or a quantized model, or change speed.memory_share or speed.max_length"
         if "memory" in reason
         else "see that vLLM knows this kind of model and that its files are whole, or use the engine transformers"
     )
     return f"vLLM cannot start with the model {name!r} ({reason.rstrip('.')}); {remedy}."
 
 
-def _adapter(name: str) -> Path | str:
+def _resolve_adapter(name: str) -> Path | str:
     """The adapter's folder, or its Hugging Face name."""
     folder = Path(name).expanduser()
     if folder.is_dir() and not (folder / "adapter_config.json").is_file():
@@ -235,7 +235,7 @@ def _adapter(name: str) -> Path | str:
     return folder if folder.is_dir() else name
 
 
-def _check_length(name: str, config: Any, max_length: int | None) -> None:
+def _check_context(name: str, config: Any, max_length: int | None) -> None:
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     if context is not None and max_length is not None and max_length > context:
         raise UsageError(
@@ -246,25 +246,25 @@ def _check_length(name: str, config: Any, max_length: int | None) -> None:
 
 def default_dtype(config: Any, quantization: str | None, cuda: bool) -> str | None:
     """float32 on a processor that is slow at bfloat16, which without instructions for it takes four times as long;
-    elsewhere, and for quantised weights, None: the model's own."""
-    if cuda or quantization is not None or is_quantised(config):
+    elsewhere, and for quantized weights, None: the model's own."""
+    if cuda or quantization is not None or is_quantized(config):
         return None
-    return "float32" if preferred_dtype("cpu", *inner_sizes(config)) == "float32" else None
+    return "float32" if preferred_dtype("cpu", *layer_sizes(config)) == "float32" else None
 
 
-def check_products(name: str, config: Any, cuda: bool) -> None:
+def check_quantization(name: str, config: Any, cuda: bool) -> None:
     """Raises ModelError for a model that vLLM 0.32 computes wrongly, without a word: one whose weights and activations
     have 8 bits, on a processor without AVX-512."""
     import torch
 
-    if cuda or not is_quantised(config) or "AVX512" in torch.backends.cpu.get_cpu_capability():
+    if cuda or not is_quantized(config) or "AVX512" in torch.backends.cpu.get_cpu_capability():
         return
     groups = config.quantization_config.get("config_groups", {}).values()
     activations = [group.get("input_activations") or {} for group in groups if isinstance(group, dict)]
     if any((told.get("type"), told.get("num_bits")) == ("int", 8) for told in activations):
         raise ModelError(
             f"The model {name!r} computes in 8 bits, which vLLM does wrongly on a processor without AVX-512; use the "
-            "engine transformers, or weights that are not quantised."
+            "engine transformers, or weights that are not quantized."
         )
 
 
@@ -275,19 +275,19 @@ def cache_bytes(name: str, folder: Path, config: Any, dtype: str | None, memory_
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if not weights:
         return None
-    if dtype is not None and config.dtype is not None and not is_quantised(config):
+    if dtype is not None and config.dtype is not None and not is_quantized(config):
         weights = weights * getattr(torch, dtype).itemsize // config.dtype.itemsize
     allowed = int(memory_share * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     if weights + _SMALLEST_CACHE > allowed:
         raise ModelError(
             f"The model {name!r} is too large: its weights take {weights / 2**30:.2f} GiB, and speed.memory_share = "
             f"{memory_share:g} allows {allowed / 2**30:.2f} GiB for weights and cache; raise it, or take a smaller or "
-            "a quantised model."
+            "a quantized model."
         )
     return allowed - weights
 
 
-def _environment(cuda: bool) -> dict[str, str]:
+def _worker_environment(cuda: bool) -> dict[str, str]:
     """What vLLM reads from the environment, where the user has not set it."""
     wanted = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "TOKENIZERS_PARALLELISM": "false"}
     if not cuda:

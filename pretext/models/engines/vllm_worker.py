@@ -13,33 +13,33 @@ from typing import Any
 import numpy as np
 
 from pretext.models.engines import Sampling
-from pretext.models.engines.subprocess import parent
-from pretext.models.engines.vllm import Batch, Failure, Finished, Model, Ready
+from pretext.models.engines.subprocess import connect_to_parent
+from pretext.models.engines.vllm import Completion, ModelReady, ModelSpec, PromptBatch, WorkerFailure
 
-_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM allows as max_lora_rank
-_ADAPTER = 1  # vLLM numbers adapters from 1
+_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM allows as max_lora_rank
+_ADAPTER_ID = 1  # vLLM numbers adapters from 1
 # Tokens that the cache of prefixes keeps or misses together. vLLM's own choice on a processor is 128, which is longer
 # than many a few-shot prompt; multiples of 32 are what its kernels are made for.
-CPU_BLOCK = 32
+CPU_BLOCK_TOKENS = 32
 
 
 def main() -> None:
     """Load the model that the parent names, then complete its batches until it closes the pipe."""
-    connection = parent()
+    connection = connect_to_parent()
     with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         try:
             _serve(connection)
         except Exception as error:
-            connection.send(Failure(_reason(error)))
+            connection.send(WorkerFailure(_explain_error(error)))
             raise
 
 
-def load(model: Model) -> Any:
+def load_llm(model: ModelSpec) -> Any:
     """vLLM's own `LLM`, set up as the engine wants it."""
     from vllm import LLM
     from vllm.platforms import current_platform
 
-    adapter = {"enable_lora": True, "max_lora_rank": _rank(model.adapter)} if model.adapter else {}
+    adapter = {"enable_lora": True, "max_lora_rank": _choose_lora_rank(model.adapter)} if model.adapter else {}
     cpu = current_platform.is_cpu()
     return LLM(
         model=model.source,
@@ -51,13 +51,13 @@ def load(model: Model) -> Any:
         max_model_len=model.max_length,
         tensor_parallel_size=model.tensor_parallel,
         enable_prefix_caching=True,
-        block_size=CPU_BLOCK if cpu else None,
+        block_size=CPU_BLOCK_TOKENS if cpu else None,
         enforce_eager=cpu,  # compiling for a processor takes minutes
         **adapter,
     )
 
 
-def parameters(sampling: Sampling, ends: list[int], count: int) -> list[Any]:
+def make_sampling_params(sampling: Sampling, ends: list[int], count: int) -> list[Any]:
     """vLLM's `SamplingParams` for each of `count` prompts; without a GPU, seeds the one generator that all share."""
     import torch
     from vllm import SamplingParams
@@ -84,27 +84,27 @@ def parameters(sampling: Sampling, ends: list[int], count: int) -> list[Any]:
 
 
 def _serve(connection: Connection) -> None:
-    model: Model = connection.recv()
-    engine = load(model).llm_engine
-    lora = _adapter(model.adapter)
+    model: ModelSpec = connection.recv()
+    engine = load_llm(model).llm_engine
+    lora = _make_lora_request(model.adapter)
     if lora is not None:
         engine.add_lora(lora)  # now: an adapter that cannot be loaded must not fail in the middle
-    connection.send(Ready(engine.model_config.max_model_len))
+    connection.send(ModelReady(engine.model_config.max_model_len))
     while True:
-        batch: Batch = connection.recv()
-        for finished in _completions(engine, batch, model.ends, lora):
+        batch: PromptBatch = connection.recv()
+        for finished in _complete_batch(engine, batch, model.ends, lora):
             connection.send(finished)
 
 
-def _adapter(name: str | None) -> Any:
+def _make_lora_request(name: str | None) -> Any:
     from vllm.lora.request import LoRARequest
 
-    return LoRARequest(name, _ADAPTER, name) if name else None
+    return LoRARequest(name, _ADAPTER_ID, name) if name else None
 
 
-def _completions(engine: Any, batch: Batch, ends: list[int], lora: Any) -> Iterator[Finished]:
+def _complete_batch(engine: Any, batch: PromptBatch, ends: list[int], lora: Any) -> Iterator[Completion]:
     """Every prompt's completion as it ends."""
-    wanted = parameters(batch.sampling, ends, len(batch.prompts))
+    wanted = make_sampling_params(batch.sampling, ends, len(batch.prompts))
     for index, (ids, settings) in enumerate(zip(batch.prompts, wanted, strict=True)):
         engine.add_request(str(index), {"prompt_token_ids": ids}, settings, lora_request=lora)
     while engine.has_unfinished_requests():
@@ -112,10 +112,10 @@ def _completions(engine: Any, batch: Batch, ends: list[int], lora: Any) -> Itera
             if output.finished:
                 (answer,) = output.outputs
                 read, cached = len(output.prompt_token_ids), output.num_cached_tokens or 0
-                yield Finished(int(output.request_id), answer.text, read, cached, len(answer.token_ids))
+                yield Completion(int(output.request_id), answer.text, read, cached, len(answer.token_ids))
 
 
-def _rank(adapter: str) -> int:
+def _choose_lora_rank(adapter: str) -> int:
     """The smallest rank that vLLM offers and that holds the adapter's."""
     folder = Path(adapter)
     if not folder.is_dir():
@@ -127,10 +127,10 @@ def _rank(adapter: str) -> int:
             raise ValueError(f"models.adapter = {adapter!r} is no folder here and no adapter on the hub") from error
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     needed = max([settings["r"], *settings.get("rank_pattern", {}).values()])
-    return next((rank for rank in _RANKS if rank >= needed), needed)
+    return next((rank for rank in _LORA_RANKS if rank >= needed), needed)
 
 
-def _reason(error: Exception) -> str:
+def _explain_error(error: Exception) -> str:
     """What went wrong, in a sentence; empty where vLLM refers to its log."""
     from pydantic import ValidationError
 

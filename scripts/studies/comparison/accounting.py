@@ -42,18 +42,19 @@ def fedavg_epsilon(multiplier: float, delta: float, rounds: int, rate: float) ->
 def ftrl_multiplier(budget: Budget, epochs: int, steps: int) -> float:
     """The noise multiplier of every node of the trees, one tree of `steps` leaves per epoch.
 
-    A client is in one leaf of every tree, at a step that depends on itself alone, so its presence moves the nodes above
-    that leaf, `height` of them, each by at most the clip norm: a Gaussian mechanism of sensitivity sqrt(height) per
-    epoch, also when later updates depend on earlier sums (Kairouz et al. 2021, theorem C.1; Denisov et al. 2022,
-    theorem 2.1). Epochs compose as Gaussians do, which is exact; dp-accounting's own event takes the looser Renyi way.
+    A client is in one leaf of every tree, at a step that depends on itself alone, so its presence moves the nodes
+    above that leaf, `tree_height` of them, each by at most the clip norm: a Gaussian mechanism of sensitivity
+    sqrt(height) per epoch, also when later updates depend on earlier sums (Kairouz et al.
+    2021, theorem C.1; Denisov et al. 2022, theorem 2.1). Epochs compose as Gaussians do, which is exact;
+    dp-accounting's own event takes the looser Renyi way.
     """
     if math.isinf(budget.epsilon):
         return 0.0
-    moved = epochs * height(steps)
+    moved = epochs * tree_height(steps)
     return calibrate(budget.epsilon, budget.delta, lambda multiplier: Cost(moved / multiplier**2))
 
 
-def height(steps: int) -> int:
+def tree_height(steps: int) -> int:
     """Nodes above and including a leaf, at most, in a binary tree over so many steps."""
     return math.ceil(math.log2(steps + 1))
 

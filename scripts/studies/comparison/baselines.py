@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pretext.config.settings import Config
 from pretext.evolution.expansion import expand
-from pretext.evolution.initial import initial_population
+from pretext.evolution.initial import make_initial_population
 from pretext.jobs.parts import Parts
 from pretext.run.folder import Run
 from pretext.run.records import Candidate, Seed
@@ -27,7 +27,7 @@ def prompt_only(config: Config, folder: Path, parts: Parts, description: str, ex
         examples: invented texts; every prompt shows as many of them as the expansion shows seeds.
     """
     described = config.model_copy(update={"data": config.data.model_copy(update={"labels": (description,)})})
-    return _expanded(described, folder, parts, [Candidate(text) for text in examples])
+    return _expand_candidates(described, folder, parts, [Candidate(text) for text in examples])
 
 
 def expand_only(config: Config, folder: Path, parts: Parts) -> Run:
@@ -37,12 +37,12 @@ def expand_only(config: Config, folder: Path, parts: Parts) -> Run:
     """
     run = Run.create(folder, config)
     made = run.population(0) or run.save_population(
-        0, initial_population(config, parts.engine() if config.initial.prompts else None)
+        0, make_initial_population(config, parts.engine() if config.initial.prompts else None)
     )
-    return _expanded(config, folder, parts, made)
+    return _expand_candidates(config, folder, parts, made)
 
 
-def _expanded(config: Config, folder: Path, parts: Parts, candidates: Sequence[Candidate]) -> Run:
+def _expand_candidates(config: Config, folder: Path, parts: Parts, candidates: Sequence[Candidate]) -> Run:
     run = Run.create(folder, config)
     seeds = [Seed(candidate.text, candidate.label, 0, 0.0, 1.0) for candidate in candidates]
     expand(config, run, seeds, parts.engine, config.expansion.texts)

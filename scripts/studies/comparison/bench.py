@@ -15,35 +15,35 @@ from comparison.cells import FULL, START, Cell, Row
 from comparison.costs import NOTHING, ClientCost
 from comparison.domains import domain_of
 from comparison.methods import (
-    EVOLVED,
-    FREE,
-    PAPER,
+    FREE_METHODS,
+    METHODS_WITH_VOTES,
+    PAPER_METHOD,
     PRIVATE_SEEDS,
     Scale,
     config_of,
     cost_of,
     setting_of,
-    written,
+    write_cell_texts,
 )
-from comparison.on_device import METHODS, ON_DEVICE, Device, trained_on_devices
+from comparison.on_device import FEDERATED_METHODS, ON_DEVICE, Device, train_on_devices
 from comparison.sets import PrivateSet
-from pretext.config.resolve import plain
+from pretext.config.resolve import dump_settings
 from pretext.config.settings import Config
 from pretext.errors import NoSignal
 from pretext.evaluation.metrics import frechet_distance
 from pretext.evaluation.student import CausalStudent, Score
-from pretext.evolution.initial import initial_population
+from pretext.evolution.initial import make_initial_population
 from pretext.jobs.parts import Parts
 from pretext.run.records import Candidate
 from privacy import Budget
 
-_MOST_VALIDATED = 300
-ALL = (START, FULL, *FREE, PRIVATE_SEEDS, *EVOLVED, *ON_DEVICE)
+_MAX_VALIDATED = 300
+ALL_METHODS = (START, FULL, *FREE_METHODS, PRIVATE_SEEDS, *METHODS_WITH_VOTES, *ON_DEVICE)
 
 
 def epsilon_of(method: str, epsilon: float) -> float:
     """The epsilon that a method has whatever is asked for: none, any, or the one that was asked for."""
-    return 0.0 if method in (START, *FREE) else math.inf if method in (FULL, PRIVATE_SEEDS) else epsilon
+    return 0.0 if method in (START, *FREE_METHODS) else math.inf if method in (FULL, PRIVATE_SEEDS) else epsilon
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,18 @@ class Bench:
         if method in (START, FULL):
             return clients
         if method in ON_DEVICE:
-            return f"{clients}, delta {self.scale.delta:g}; {METHODS[method].setting}"
+            return f"{clients}, delta {self.scale.delta:g}; {FEDERATED_METHODS[method].setting}"
         written = setting_of(method, self.scale)
-        if method == PAPER:
+        if method == PAPER_METHOD:
             return f"{clients}, public {Path(self.public).name.split('.')[0]}; {written}"
-        return written if method in FREE else f"{clients}; {written}"
+        return written if method in FREE_METHODS else f"{clients}; {written}"
 
     def run(self, cell: Cell) -> Row:
         """Do a cell; a method without any survivor, or any usable text, gets a row without figures."""
         started = time.perf_counter()
-        rounds, cost = self._cost(cell.method)
+        rounds, cost = self._client_cost(cell.method)
         try:
-            outcome = self._outcome(cell)
+            outcome = self._make_outcome(cell)
         except NoSignal:
             outcome = Outcome(None)
         score = outcome.score or Score(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
@@ -112,39 +112,39 @@ class Bench:
             setting=self.setting(cell.method),
         )
 
-    def _outcome(self, cell: Cell) -> Outcome:
+    def _make_outcome(self, cell: Cell) -> Outcome:
         if cell.method in ON_DEVICE:
             budget = Budget(cell.epsilon, self.scale.delta)
-            taught = trained_on_devices(self._device(cell.method), budget, cell.repetition)
+            taught = train_on_devices(self._device(cell.method), budget, cell.repetition)
             return Outcome(taught.score(self.private.test))
         if cell.method == START:
             return Outcome(self.student.score(self.private.test))
         if cell.method == FULL:
-            return self._scored([text for client in self.private.training for text in client], cell.repetition)
-        texts = self._texts(cell)
-        return self._scored(texts, cell.repetition) if texts else Outcome(None)
+            return self._train_and_score([text for client in self.private.training for text in client], cell.repetition)
+        texts = self._write_texts(cell)
+        return self._train_and_score(texts, cell.repetition) if texts else Outcome(None)
 
-    def _scored(self, texts: Sequence[str], seed: int) -> Outcome:
+    def _train_and_score(self, texts: Sequence[str], seed: int) -> Outcome:
         """As `pretext evaluate`: train on the texts, stop by a tenth of them (300 at most), score on held-out ones."""
         texts = [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))]
-        kept = min(len(texts) // 10, _MOST_VALIDATED)
+        kept = min(len(texts) // 10, _MAX_VALIDATED)
         learned, validation = texts[kept:], texts[:kept]
         trained = self.student.train(learned, validation=validation, seed=seed, announce="Training the student")
         size, embed = min(len(self.private.test), self.scale.texts), self.parts.embedder()
         distance = frechet_distance(embed(texts[:size]), embed(self.private.test[:size]))
         return Outcome(trained.score(self.private.test), distance, len(texts))
 
-    def _texts(self, cell: Cell) -> list[str]:
+    def _write_texts(self, cell: Cell) -> list[str]:
         domain = domain_of(cell.set)
         config = config_of(cell.method, cell.epsilon, cell.repetition, self.scale, domain, self.public, cell.set)
         self.parts.engine()  # opened before the cell has a home of its own, where no converted model lies
         # A folder of its own for every setting: what another one wrote must not be gone on with.
-        mark = hashlib.sha256(f"{self.setting(cell.method)}{plain(config)}".encode()).hexdigest()[:8]
+        mark = hashlib.sha256(f"{self.setting(cell.method)}{dump_settings(config)}".encode()).hexdigest()[:8]
         folder = self.folder / cell.set / f"{cell.method}-{cell.epsilon:g}-{cell.repetition}-{mark}"
-        initial = self._first(cell.method, config)
-        return written(cell.method, config, folder, self.parts, domain, initial)
+        initial = self._initial_population(cell.method, config)
+        return write_cell_texts(cell.method, config, folder, self.parts, domain, initial)
 
-    def _first(self, method: str, config: Config) -> list[Candidate]:
+    def _initial_population(self, method: str, config: Config) -> list[Candidate]:
         """The first population, made once for all cells that begin alike."""
         if method == "prompt-only":
             return []
@@ -153,15 +153,15 @@ class Bench:
         sections = (config.initial, config.evolution.population, config.evolution.seed, config.screening)
         key = repr((*sections, config.variation, config.models))
         if key not in self._initial:
-            self._initial[key] = initial_population(config, self.parts.engine())
+            self._initial[key] = make_initial_population(config, self.parts.engine())
         return self._initial[key]
 
     def _device(self, method: str) -> Device:
         if method not in self._devices:
-            self._devices[method] = Device(self.student, self.private.training, METHODS[method])
+            self._devices[method] = Device(self.student, self.private.training, FEDERATED_METHODS[method])
         return self._devices[method]
 
-    def _cost(self, method: str) -> tuple[int, ClientCost]:
+    def _client_cost(self, method: str) -> tuple[int, ClientCost]:
         if method in ON_DEVICE:
-            return METHODS[method].rounds, self._device(method).cost
+            return FEDERATED_METHODS[method].rounds, self._device(method).cost
         return (0, NOTHING) if method in (START, FULL) else cost_of(method, self.scale)

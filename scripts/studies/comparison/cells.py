@@ -94,7 +94,7 @@ def read_rows(path: Path) -> list[Row]:
 
 def add_row(path: Path, row: Row) -> list[Row]:
     """Add a row, with the gaps of all rows computed anew; what the file then holds."""
-    rows = with_gaps([*read_rows(path), row])
+    rows = compute_gaps([*read_rows(path), row])
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     with part.open("w", encoding="utf-8", newline="") as file:
@@ -110,7 +110,7 @@ def is_done(rows: Sequence[Row], cell: Cell, student: str, setting: str) -> bool
     return any((row.cell, row.student, row.setting) == (cell, student, setting) for row in rows)
 
 
-def with_gaps(rows: Sequence[Row]) -> list[Row]:
+def compute_gaps(rows: Sequence[Row]) -> list[Row]:
     """The rows with the share of the gap that each of them closes; means over repetitions stand at both of its ends."""
     return [replace(row, gap_closed=_gap(row, rows)) for row in rows]
 

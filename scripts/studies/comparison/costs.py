@@ -29,7 +29,7 @@ class ClientCost:
 NOTHING: Final = ClientCost(0.0, 0, 0)
 
 
-def voting(population: int, rounds: int, texts: int) -> ClientCost:
+def voting_cost(population: int, rounds: int, texts: int) -> ClientCost:
     """Private evolution: a client embeds `texts` texts once, which is spread over the rounds here, and looks for the
     nearest of `population` candidates in every round. It gets the candidates' positions and sends their votes."""
     embedding = 2 * EMBEDDER_PARAMETERS * EMBEDDER_TOKENS * texts / rounds
@@ -37,16 +37,18 @@ def voting(population: int, rounds: int, texts: int) -> ClientCost:
     return ClientCost(embedding + search, 8 * population, 4 * population * EMBEDDER_DIMENSION)
 
 
-def training(parameters: int, trained: int, tokens: float) -> ClientCost:
+def training_cost(parameters: int, trained_parameters: int, tokens: float) -> ClientCost:
     """Federated training: `tokens` tokens through a model of `parameters` parameters, `trained` of which change. They
     come down and their update goes up."""
-    return ClientCost((4 * parameters + 2 * trained) * tokens, 4 * trained, 4 * trained)
+    return ClientCost(
+        (4 * parameters + 2 * trained_parameters) * tokens, 4 * trained_parameters, 4 * trained_parameters
+    )
 
 
-PAPER: Final = {
+PAPER_COSTS: Final = {
     # PrE-Text's setting; and DP-FedAvg of DistilGPT2 (81.9 million parameters, 42.5 million in its layers and 38.6
     # in the shared output layer), one pass over 8 texts of 64 tokens.
-    "PrE-Text, as published": (11, voting(1024, 11, 8)),
-    "DP-FedAvg, DistilGPT2": (100, training(81_100_000, 81_900_000, 8 * 64)),
+    "PrE-Text, as published": (11, voting_cost(1024, 11, 8)),
+    "DP-FedAvg, DistilGPT2": (100, training_cost(81_100_000, 81_900_000, 8 * 64)),
 }
 """The paper's two ways at its own sizes, by the same formulas: rounds, and cost of a client in one of them."""

@@ -1,7 +1,8 @@
 """Federated training with differential privacy: DP-FedAvg (McMahan et al. 2018) and DP-FTRL (Kairouz et al. 2021).
 
 A model is a flat vector here; what a client does with it is a function. One loop serves both methods: they differ in
-who takes part in a step (`poisson`, `epochs`) and in how the noise of the steps hangs together (`white`, `tree`).
+who takes part in a step (`poisson_cohorts`, `epoch_cohorts`) and in how the noise of the steps hangs together
+(`white_noise`, `tree_noise`).
 
 **A simulation for comparison.** The noise comes from a numpy generator in floating point, and no ledger charges it. The
 trained models must not be released.
@@ -37,7 +38,7 @@ class Server:
     cohort: float
 
 
-def train(
+def train_federated(
     start: Vector, cohorts: Iterable[NDArray[np.int64]], noises: Iterator[Vector], update: Update, server: Server
 ) -> Vector:
     """The model after all steps: clip every client's update, sum, add the step's noise, divide by the expected cohort,
@@ -52,13 +53,13 @@ def train(
     for cohort, noise in zip(cohorts, noises, strict=False):
         total = server.clip * noise
         for client in cohort.tolist():
-            total += clipped(update(model, client), server.clip)
+            total += clip_update(update(model, client), server.clip)
         velocity = server.momentum * velocity + total / np.float32(server.cohort)
         model = model + np.float32(server.learning_rate) * velocity
     return model
 
 
-def clipped(update: Vector, norm: float) -> Vector:
+def clip_update(update: Vector, norm: float) -> Vector:
     """The update, scaled down to L2 norm `norm` where it is longer; one that is not finite counts as none.
 
     Norms are computed in double precision; the scaled vector is kept a hair below the bound, for float32's rounding.
@@ -69,26 +70,26 @@ def clipped(update: Vector, norm: float) -> Vector:
     return update if length <= norm else (update * np.float32(norm / length * (1 - 1e-6))).astype(np.float32)
 
 
-def poisson(clients: int, rate: float, rounds: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+def poisson_cohorts(clients: int, rate: float, rounds: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """Each client joins each round with chance `rate`, by itself."""
     for _ in range(rounds):
         yield np.flatnonzero(rng.random(clients) < rate)
 
 
-def epochs(clients: int, count: int, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+def epoch_cohorts(clients: int, count: int, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """Each client joins one step of every epoch, drawn for itself: nobody's presence moves another's step."""
     for _ in range(count):
         step = rng.integers(steps, size=clients)
         yield from (np.flatnonzero(step == number) for number in range(steps))
 
 
-def white(multiplier: float, dimension: int, rng: np.random.Generator) -> Iterator[Vector]:
+def white_noise(multiplier: float, dimension: int, rng: np.random.Generator) -> Iterator[Vector]:
     """Noise drawn anew for every step, of standard deviation `multiplier`."""
     while True:
         yield multiplier * rng.standard_normal(dimension, np.float32)
 
 
-def tree(multiplier: float, dimension: int, steps: int, rng: np.random.Generator) -> Iterator[Vector]:
+def tree_noise(multiplier: float, dimension: int, steps: int, rng: np.random.Generator) -> Iterator[Vector]:
     """Noise whose sum over the first t steps is that of the tree's nodes which make up [0, t); a new tree every `steps`
     steps.
 

@@ -29,12 +29,12 @@ from typing import Any, Final
 import numpy as np
 
 from comparison.baselines import expand_only, prompt_only
-from comparison.costs import NOTHING, ClientCost, voting
+from comparison.costs import NOTHING, ClientCost, voting_cost
 from comparison.domains import Domain
 from pretext.api import Result
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
-from pretext.evolution.selection import seeds_of
+from pretext.evolution.selection import save_seeds_of_run
 from pretext.evolution.variation import open_variation
 from pretext.jobs.parts import Parts
 from pretext.jobs.run import evolve_run, expand_run
@@ -43,13 +43,13 @@ from pretext.run.folder import Run
 from pretext.run.records import Candidate
 from pretext.screening.screen import Screen
 
-FREE: Final = ("prompt-only", "expand-only")
+FREE_METHODS: Final = ("prompt-only", "expand-only")
 PRIVATE_SEEDS: Final = "private-seeds"
-EXPANDED: Final = (*FREE, PRIVATE_SEEDS)
+METHODS_WITHOUT_VOTES: Final = (*FREE_METHODS, PRIVATE_SEEDS)
 """The methods without a vote."""
-PAPER: Final = "pretext-icml24"
-EVOLVED: Final = ("pretext", PAPER, "aug-pe")
-_FRUITLESS = 20
+PAPER_METHOD: Final = "pretext-icml24"
+METHODS_WITH_VOTES: Final = ("pretext", PAPER_METHOD, "aug-pe")
+_MAX_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Scale:
         generator: as `models.generator`.
         engine: as `speed.engine`.
         masked: folder of a masked language model for the paper's own setting, or None.
-        changed: settings as `pretext --set` takes them, above every method's own; for trials.
+        overrides: settings as `pretext --set` takes them, above every method's own; for trials.
     """
 
     population: int
@@ -78,21 +78,23 @@ class Scale:
     generator: str = "embedded"
     engine: str = "transformers"
     masked: str | None = None
-    changed: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
 
 
 def config_of(method: str, epsilon: float, seed: int, scale: Scale, domain: Domain, public: str, name: str) -> Config:
-    """The configuration of a method that writes texts; `public` is a file, `name` the data set's in the ledger."""
+    """The configuration of a method that writes texts; `public` is a file, `name` the dataset's in the ledger."""
     k = scale.texts_per_client
     shared: dict[str, Any] = {
         "data": {"client_column": "client_id"},
         "privacy": {
-            "epsilon": 1.0 if method in EXPANDED else epsilon,  # a configuration has one, even where nobody is asked
+            "epsilon": 1.0
+            if method in METHODS_WITHOUT_VOTES
+            else epsilon,  # a configuration has one, even where nobody is asked
             "delta": scale.delta,
             "relation": "add/remove",
             "rounds": scale.rounds,
             "max_texts_per_client": k,
-            "data_set": name,
+            "dataset": name,
         },
         "evolution": {"population": scale.population, "seed": seed},
         "variation": {"max_tokens": scale.tokens},
@@ -100,10 +102,10 @@ def config_of(method: str, epsilon: float, seed: int, scale: Scale, domain: Doma
         "models": {"generator": scale.generator, "embedder": "embedded"},
         "speed": {"engine": scale.engine},
     }
-    return resolve(defaults=shared, settings=_own(method, scale, domain, public), overrides=scale.changed)
+    return resolve(defaults=shared, settings=_method_settings(method, scale, domain, public), overrides=scale.overrides)
 
 
-def _own(method: str, scale: Scale, domain: Domain, public: str) -> dict[str, Any]:
+def _method_settings(method: str, scale: Scale, domain: Domain, public: str) -> dict[str, Any]:
     """Where a method differs from the default preset."""
     k = float(scale.texts_per_client)
     match method:
@@ -119,7 +121,7 @@ def _own(method: str, scale: Scale, domain: Domain, public: str) -> dict[str, An
         case "aug-pe":
             return {
                 "initial": {"prompts": [domain.sentence]},
-                "privacy": {"vote_norm": k, "normalise_votes": False},
+                "privacy": {"vote_norm": k, "normalize_votes": False},
                 "evolution": {
                     "selection": "rank",
                     "threshold": 0.0,
@@ -135,12 +137,12 @@ def _own(method: str, scale: Scale, domain: Domain, public: str) -> dict[str, An
 def setting_of(method: str, scale: Scale) -> str:
     """What a reader of the table must know of a cell beside its name."""
     texts = f"{scale.texts} texts of {scale.tokens} tokens at most by {scale.generator}"
-    sizes = "; ".join((texts, *scale.changed))
-    if method in EXPANDED:
+    sizes = "; ".join((texts, *scale.overrides))
+    if method in METHODS_WITHOUT_VOTES:
         return sizes
-    rounds = 11 if method == PAPER else scale.rounds
+    rounds = 11 if method == PAPER_METHOD else scale.rounds
     asked = f"{sizes}; population {scale.population}, {rounds} rounds, delta {scale.delta:g}"
-    if method != PAPER:
+    if method != PAPER_METHOD:
         return asked
     way = "mask-fill by another model than RoBERTa-large, lookahead 4" if scale.masked else "in context, no lookahead"
     return f"{asked}; {way}"
@@ -148,13 +150,13 @@ def setting_of(method: str, scale: Scale) -> str:
 
 def cost_of(method: str, scale: Scale) -> tuple[int, ClientCost]:
     """Rounds, and what a client does in one."""
-    if method in EXPANDED:
+    if method in METHODS_WITHOUT_VOTES:
         return 0, NOTHING
-    rounds = 11 if method == PAPER else scale.rounds
-    return rounds, voting(scale.population, rounds, scale.texts_per_client)
+    rounds = 11 if method == PAPER_METHOD else scale.rounds
+    return rounds, voting_cost(scale.population, rounds, scale.texts_per_client)
 
 
-def written(
+def write_cell_texts(
     method: str, config: Config, folder: Path, parts: Parts, domain: Domain, initial: list[Candidate]
 ) -> list[str]:
     """The texts of a cell, in its own folder with a ledger of its own; what the folder holds is not done again.
@@ -172,23 +174,23 @@ def written(
     run = Run.create(folder / "run", config)
     if run.population(0) is None:
         run.save_population(0, initial)
-    if method in EXPANDED:
+    if method in METHODS_WITHOUT_VOTES:
         return Result(expand_only(config, run.folder, parts).folder).texts
-    with ledger_in(folder):
+    with use_ledger_in(folder):
         evolve_run(config, run.folder, parts)
         if method == "aug-pe":
-            return rewritten(config, run, parts)
+            return rewrite_survivors(config, run, parts)
         expand_run(config, run, parts, config.expansion.texts)
     return Result(run.folder).texts
 
 
-def rewritten(config: Config, run: Run, parts: Parts) -> list[str]:
+def rewrite_survivors(config: Config, run: Run, parts: Parts) -> list[str]:
     """Aug-PE's texts: rewrites of the last round's survivors, which take turns."""
-    survivors = [Candidate(seed.text, seed.label) for seed in seeds_of(config, run)]
+    survivors = [Candidate(seed.text, seed.label) for seed in save_seeds_of_run(config, run)]
     wanted, rng = config.expansion.texts, np.random.default_rng([config.evolution.seed, 5])
     screen = Screen(config.screening)
     kept: list[str] = []
-    for _ in range(_FRUITLESS):
+    for _ in range(_MAX_ATTEMPTS):
         parents = [survivors[i % len(survivors)] for i in range(wanted - len(kept))]
         kept += [text or "" for text in parts.variation()(parents, survivors, rng) if screen.keep(text)]
         if len(kept) >= wanted:
@@ -197,7 +199,7 @@ def rewritten(config: Config, run: Run, parts: Parts) -> list[str]:
 
 
 @contextmanager
-def ledger_in(folder: Path) -> Iterator[None]:
+def use_ledger_in(folder: Path) -> Iterator[None]:
     """The user's ledger is one of the cell's own: these are experiments on public research data, not releases."""
     before = os.environ.get("PRETEXT_HOME")
     os.environ["PRETEXT_HOME"] = str(folder / "home")

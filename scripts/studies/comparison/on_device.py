@@ -2,9 +2,9 @@
 
 Which weights are trained, and how, was chosen with `scripts/studies/tune_federated.py` on docstrings of installed
 packages in the place of private text: that costs no privacy and knows nothing of the private sets. With dp-fedavg at
-epsilon 1 (51 clients standing for 2,400, one run each) the held-out cross entropy of `tiny` fell from 5.753 to 5.599 nats with the
-gains of the normalising layers alone, to 5.491 with the down projections too, and to 5.399 with all weights, so all are
-trained: most of the noise falls into directions that hardly matter.
+epsilon 1 (51 clients standing for 2,400, one run each) the held-out cross entropy of `tiny` fell from 5.753 to 5.599
+nats with the gains of the normalizing layers alone, to 5.491 with the down projections too, and to 5.399 with all
+weights, so all are trained: most of the noise falls into directions that hardly matter.
 """
 
 from __future__ import annotations
@@ -18,11 +18,19 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from comparison.accounting import fedavg_multiplier, ftrl_multiplier
-from comparison.costs import ClientCost, training
-from comparison.federated import Server, Vector, epochs, poisson, train, tree, white
+from comparison.costs import ClientCost, training_cost
+from comparison.federated import (
+    Server,
+    Vector,
+    epoch_cohorts,
+    poisson_cohorts,
+    train_federated,
+    tree_noise,
+    white_noise,
+)
 from pretext.evaluation.student import CausalStudent
-from pretext.evaluation.training import batches, predictions
-from pretext.progress import progress
+from pretext.evaluation.training import make_batches, predict_tokens
+from pretext.progress import show_progress
 from privacy import Budget
 
 if TYPE_CHECKING:
@@ -32,13 +40,13 @@ ON_DEVICE: Final = ("dp-fedavg", "dp-ftrl")
 
 
 @dataclass(frozen=True)
-class Federated:
+class FederatedMethod:
     """How a federated method trains.
 
     Attributes:
         name: dp-fedavg (clients are sampled in each round, noise is independent) or dp-ftrl (each client once in an
             epoch, noise by tree aggregation).
-        trained: pattern of the names of the weights that are trained.
+        weight_pattern: pattern of the names of the weights that are trained.
         rounds: of the server; for dp-ftrl the steps of all epochs together.
         passes: how often a client takes part, in the mean (dp-fedavg) or exactly (dp-ftrl: epochs).
         local_epochs: passes of a client over its own texts in one round.
@@ -48,7 +56,7 @@ class Federated:
     """
 
     name: str
-    trained: str
+    weight_pattern: str
     rounds: int
     passes: int
     local_epochs: int
@@ -60,7 +68,7 @@ class Federated:
     @property
     def setting(self) -> str:
         """What a reader of the table must know."""
-        which = "all weights" if self.trained == "." else self.trained
+        which = "all weights" if self.weight_pattern == "." else self.weight_pattern
         return (
             f"trains {which}, {self.rounds} rounds, {self.passes} passes, "
             f"local rate {self.local_rate:g}, clip {self.clip:g}, server rate {self.server_rate:g}, "
@@ -68,9 +76,9 @@ class Federated:
         )
 
 
-_FEDAVG: Final = Federated(
+_FEDAVG: Final = FederatedMethod(
     name="dp-fedavg",
-    trained=".",  # all
+    weight_pattern=".",  # all
     rounds=20,
     passes=2,
     local_epochs=1,
@@ -79,7 +87,9 @@ _FEDAVG: Final = Federated(
     server_rate=0.3,
     momentum=0.9,
 )
-METHODS: Final = {method.name: method for method in (_FEDAVG, replace(_FEDAVG, name="dp-ftrl", rounds=16, passes=1))}
+FEDERATED_METHODS: Final = {
+    method.name: method for method in (_FEDAVG, replace(_FEDAVG, name="dp-ftrl", rounds=16, passes=1))
+}
 _BATCH_TOKENS = 1024
 
 
@@ -95,16 +105,16 @@ class Device:
         start: the weights to be trained as the public student has them, shape (d,).
     """
 
-    def __init__(self, student: CausalStudent, texts: Sequence[Sequence[str]], method: Federated) -> None:
+    def __init__(self, student: CausalStudent, texts: Sequence[Sequence[str]], method: FederatedMethod) -> None:
         self._student, self.method = student, method
         self._rows = [student.encode(list(own)) for own in texts]
         self._module = copy.deepcopy(student.module).train().requires_grad_(False)
-        pattern = re.compile(method.trained)
+        pattern = re.compile(method.weight_pattern)
         named = dict(self._module.named_parameters())
         self._weights = {name: weight for name, weight in named.items() if pattern.search(name)}
         for weight in self._weights.values():
             weight.requires_grad_()
-        self.start = self._flat()
+        self.start = self._flatten_weights()
 
     @property
     def clients(self) -> int:
@@ -115,21 +125,21 @@ class Device:
         """How a client's training changes the trained weights, shape (d,)."""
         import torch
 
-        self._load(model)
+        self._load_weights(model)
         weights = list(self._weights.values())
         for _ in range(self.method.local_epochs):
-            for batch in batches(self._rows[client], _BATCH_TOKENS):
-                logits, targets = predictions(self._module, batch)
+            for batch in make_batches(self._rows[client], _BATCH_TOKENS):
+                logits, targets = predict_tokens(self._module, batch)
                 loss = torch.nn.functional.cross_entropy(logits, targets)
                 gradients = torch.autograd.grad(loss, weights)
                 with torch.no_grad():
                     for weight, gradient in zip(weights, gradients, strict=True):
                         weight.sub_(gradient, alpha=self.method.local_rate)
-        return np.subtract(self._flat(), model)
+        return np.subtract(self._flatten_weights(), model)
 
-    def trained(self, model: Vector) -> CausalStudent:
+    def make_student(self, model: Vector) -> CausalStudent:
         """The student with the trained weights in it."""
-        self._load(model)
+        self._load_weights(model)
         return self._student.with_weights({name: weight.detach() for name, weight in self._weights.items()})
 
     @property
@@ -137,9 +147,9 @@ class Device:
         """Of a client with the mean number of tokens in a round."""
         sizes = [weight.numel() for weight in self._module.parameters()]
         tokens = sum(len(row) - 1 for rows in self._rows for row in rows) / self.clients
-        return training(sum(sizes), len(self.start), tokens * self.method.local_epochs)
+        return training_cost(sum(sizes), len(self.start), tokens * self.method.local_epochs)
 
-    def _load(self, model: Vector) -> None:
+    def _load_weights(self, model: Vector) -> None:
         import torch
 
         read = 0
@@ -149,12 +159,12 @@ class Device:
                 weight.copy_(torch.from_numpy(part).view_as(weight))
                 read += weight.numel()
 
-    def _flat(self) -> Vector:
+    def _flatten_weights(self) -> Vector:
         parts: list[torch.Tensor] = [weight.detach().flatten().cpu() for weight in self._weights.values()]
         return np.concatenate([part.numpy() for part in parts]).astype(np.float32)
 
 
-def trained_on_devices(device: Device, budget: Budget, seed: int, *, noise_share: float = 1.0) -> CausalStudent:
+def train_on_devices(device: Device, budget: Budget, seed: int, *, noise_share: float = 1.0) -> CausalStudent:
     """The student after federated training within the budget, unit client, relation add/remove; infinity: no noise.
 
     `seed` chooses who takes part and when; the noise is drawn from fresh entropy. The number of clients is used as the
@@ -166,15 +176,21 @@ def trained_on_devices(device: Device, budget: Budget, seed: int, *, noise_share
     steps = method.rounds // method.passes
     if method.name == "dp-fedavg":
         noise = noise_share * fedavg_multiplier(budget, method.rounds, 1 / steps)
-        cohorts, noises = poisson(clients, 1 / steps, method.rounds, rng), white(noise, len(start), entropy)
+        cohorts, noises = (
+            poisson_cohorts(clients, 1 / steps, method.rounds, rng),
+            white_noise(noise, len(start), entropy),
+        )
     else:
         noise = noise_share * ftrl_multiplier(budget, method.passes, steps)
-        cohorts, noises = epochs(clients, method.passes, steps, rng), tree(noise, len(start), steps, entropy)
+        cohorts, noises = (
+            epoch_cohorts(clients, method.passes, steps, rng),
+            tree_noise(noise, len(start), steps, entropy),
+        )
     server = Server(method.clip, method.server_rate, method.momentum, clients / steps)
-    with progress(f"Federated training, {method.name}", clients * method.passes) as advance:
+    with show_progress(f"Federated training, {method.name}", clients * method.passes) as advance:
 
         def update(model: Vector, client: int) -> Vector:
             advance(1)
             return device.update(model, client)
 
-        return device.trained(train(start, cohorts, noises, update, server))
+        return device.make_student(train_federated(start, cohorts, noises, update, server))

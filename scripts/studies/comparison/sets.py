@@ -53,23 +53,23 @@ def read_set(path: Path, clients: int, texts_per_client: int) -> PrivateSet:
         UsageError: the file cannot be read, or a part is without clients.
     """
     by_client: dict[str, list[str]] = {}
-    for client, text in _records(path):
+    for client, text in _read_records(path):
         by_client.setdefault(client, []).append(text)
-    chosen = sorted(by_client, key=_rank)[:clients]
+    chosen = sorted(by_client, key=_hash_key)[:clients]
     parts: dict[str, list[list[str]]] = {"train": [], "validation": [], "test": []}
     for client in sorted(chosen):
-        parts[part_of(client)].append(sorted(by_client[client], key=_rank)[:texts_per_client])
+        parts[part_of(client)].append(sorted(by_client[client], key=_hash_key)[:texts_per_client])
     if not parts["train"] or not parts["test"]:
         raise UsageError(f"{path} has too few clients to train and to test on; give a larger set.")
     return PrivateSet(path.name.split(".")[0], parts["train"], [text for texts in parts["test"] for text in texts])
 
 
-def _records(path: Path) -> Iterator[tuple[str, str]]:
+def _read_records(path: Path) -> Iterator[tuple[str, str]]:
     for batch in read_columns(Source(str(path)), [CLIENT, TEXT]):
         for client, text in zip(batch[CLIENT], batch[TEXT], strict=True):
             if client is not None and isinstance(text, str) and text.strip():
                 yield str(client), text.strip()
 
 
-def _rank(text: str) -> bytes:
+def _hash_key(text: str) -> bytes:
     return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()

@@ -98,6 +98,6 @@ class EngineContract:
 
 
 def _piece_of(text: str) -> str:
-    """Two neighbouring printable ASCII characters from the inner part of a text."""
+    """Two neighboring printable ASCII characters from the inner part of a text."""
     pairs = (text[start : start + 2] for start in range(4, len(text) - 1))
     return next(pair for pair in pairs if pair.isascii() and pair.isprintable())

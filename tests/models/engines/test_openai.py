@@ -41,7 +41,7 @@ def _client(server: ModelServer, **settings) -> OpenAIEngine:
 
 
 @pytest.mark.parametrize(
-    ("misbehaviour", "kind"),
+    ("misbehavior", "kind"),
     [
         ("500", "HTTP status 500"),
         ("429", "HTTP status 429"),
@@ -57,11 +57,11 @@ def _client(server: ModelServer, **settings) -> OpenAIEngine:
     ],
 )
 @pytest.mark.parametrize("chat", [False, True])
-def test_a_server_that_fails_is_told_by_address_and_kind(server, misbehaviour, kind, chat, caplog):
+def test_a_server_that_fails_is_told_by_address_and_kind(server, misbehavior, kind, chat, caplog):
     caplog.set_level(logging.INFO)
-    server.misbehaviour = misbehaviour
+    server.misbehavior = misbehavior
     with pytest.raises(EngineError, match=kind) as raised:
-        _client(server, timeout=TIMEOUTS.get(misbehaviour, 60.0)).complete([Prompt(TEXT, chat)] * 2, SHORT)
+        _client(server, timeout=TIMEOUTS.get(misbehavior, 60.0)).complete([Prompt(TEXT, chat)] * 2, SHORT)
     assert server.url in str(raised.value)
     assert server.keys[0] == f"Bearer {KEY}"
     for told in (str(raised.value), repr(raised.value.__cause__), repr(raised.value.__context__), caplog.text):
@@ -75,7 +75,7 @@ def test_the_key_is_nowhere_at_any_level(server, caplog, monkeypatch, tmp_path):
     caplog.set_level(logging.DEBUG)
     engine = _client(server)
     engine.complete([Prompt("Hello")], SHORT)
-    server.misbehaviour = "401"
+    server.misbehavior = "401"
     with pytest.raises(EngineError) as raised:
         engine.complete([Prompt("Hello")] * 3, SHORT)
     assert set(server.keys) == {f"Bearer {KEY}"} and "openai" in {
@@ -92,7 +92,7 @@ def _trace(error: BaseException) -> list[str]:
 
 
 def test_an_empty_answer_is_an_answer(server):
-    server.misbehaviour = "empty"
+    server.misbehavior = "empty"
     assert _client(server).complete([Prompt("Hello"), Prompt("Hello", chat=True)], SHORT) == ["", ""]
 
 
@@ -103,14 +103,14 @@ def test_an_answer_just_in_time(server):
 
 
 def test_ctrl_c_ends_a_batch_at_once(server):
-    server.misbehaviour = "silence"
+    server.misbehavior = "silence"
     engine = _client(server, timeout=600.0)
     asked = threading.Thread(target=_interrupt_once, args=[lambda: len(server.requests) == 3])
     asked.start()
     with pytest.raises(KeyboardInterrupt):
         engine.complete([Prompt("Hello")] * 3, SHORT)
     asked.join()
-    server.misbehaviour = "none"
+    server.misbehavior = "none"
     assert None not in engine.complete([Prompt("Hello")], SHORT)
 
 
@@ -175,7 +175,7 @@ def test_nothing_listens(monkeypatch):
 
 
 def test_some_requests_fail(server, caplog):
-    server.misbehaviour = "every second"
+    server.misbehavior = "every second"
     texts = _client(server, concurrency=1).complete([Prompt(TEXT)] * 6, SHORT)
     assert [text is None for text in texts] == [False, True] * 3
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -192,7 +192,7 @@ def test_a_server_that_recovers_is_asked_again(server):
 
 
 def test_a_dead_server_is_given_up(server):
-    server.misbehaviour = "500"
+    server.misbehavior = "500"
     with pytest.raises(EngineError, match="given up"):
         _client(server, concurrency=2).complete([Prompt("Hello")] * 500, SHORT)
     assert len(server.requests) < 10
@@ -261,18 +261,18 @@ def test_an_address_that_is_none(url):
     assert KEY not in str(raised.value)
 
 
-@pytest.mark.parametrize("misbehaviour", ["500", "silence", "breaks off", "huge"])
-def test_a_run_goes_on_where_the_server_left_it(make_config, monkeypatch, tmp_path, misbehaviour):
+@pytest.mark.parametrize("misbehavior", ["500", "silence", "breaks off", "huge"])
+def test_a_run_goes_on_where_the_server_left_it(make_config, monkeypatch, tmp_path, misbehavior):
     """The server fails in the middle of the expansion; what was written stays, and no release is drawn again."""
     config = make_config("privacy.rounds=2", "expansion.texts=30")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with ModelServer(ScriptedEngine(reply)) as server:
-        engine = _client(server, timeout=4.0 if misbehaviour == "silence" else 60.0, concurrency=4)
+        engine = _client(server, timeout=4.0 if misbehavior == "silence" else 60.0, concurrency=4)
         behave, folder = server.reply, tmp_path / "run"
 
         def fail_later(*request):
             if (folder / "expansion.json").exists():
-                server.misbehaviour = misbehaviour
+                server.misbehavior = misbehavior
             return behave(*request)
 
         server.reply = fail_later
@@ -281,7 +281,7 @@ def test_a_run_goes_on_where_the_server_left_it(make_config, monkeypatch, tmp_pa
         written = "".join(path.read_text() for path in folder.glob("synthetic*"))
         charged = _releases()
         assert 0 < written.count("\n") < 30 and len(charged) == 2
-        server.reply, server.misbehaviour = behave, "none"
+        server.reply, server.misbehavior = behave, "none"
         synthesize(config, folder, make_parts(config, engine))
     assert _releases() == charged
     texts = (folder / "synthetic.jsonl").read_text()

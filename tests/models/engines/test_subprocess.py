@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pretext.models.engines.subprocess import Child, ChildEnded
+from pretext.models.engines.subprocess import ChildEnded, ChildProcess
 
 MODULE = "tests.support.obedient_child"
 SCRIPT = f"""
@@ -27,12 +27,12 @@ print(child.pid, child.receive(), flush=True)
 
 @pytest.fixture
 def child():
-    running = Child(MODULE, {"PRETEXT_TEST": "1"})
+    running = ChildProcess(MODULE, {"PRETEXT_TEST": "1"})
     yield running
     running.close()
 
 
-def _ask(child: Child, *message):
+def _ask(child: ChildProcess, *message):
     child.send(message if len(message) > 1 else message[0])
     return child.receive()
 
@@ -68,7 +68,7 @@ def test_our_generators_are_not_its(child):
 def test_imports_from_where_we_do(tmp_path, monkeypatch):
     (tmp_path / "only_there.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    child = Child(MODULE, {})
+    child = ChildProcess(MODULE, {})
     assert _ask(child, "folder of", "only_there") == str(tmp_path / "only_there.py")
     child.close()
 
@@ -77,17 +77,17 @@ def test_files_of_the_working_folder_stand_in_for_nothing(tmp_path, monkeypatch)
     (tmp_path / "queue.py").write_text("raise SystemExit('the wrong queue')")
     monkeypatch.setattr(sys, "path", [str(Path.cwd()), *filter(None, sys.path)])
     monkeypatch.chdir(tmp_path)
-    child = Child(MODULE, {})
+    child = ChildProcess(MODULE, {})
     assert "site-packages" not in _ask(child, "folder of", "queue")
     child.close()
 
 
 def test_a_closed_child_is_gone_with_all_that_it_started(child):
     other = _ask(child, "start another")
-    assert child.running
+    assert child.is_running
     child.close()
     child.close()
-    assert not child.running
+    assert not child.is_running
     assert _gone(child.pid) and _gone(other)
     with pytest.raises(ChildEnded):
         child.send("echo")
@@ -102,7 +102,7 @@ def test_a_child_that_works_is_interrupted(child):
 
 
 def test_a_collected_child_is_gone():
-    child = Child(MODULE, {})
+    child = ChildProcess(MODULE, {})
     pid = child.pid
     _ask(child, "echo", 1)
     del child
@@ -142,7 +142,7 @@ def test_tells_how_it_ended(child, message, words):
 
 
 def test_a_module_that_cannot_be_run_is_told():
-    child = Child("tests.support.no_such_module", {})
+    child = ChildProcess("tests.support.no_such_module", {})
     with pytest.raises(ChildEnded, match="exit code 1"):
         child.receive()
 

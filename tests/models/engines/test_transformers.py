@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pretext.errors import EngineError, ModelError, UsageError
-from pretext.models.chat_format import token_ids
+from pretext.models.chat_format import encode_prompt
 from pretext.models.engines import Sampling
 from pretext.models.engines.transformers import TransformersEngine
 from pretext.prompts import Prompt
@@ -45,7 +45,7 @@ def test_greedy_agrees_with_the_library(local, checkpoint, tokenizer):
     from transformers import AutoModelForCausalLM
 
     prompt = Prompt("The weather was fine")
-    ids = torch.tensor([token_ids(prompt, tokenizer)])
+    ids = torch.tensor([encode_prompt(prompt, tokenizer)])
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     theirs = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
     ours = local.complete([prompt], Sampling(max_tokens=20, temperature=0.0))
@@ -55,10 +55,10 @@ def test_greedy_agrees_with_the_library(local, checkpoint, tokenizer):
 def _shares(probabilities, draws=20_000, **sampling):
     import torch
 
-    from pretext.models.engines.transformers import _draw
+    from pretext.models.engines.transformers import _draw_tokens
 
     logits = torch.log(torch.tensor([probabilities])).repeat(draws, 1)
-    drawn = _draw(logits, Sampling(max_tokens=1, **sampling), torch.Generator().manual_seed(0)).numpy()
+    drawn = _draw_tokens(logits, Sampling(max_tokens=1, **sampling), torch.Generator().manual_seed(0)).numpy()
     return np.bincount(drawn, minlength=len(probabilities)) / len(drawn)
 
 
@@ -127,8 +127,8 @@ def test_wrong_settings(checkpoint, wrong):
 def test_an_unknown_model(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError) as raised:
-        TransformersEngine("no-such-organisation/no-such-model")
-    assert "no-such-organisation/no-such-model" in str(raised.value)
+        TransformersEngine("no-such-organization/no-such-model")
+    assert "no-such-organization/no-such-model" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
@@ -194,7 +194,7 @@ def test_a_model_too_large_for_memory_is_not_loaded(checkpoint, tmp_path, monkey
     free = {"bytes": weights // 2 - 100_000}
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free["bytes"]))
     for dtype in ("float32", "bfloat16"):
-        with pytest.raises(ModelError, match="GiB are free; name a smaller or a quantised model"):
+        with pytest.raises(ModelError, match="GiB are free; name a smaller or a quantized model"):
             TransformersEngine(checkpoint, device="cpu", dtype=dtype)
     free["bytes"] = weights // 2 + 100_000  # enough for two bytes per weight, too little for four
     assert TransformersEngine(checkpoint, device="cpu", dtype="bfloat16").complete([Prompt("Hello")], SHORT)
@@ -209,10 +209,10 @@ def test_a_model_too_large_for_memory_is_not_loaded(checkpoint, tmp_path, monkey
 def test_the_size_of_a_model_is_known_before_it_is_loaded(checkpoint, local):
     from transformers import AutoConfig
 
-    from pretext.models.engines.transformers import _size
+    from pretext.models.engines.transformers import _weight_bytes
 
     held = sum(weight.numel() * weight.element_size() for weight in local._model.parameters())
-    assert _size(checkpoint, AutoConfig.from_pretrained(checkpoint), local._model.dtype) == held
+    assert _weight_bytes(checkpoint, AutoConfig.from_pretrained(checkpoint), local._model.dtype) == held
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's own calls
@@ -228,7 +228,7 @@ def test_an_adapter_is_added_to_the_model(checkpoint, tmp_path, local):
         get_peft_model(base, settings).save_pretrained(tmp_path)
     engine = TransformersEngine(checkpoint, adapter=str(tmp_path), device="cpu", dtype="float32")
     prompt, greedy = Prompt("The weather was fine"), Sampling(max_tokens=20, temperature=0.0)
-    ids = torch.tensor([token_ids(prompt, engine._tokenizer)])
+    ids = torch.tensor([encode_prompt(prompt, engine._tokenizer)])
     plain = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     slow = PeftModel.from_pretrained(plain, tmp_path).generate(input_ids=ids, do_sample=False, max_new_tokens=20)
     expected = engine._tokenizer.decode(slow[0, ids.shape[1] :], skip_special_tokens=True)
@@ -278,7 +278,7 @@ def test_other_architectures_agree_with_the_library(family, tmp_path, tokenizer)
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     theirs = []
     for prompt in prompts:
-        ids = torch.tensor([token_ids(prompt, tokenizer)])
+        ids = torch.tensor([encode_prompt(prompt, tokenizer)])
         written = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
         theirs.append(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True))
     assert engine.complete(prompts, Sampling(max_tokens=20, temperature=0.0)) == theirs
@@ -290,7 +290,7 @@ def test_an_architecture_without_a_cache_is_named(tmp_path, tokenizer):
         TransformersEngine(str(tmp_path), device="cpu")
 
 
-def test_a_quantised_model_whose_package_is_missing(tmp_path):
+def test_a_quantized_model_whose_package_is_missing(tmp_path):
     folder = _altered(tmp_path, config={"quantization_config": {"quant_method": "gptq", "bits": 4}})
     with pytest.raises(ModelError, match="GPTQ") as raised:
         TransformersEngine(folder, device="cpu")

@@ -24,8 +24,8 @@ from pretext.config.settings import Models, Speed
 from pretext.errors import EngineError, ModelError, UsageError
 from pretext.models.engines import Sampling, open_engine
 from pretext.models.engines.transformers import TransformersEngine
-from pretext.models.engines.vllm import VLLMEngine, cache_bytes, check_products, default_dtype
-from pretext.prompts import Prompt, few_shot
+from pretext.models.engines.vllm import VLLMEngine, cache_bytes, check_quantization, default_dtype
+from pretext.prompts import Prompt, few_shot_prompt
 from privacy import DiscreteGaussian, bounded_sum
 from tests.models.engines.test_subprocess import _gone
 from tests.support import tiny
@@ -65,7 +65,7 @@ def engine(checkpoint):
 
 @pytest.fixture(scope="module")
 def plain(engine):
-    """What the model says without an adapter and unquantised."""
+    """What the model says without an adapter and unquantized."""
     return engine.complete(PROMPTS, GREEDY)
 
 
@@ -118,7 +118,7 @@ def test_reports_prompts_as_they_end(engine):
 
 def test_the_prefix_that_variations_of_a_text_share_is_computed_once(engine):
     examples = ["The weather was fine.", "I would like one cup of coffee.", "What do you think of the phone?"]
-    prompt = few_shot(examples, None, chat=False)
+    prompt = few_shot_prompt(examples, None, chat=False)
     read, cached = engine.usage.read, engine.cached
     engine.complete([prompt] * 8, GREEDY)
     assert engine.cached - cached > 0.6 * (engine.usage.read - read)
@@ -135,7 +135,7 @@ def test_killed_in_the_middle_it_says_so_and_starts_anew(engine, plain):
 
 
 def test_a_request_that_vllm_refuses_is_one_sentence(engine, monkeypatch):
-    monkeypatch.setattr("pretext.models.engines.vllm.token_ids", lambda prompt, tokenizer: [10**6])
+    monkeypatch.setattr("pretext.models.engines.vllm.encode_prompt", lambda prompt, tokenizer: [10**6])
     with pytest.raises(EngineError, match=r"^vLLM failed in the middle of a batch \(.*1000000.* then resume\.$"):
         engine.complete(PROMPTS, GREEDY)
     assert _gone(engine.pid)
@@ -236,23 +236,23 @@ def test_a_short_context_and_a_tokenizer_without_pad_token(checkpoint, plain, tm
 
 
 @pytest.mark.skipif("AVX512" not in torch.backends.cpu.get_cpu_capability(), reason="vLLM is wrong in 8 bits here")
-def test_quantised_weights(checkpoint, plain, tmp_path):
-    quantised = VLLMEngine(str(tiny.build_quantised(checkpoint, tmp_path / "int8")), memory_share=SHARE)
-    said = quantised.complete(PROMPTS, GREEDY)
-    quantised.close()
+def test_quantized_weights(checkpoint, plain, tmp_path):
+    quantized = VLLMEngine(str(tiny.build_quantized(checkpoint, tmp_path / "int8")), memory_share=SHARE)
+    said = quantized.complete(PROMPTS, GREEDY)
+    quantized.close()
     assert all(said)
     assert sum(one[:3] == other[:3] for one, other in zip(said, plain, strict=True)) >= 2
 
 
 def test_8_bits_are_refused_where_vllm_computes_them_wrongly(checkpoint, tmp_path, monkeypatch):
-    folder = tiny.build_quantised(checkpoint, tmp_path / "int8")
+    folder = tiny.build_quantized(checkpoint, tmp_path / "int8")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     with pytest.raises(ModelError, match="computes in 8 bits, which vLLM does wrongly on a processor without AVX-512"):
         VLLMEngine(str(folder), memory_share=SHARE)
-    check_products("plain", AutoConfig.from_pretrained(checkpoint), cuda=False)
-    check_products("int8", AutoConfig.from_pretrained(folder), cuda=True)
+    check_quantization("plain", AutoConfig.from_pretrained(checkpoint), cuda=False)
+    check_quantization("int8", AutoConfig.from_pretrained(folder), cuda=True)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    check_products("int8", AutoConfig.from_pretrained(folder), cuda=False)
+    check_quantization("int8", AutoConfig.from_pretrained(folder), cuda=False)
 
 
 def test_a_processor_that_is_slow_at_bfloat16_computes_in_float32(checkpoint, monkeypatch):
