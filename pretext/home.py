@@ -1,4 +1,8 @@
-"""Where ledger and caches lie."""
+"""The user's folders: where the ledger, converted models and statistics of public sets are kept.
+
+PRETEXT_HOME names one folder for all of them, with `~` expanded; without it, each lies where the platform puts such
+files. Every path is absolute, so a command started elsewhere finds the same ledger.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +14,26 @@ import platformdirs
 from privacy import Ledger
 
 
-def model_cache_folder() -> Path:
-    """Where converted models are kept: $PRETEXT_HOME/models, or the user's cache folder."""
-    home = os.environ.get("PRETEXT_HOME")
-    if home:
-        return Path(home).expanduser() / "models"
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("pretext")) / "models"
-
-
 def user_folder() -> Path:
-    """The user's data folder: PRETEXT_HOME, or the platform's place for it."""
-    return Path(os.environ.get("PRETEXT_HOME") or platformdirs.user_data_dir("pretext"))
+    """The folder of what must be kept."""
+    return _place("", platformdirs.user_data_dir("pretext"))
 
 
-def open_ledger() -> Ledger:
-    """The user's ledger."""
-    return Ledger(user_folder() / "ledger.sqlite")
+def model_cache_folder() -> Path:
+    """The folder of converted models, which can be made again."""
+    return _place("models", f"{platformdirs.user_cache_dir('pretext')}/models")
 
 
 def fred_cache_folder() -> Path:
-    """Where statistics of public sets are kept."""
+    """The folder of statistics of public sets, which can be made again."""
     return user_folder() / "fred"
+
+
+def open_ledger() -> Ledger:
+    """Open the user's ledger."""
+    return Ledger(user_folder() / "ledger.sqlite")
+
+
+def _place(name: str, default: str) -> Path:
+    named = os.environ.get("PRETEXT_HOME")
+    return (Path(named).expanduser() / name if named else Path(default)).absolute()

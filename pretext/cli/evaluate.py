@@ -110,10 +110,10 @@ def _check_output(out: Path, folder: Path) -> None:
 
 def _write_evaluation(out: Path, evaluation: Mapping[str, Any]) -> None:
     from pretext.errors import UsageError
-    from pretext.files import write_atomically
+    from pretext.files import open_atomically
 
     try:
-        with write_atomically(out) as file:
+        with open_atomically(out) as file:
             file.write(json.dumps(evaluation, indent=1).encode())
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}.") from None

@@ -13,6 +13,7 @@ from typing import Any
 
 from pretext.audit.finding import Finding
 from pretext.errors import UsageError
+from pretext.files import open_atomically
 from pretext.fred.recommend import CONFIDENCE, RankedSet
 from pretext.statement.accountants import CurvePoint
 from privacy import Relation
@@ -77,7 +78,8 @@ def _open_axes(path: Path, height: float) -> Iterator[Any]:
     figure = Figure(figsize=(8, height), layout="constrained")
     yield figure.subplots()
     try:
-        figure.savefig(path)
+        with open_atomically(path) as file:
+            figure.savefig(file, format=path.suffix[1:].lower())
     except OSError as error:
         raise UsageError(f"The chart {path} cannot be written: {error.strerror}.") from None
 

@@ -28,13 +28,14 @@ def init(file: Path, preset: str, force: bool) -> None:
     from pretext.config.presets import PRESETS
     from pretext.config.template import render_template
     from pretext.errors import UsageError
+    from pretext.files import write_atomically
 
     if preset not in PRESETS:
         raise UsageError(f"There is no preset {preset!r}; there are {' and '.join(PRESETS)}.")
     if file.exists() and not force:
         raise UsageError(f"{file} is there already; give another name, or --force to overwrite it.")
     try:
-        file.write_text(render_template(preset, PRESETS[preset]), encoding="utf-8")
+        write_atomically(file, render_template(preset, PRESETS[preset]))
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
     click.echo(f"Wrote {file}. Set data.path and the initial population, then: pretext plan {file}")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pretext.config.settings import Data
 from pretext.errors import UsageError
 from pretext.tables import Source, read_columns
+from pretext.texts import Reservoir, is_usable_text
 
 MAX_PRIVATE_CHARACTERS = 4_000
 """Characters of a text that are kept; the embedder reads far fewer, and one giant text cannot fill the memory."""
@@ -85,7 +86,7 @@ def _iterate_records(data: Data, records: Sequence[Any]) -> Iterator[PrivateReco
 
 
 def _parse_record(data: Data, text: Any, client: Any, label: Any) -> Iterator[PrivateRecord]:
-    if not isinstance(text, str) or not text.strip() or client is None or client == "" or client != client:
+    if not is_usable_text(text) or client is None or client == "" or client != client:
         return  # a missing value of a DataFrame differs from itself
     if data.label_column is None:
         yield PrivateRecord(text[:MAX_PRIVATE_CHARACTERS], str(client), 0)
@@ -93,29 +94,24 @@ def _parse_record(data: Data, text: Any, client: Any, label: Any) -> Iterator[Pr
         yield PrivateRecord(text[:MAX_PRIVATE_CHARACTERS], str(client), data.labels.index(str(label)))
 
 
-def _sample_per_client(rows: Iterable[PrivateRecord], cap: int, name: str) -> PrivateTexts:
-    """Reservoir sampling per client, in one pass over any number of rows."""
+def _sample_per_client(records: Iterable[PrivateRecord], cap: int, name: str) -> PrivateTexts:
+    """Sample at most `cap` texts of each client, in one pass over any number of records."""
     rng = random.SystemRandom()
-    kept: dict[str, list[tuple[str, int]]] = {}
-    seen: dict[str, int] = {}
-    for row in rows:
-        texts = kept.setdefault(row.client, [])
-        seen[row.client] = count = seen.get(row.client, 0) + 1
-        if len(texts) < cap:
-            texts.append((row.text, row.label))
-        elif (slot := rng.randrange(count)) < cap:
-            texts[slot] = (row.text, row.label)
-    if len(kept) < 2:
+    samples: dict[str, Reservoir[PrivateRecord]] = {}
+    for record in records:
+        if record.client not in samples:
+            samples[record.client] = Reservoir(cap, rng.randrange)
+        samples[record.client].add(record)
+    if len(samples) < 2:
         raise UsageError(
             f"{name} holds usable texts of fewer than two clients; a guarantee for each client among others needs "
-            "others. "
-            "Check the text column and the client column."
+            "others. Check the text column and the client column."
         )
-    counts = [len(texts) for texts in kept.values()]
+    clients = [reservoir.sample for reservoir in samples.values()]
     return PrivateTexts(
-        [text for texts in kept.values() for text, _ in texts],
-        np.repeat(np.arange(len(kept), dtype=np.int64), counts),
-        np.array([label for texts in kept.values() for _, label in texts], dtype=np.int64),
+        [record.text for client in clients for record in client],
+        np.repeat(np.arange(len(clients), dtype=np.int64), [len(client) for client in clients]),
+        np.array([record.label for client in clients for record in client], dtype=np.int64),
     )
 
 

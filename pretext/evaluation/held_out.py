@@ -16,6 +16,7 @@ import numpy as np
 from pretext.config.settings import Data
 from pretext.errors import UsageError
 from pretext.tables import Source, read_columns
+from pretext.texts import is_usable_text
 
 MAX_TEXT_CHARACTERS = 4_000
 """Characters of a text that are kept; students read fewer."""
@@ -45,7 +46,7 @@ def read_labeled_texts(data: Data) -> LabeledTexts:
         texts = batch[data.text_column]
         labels = [str(label) for label in batch[data.label_column]] if data.label_column else [""] * len(texts)
         for text, label in zip(texts, labels, strict=True):
-            if isinstance(text, str) and text.strip() and (data.label_column is None or label in data.labels):
+            if is_usable_text(text) and (data.label_column is None or label in data.labels):
                 read.texts.append(text[:MAX_TEXT_CHARACTERS])
                 read.labels.append(label)
     if not read.texts:

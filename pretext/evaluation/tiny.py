@@ -5,15 +5,14 @@ Small enough that a processor of two cores trains it on a thousand short texts i
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pretext.evaluation.student import TINY, CausalStudent
 from pretext.evaluation.training import Training
+from pretext.files import make_folder_atomically
 
 START, END = "<start>", "<end>"
 VOCABULARY = 4096
@@ -46,16 +45,10 @@ def make_untrained_student(
 
 def save_student(student: CausalStudent, folder: Path) -> None:
     """Write the student whole or not at all, in place of one that is there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with make_folder_atomically(folder) as fresh:
         student.module.save_pretrained(fresh)  # type: ignore[operator]
         student.tokenizer.save_pretrained(fresh)
-        fresh.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:

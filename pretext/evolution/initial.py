@@ -14,6 +14,7 @@ from pretext.progress import show_progress
 from pretext.prompts import Prompt, description_prompt, extract_answer, few_shot_prompt, stop_strings
 from pretext.run.records import Candidate, Origin
 from pretext.screening.screen import Screen
+from pretext.texts import Reservoir
 
 _MAX_PROMPTS_PER_TEXT = 5  # prompts per text that is wanted, at most
 _MIN_PROMPTS_AT_ONCE = 8  # prompts at once: the last few texts must not hang on the luck of one prompt each time
@@ -62,22 +63,15 @@ def _sample_public_texts(
     config: Config, location: str, wanted: int, screen: Screen, rng: np.random.Generator
 ) -> list[str]:
     """A uniform sample of the usable public texts, by reservoir; one pass over any number of them."""
-    kept: list[str] = []
-    seen = 0
-    for text in read_public_texts(config, location):
-        if not screen.keep(text):
-            continue
-        seen += 1
-        if len(kept) < wanted:
-            kept.append(text)
-        elif (slot := int(rng.integers(seen))) < wanted:
-            kept[slot] = text
-    if seen < wanted:
+    reservoir = Reservoir[str](wanted, rng.integers)
+    for text in filter(screen.keep, read_public_texts(config, location)):
+        reservoir.add(text)
+    if reservoir.seen < wanted:
         raise UsageError(
-            f"{location} has only {seen} usable texts of at least {config.initial.min_words} words, "
+            f"{location} has only {reservoir.seen} usable texts of at least {config.initial.min_words} words, "
             f"{wanted} are needed; lower evolution.population or give a larger public source."
         )
-    return kept
+    return reservoir.sample
 
 
 def _write_from_prompts(

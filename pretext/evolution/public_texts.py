@@ -7,6 +7,7 @@ from itertools import chain, islice
 
 from pretext.config.settings import Config
 from pretext.tables import Source, read_columns
+from pretext.texts import is_usable_text
 
 
 def public_set_locations(config: Config) -> list[str]:
@@ -22,7 +23,7 @@ def read_public_texts(config: Config, location: str) -> Iterator[str]:
     batches = read_columns(Source(location, initial.subset, initial.split), [initial.text_column])
     rows = islice(chain.from_iterable(batch[initial.text_column] for batch in batches), initial.most_rows)
     for text in rows:
-        words = text.split() if isinstance(text, str) else []
+        words = text.split() if is_usable_text(text) else []
         if len(words) >= initial.min_words:
             cut = text.strip() if len(words) <= longest else " ".join(words[:longest])
             yield cut.encode(errors="replace").decode()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.errors import UsageError
+from pretext.files import open_atomically
 from pretext.fred.estimation import Moments
 from pretext.progress import show_progress
 from pretext.tables import Source, read_columns
+from pretext.texts import Reservoir, is_usable_text
 from pretext.vectors import Embedder
 from privacy.moments import Floats, MomentQuery
 
@@ -46,7 +47,7 @@ class PublicSet:
     def texts(self) -> Iterator[str]:
         """Its usable texts: strings that are not blank. Raises UsageError as `read_columns` does."""
         for batch in read_columns(self.source, [self.column]):
-            yield from (text for text in batch[self.column] if isinstance(text, str) and text.strip())
+            yield from filter(is_usable_text, batch[self.column])
 
 
 @dataclass(frozen=True)
@@ -206,25 +207,19 @@ def _embed_chunks(
 
 
 def _survey_texts(public: PublicSet, max_texts: int | None) -> tuple[str, int, list[str] | None]:
-    """Digest and number of the texts, and a uniform sample of at most `most_texts`; one pass."""
-    seen, hasher = 0, hashlib.sha256()
-    rng, sample = np.random.default_rng(_SEED), list[str]()
+    """Digest and number of the texts, and a uniform sample of at most `max_texts`; one pass."""
+    hasher = hashlib.sha256()
+    reservoir = Reservoir[str](max_texts or 0, np.random.default_rng(_SEED).integers)
     for text in public.texts():
-        seen += 1
         encoded = text.encode(errors="replace")
         hasher.update(len(encoded).to_bytes(8) + encoded)
-        if max_texts is None:
-            continue
-        if len(sample) < max_texts:
-            sample.append(text)
-        elif (slot := int(rng.integers(seen))) < max_texts:
-            sample[slot] = text
-    if not seen:
+        reservoir.add(text)
+    if not reservoir.seen:
         raise UsageError(
             f"The candidate {public.source.location} holds no usable text in column {public.column!r}; a usable text "
             "is a string that is not blank."
         )
-    return hasher.hexdigest(), seen, None if max_texts is None else sample
+    return hasher.hexdigest(), reservoir.seen, None if max_texts is None else reservoir.sample
 
 
 def _split_chunks(texts: Iterator[str]) -> Iterator[list[str]]:
@@ -243,8 +238,7 @@ def _load_statistics(path: Path) -> Statistics | None:
 
 def _save_statistics(path: Path, made: Statistics) -> None:
     """Write atomically; a cache that cannot be written is done without."""
-    part = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(part, **vars(made))
-        os.replace(part, path)
+        with open_atomically(path) as file:
+            np.savez(file, **vars(made))

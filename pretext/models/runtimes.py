@@ -12,10 +12,8 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
-import os
 import platform
 import queue
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pretext.errors import ModelError, UsageError
+from pretext.files import write_atomically
 from pretext.home import model_cache_folder
 from pretext.models.precision import preferred_dtype
 
@@ -309,8 +308,6 @@ def _save_choice(key: str, choice: str) -> None:
     """Nothing depends on the file: where it cannot be written, the next start measures again."""
     try:
         _choices_file().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=_choices_file().parent, encoding="utf-8", delete=False) as file:
-            json.dump({**_load_choices(), key: choice}, file, indent=1)
-        os.replace(file.name, _choices_file())
+        write_atomically(_choices_file(), json.dumps({**_load_choices(), key: choice}, indent=1))
     except OSError as error:
         _log.info("The measured choice of a runtime cannot be kept (%s).", error.strerror)

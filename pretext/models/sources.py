@@ -10,17 +10,15 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
-import os
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pretext.errors import ModelError
+from pretext.files import make_folder_atomically
 from pretext.home import model_cache_folder
 
 EMBEDDED = "embedded"
@@ -176,23 +174,14 @@ def _convert_once(source: Path, target: Path) -> None:
     """Convert beside the target and rename: a reader sees all or nothing, and of two writers the first one wins."""
     _logger.info("Converting the embedded model %s into %s, once; this takes 20 to 45 seconds.", source.name, target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        with make_folder_atomically(target) as fresh, explain_model_errors(EMBEDDED):
+            _convert_gguf(source, fresh)
     except OSError as error:
-        raise ModelError(
-            f"The cache folder {str(target.parent)!r} cannot be written ({error.strerror}); set PRETEXT_HOME to a "
-            "folder that can."
-        ) from None
-    try:
-        with explain_model_errors(EMBEDDED):
-            _convert_gguf(source, partial)
-        partial.chmod(0o755)  # mkdtemp's folders are closed to other users
-        os.replace(partial, target)
-    except OSError:
         if not target.is_dir():  # not lost to another process that was faster
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            raise ModelError(
+                f"The cache folder {str(target.parent)!r} cannot be written ({error.strerror}); set PRETEXT_HOME to a "
+                "folder that can."
+            ) from None
 
 
 def _convert_gguf(source: Path, folder: Path) -> None:

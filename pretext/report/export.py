@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from pretext.errors import UsageError
-from pretext.files import Row, json_line, write_atomically, write_parquet
+from pretext.files import Row, json_line, open_atomically, write_parquet
 from pretext.report.card import CARD, render_card
 from pretext.report.rows import read_rows_with_progress
 from pretext.run.folder import Run
@@ -42,7 +42,7 @@ def export_file(folder: Path, out: Path, *, force: bool = False) -> int:
     if out.is_dir() or (out.exists() and not force):
         raise UsageError(f"{out} is there already; give another name, or --force to overwrite a file.")
     rows = read_rows_with_progress(folder, "Writing the texts")
-    with _report_write_errors(out), write_atomically(out) as file:
+    with _report_write_errors(out), open_atomically(out) as file:
         match kind:
             case ".csv":
                 return _write_csv(rows, file)

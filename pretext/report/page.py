@@ -20,6 +20,7 @@ import tomlkit
 
 from pretext.config.resolve import dump_settings
 from pretext.errors import RunFolderError, UsageError
+from pretext.files import write_atomically
 from pretext.report import charts
 from pretext.report import wording as words
 from pretext.report.evaluation import Table, read_evaluation
@@ -49,7 +50,7 @@ def write_report(folder: Path, out: Path, evaluation: Path | None = None) -> Non
     facts = Facts.read(folder)
     page = render_report(facts, None if evaluation is None else read_evaluation(evaluation, facts.run.id))
     try:
-        out.write_text(page, encoding="utf-8", errors="replace")
+        write_atomically(out, page)
     except OSError as error:
         raise UsageError(f"The report {out} cannot be written: {error.strerror}.") from None
 

@@ -23,9 +23,6 @@ import errno
 import importlib.metadata
 import io
 import json
-import os
-import shutil
-import tempfile
 import tomllib
 import uuid
 from collections.abc import Iterator, Sequence
@@ -42,7 +39,7 @@ from pydantic import TypeAdapter, ValidationError
 from pretext.config.resolve import compare_configs, dump_settings, validate_settings
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError, UsageError
-from pretext.files import replace_nonfinite
+from pretext.files import make_folder_atomically, replace_nonfinite, write_atomically
 from pretext.run.records import Candidate, Origin, Seed, Selection, format_seed
 
 _MAX_POSITIONS = 10_000
@@ -79,18 +76,10 @@ class Run:
                 f"{folder} is there already and is not a run folder; give an empty or a new one with --out."
             )
         run = cls(folder, uuid.uuid4().hex[:12], datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
-        with _explain_write_errors(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-            try:
-                (fresh / "config.toml").write_text(tomlkit.dumps(dump_settings(config)), encoding="utf-8")
-                about = {"id": run.id, "created": run.created, "pretext": importlib.metadata.version("pretext")}
-                (fresh / "run.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
-                fresh.chmod(0o755)
-                os.replace(fresh, folder)
-            except BaseException:
-                shutil.rmtree(fresh, ignore_errors=True)
-                raise
+        with _explain_write_errors(folder), make_folder_atomically(folder) as fresh:
+            (fresh / "config.toml").write_text(tomlkit.dumps(dump_settings(config)), encoding="utf-8")
+            about = {"id": run.id, "created": run.created, "pretext": importlib.metadata.version("pretext")}
+            (fresh / "run.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
         return run
 
     @classmethod
@@ -179,20 +168,15 @@ class Run:
         return seeds
 
     def save(self, name: str, value: Any) -> None:
-        """Write a JSON file atomically; see `finite`."""
+        """Write a JSON file atomically; see `pretext.files.replace_nonfinite`."""
         self.write(name, json.dumps(replace_nonfinite(value), indent=1))
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Write a file atomically: after a crash it is the old one or the new one, whole."""
+        """Write a file atomically (`pretext.files`)."""
         path = self.folder / name
-        part = path.with_name(f".{path.name}.tmp")
         with _explain_write_errors(self.folder):
             path.parent.mkdir(exist_ok=True)
-            with part.open("wb") as file:
-                file.write(content.encode(errors="replace") if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
+            write_atomically(path, content)
 
     @contextmanager
     def explain_write_errors(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pretext.errors import RunFolderError
+from pretext.files import remove_leftovers
 from pretext.run.folder import Run
 from privacy import Ledger
 
@@ -44,6 +45,7 @@ def seal_run(run: Run, ledger: Ledger) -> None:
     Raises:
         RunFolderError: the folder cannot be written, or holds no statement.
     """
+    remove_leftovers(run.folder)
     run.save(MANIFEST, {"run": run.id, "files": digest_files(run.folder)})
     name = charged_dataset(run)
     if _holds_releases(ledger, name, run):

@@ -19,9 +19,10 @@ from typing import Literal, assert_never
 
 from pretext.config.settings import Expansion
 from pretext.errors import RunFolderError
-from pretext.files import _ROWS_AT_ONCE, Row, json_line, write_atomically, write_parquet
+from pretext.files import Row, json_line, open_atomically, write_parquet
 from pretext.run.folder import Run
 
+_ROWS_PER_BATCH = 16_384
 _UNLIMITED = 2**62
 
 
@@ -138,7 +139,7 @@ class Shards:
         part, shard = self._part(number), self._shard(number)
         with self.run.explain_write_errors():
             if not part.exists() and shard.exists():  # a finished run shall grow
-                with write_atomically(part) as file:
+                with open_atomically(part) as file:
                     file.writelines(map(json_line, _read_shard(shard)))
             with part.open("ab") as file:
                 file.writelines(map(json_line, rows))
@@ -152,7 +153,7 @@ class Shards:
             case "jsonl":
                 os.replace(part, shard)
             case "parquet":
-                with write_atomically(shard) as file:
+                with open_atomically(shard) as file:
                     write_parquet(_read_shard(part), file)
                 part.unlink()
             case other:
@@ -173,5 +174,5 @@ def _read_shard(path: Path) -> Iterator[Row]:
     from pyarrow.parquet import ParquetFile
 
     with ParquetFile(path) as table:
-        for batch in table.iter_batches(_ROWS_AT_ONCE):
+        for batch in table.iter_batches(_ROWS_PER_BATCH):
             yield from batch.to_pylist()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pretext.errors import UsageError
+from pretext.files import write_atomically
 from pretext.formatting import format_count
 from pretext.statement.statement import describe_releases
 from privacy.rounding import round_down, round_up
@@ -52,7 +53,7 @@ def write_signature_page(statement: dict[str, Any], folder: Path, path: Path) ->
         text = (
             source.read_text(encoding="utf-8") if path.suffix == ".json" else render_signature_page(statement, folder)
         )
-        path.write_text(text, encoding="utf-8")
+        write_atomically(path, text)
     except OSError as error:
         raise UsageError(f"The statement {path} cannot be written: {error.strerror}.") from None
 

@@ -17,7 +17,6 @@ import ast
 import gzip
 import json
 import math
-import os
 import time
 import zlib
 from collections import deque
@@ -30,6 +29,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, BertForMaskedLM
 
+from pretext.files import open_atomically
 from pretext.models.sources import EMBEDDED, resolve_embedder
 
 LENGTH = 64  # tokens of a sequence at most, [CLS] and [SEP] included
@@ -229,9 +229,8 @@ def learn(model: BertForMaskedLM, optimizer: torch.optim.Optimizer, rate: float,
 def save(path: Path, model: BertForMaskedLM, optimizer: torch.optim.Optimizer, step: int, elapsed: float) -> None:
     """Write beside and rename, so that a stop in the middle leaves the checkpoint before."""
     learned = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    partial = path.with_suffix(".partial")
-    torch.save({"model": learned, "optimizer": optimizer.state_dict(), "step": step, "elapsed": elapsed}, partial)
-    os.replace(partial, path)
+    with open_atomically(path) as file:
+        torch.save({"model": learned, "optimizer": optimizer.state_dict(), "step": step, "elapsed": elapsed}, file)
 
 
 def restore(path: Path, model: BertForMaskedLM, optimizer: torch.optim.Optimizer) -> tuple[int, float]:

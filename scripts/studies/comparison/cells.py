@@ -7,12 +7,13 @@ the cell in progress and nothing else.
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from pretext.errors import UsageError
+from pretext.files import write_atomically
 
 START = "untouched"
 """The student before it learned anything; where a gap begins."""
@@ -96,12 +97,11 @@ def add_row(path: Path, row: Row) -> list[Row]:
     """Add a row, with the gaps of all rows computed anew; what the file then holds."""
     rows = compute_gaps([*read_rows(path), row])
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
-        writer.writeheader()
-        writer.writerows(asdict(each) for each in rows)
-    os.replace(part, path)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, [field.name for field in fields(Row)])
+    writer.writeheader()
+    writer.writerows(map(asdict, rows))
+    write_atomically(path, table.getvalue())
     return rows
 
 

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pretext.files import make_folder_atomically, open_atomically, remove_leftovers, replace_nonfinite, write_atomically
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_write__over_a_file__replaces_it_and_leaves_nothing_else(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", "old")
+    write_atomically(tmp_path / "a", "new \ud800")
+    assert (tmp_path / "a").read_text() == "new ?"
+    assert names(tmp_path) == ["a"]
+
+
+def test_write__with_a_failure_inside__keeps_the_old_file(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", "old")
+    with pytest.raises(ValueError, match="half"), open_atomically(tmp_path / "a") as file:
+        file.write(b"1" * int("half"))
+    assert (tmp_path / "a").read_text() == "old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_write__over_a_link__replaces_the_link(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("untouched")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_atomically(tmp_path / "link", "new")
+    assert (tmp_path / "target").read_text() == "untouched"
+    assert not (tmp_path / "link").is_symlink()
+
+
+def test_write__by_many_at_once__gives_one_of_them_whole(tmp_path: Path) -> None:
+    contents = [str(number) * 10_000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: write_atomically(tmp_path / "a", content), contents * 5))
+    assert (tmp_path / "a").read_text() in contents
+    assert names(tmp_path) == ["a"]
+
+
+def test_write__of_a_long_name__fits(tmp_path: Path) -> None:
+    write_atomically(tmp_path / ("a" * 255), "new")
+    assert names(tmp_path) == ["a" * 255]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_new_files_and_folders__follow_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_atomically(tmp_path / "file", "")
+        with make_folder_atomically(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o777 & ~mask
+
+
+def test_make_folder__over_a_full_one__is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").touch()
+    with pytest.raises(OSError), make_folder_atomically(tmp_path / "a") as fresh:
+        (fresh / "c").touch()
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["b"]
+
+
+def test_remove_leftovers__of_a_killed_writer__leaves_what_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for path in (".b.jsonl-x1y2z3w4.tmp", "a/.c-x1y2z3w4.tmp", "a/d", "e.tmp"):
+        (tmp_path / path).touch()
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["a", "e.tmp"]
+    assert names(tmp_path / "a") == ["d"]
+
+
+def test_replace_nonfinite__reaches_every_depth() -> None:
+    nan, infinity = float("nan"), float("inf")
+    assert replace_nonfinite({"a": [1.5, nan, (infinity, "x")]}) == {"a": [1.5, None, [None, "x"]]}
