@@ -1,18 +1,25 @@
-"""The chain: every entry in the history of a data set is bound to the one before it.
+"""The chain: every event of a dataset is bound to the one before it, and carries the balance after it.
 
-An entry is a row of one of the tables data_set, source, budget, release and seal. The table `event` lists a data set's
-entries in the order in which they came, each with
+With the events of a dataset in the order in which they came, and balance_i what the events up to the i-th come to,
 
-    c_i = SHA-256(c_(i-1), table, key, all values of the row),    c_0 the empty string,
+    c_i = SHA-256(c_(i-1), dataset, i, event_i, balance_i),    c_0 the empty string,
 
-and an account is read by walking along it. So an entry that anybody edited, deleted, added or moved is noticed by the
-next one who reads, unless he went on and computed every later c_i anew. There is no secret in the chain, hence what it
-cannot tell: whoever may write the file can rewrite it from any entry on, or cut off its tail, or delete a data set as a
-whole. That is noticed only against a c_i that is kept elsewhere: `Account.head` goes into every privacy statement, and
-a seal (`Ledger.seal`) binds a finished run folder to the chain and the chain to what came before the seal.
+and a row of its own, the head, holds i and c_i of the last one. Two things follow.
 
-Ledgers of version 0 had no chain; each release carried a digest of itself, the other rows carried none. `upgrade` binds
-their rows as it finds them, table by table: what happened to them before is not covered.
+1. Constant time. `last_entry` recomputes c_i of the last event and compares it with the head. If both agree, that event
+   and its balance are those that were appended; so the next release is judged by the sum of all releases without
+   reading them. `find` does the same for one event in the middle. They notice an edited, deleted, added or exchanged
+   end of the chain, an edited balance, an edited head, and whatever was done to the event that is asked for.
+2. The whole. `read_chain` walks along all events, recomputes each c_i and each balance, and compares the last one with
+   the head. So any event that somebody edited, deleted, added or moved is named.
+
+There is no secret in the chain, hence what it cannot tell: whoever may write the file can rewrite it from any event on,
+or cut off its tail together with the head, or delete a dataset as a whole. That is noticed only against a c_i that is
+kept elsewhere: `Account.head` goes into every privacy statement, and a seal (`Ledger.seal`) binds a finished run folder
+to the chain and the chain to what came before the seal.
+
+Each dataset has a chain of its own: damage to one does not stop the others. If ledgers are to be told apart, c_0 is
+where an identity of the ledger would enter.
 """
 
 from __future__ import annotations
@@ -20,121 +27,126 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
-_KEYS = {"data_set": "name", "source": "path", "budget": "id", "release": "id", "seal": "id"}
-INSERT = {
-    "data_set": "INSERT INTO data_set (name, unit, relation) VALUES (:name, :unit, :relation)",
-    "source": "INSERT INTO source (path, data_set) VALUES (:path, :data_set)",
-    "budget": "INSERT INTO budget (data_set, epsilon, delta, time) VALUES (:data_set, :epsilon, :delta, :time)",
-    "release": "INSERT INTO release (data_set, label, subject, mechanism, sigma, grid, dimension, norm_squared, "
-    "nonnegative, relation, cost, value, time, code) VALUES (:data_set, :label, :subject, :mechanism, :sigma, :grid, "
-    ":dimension, :norm_squared, :nonnegative, :relation, :cost, :value, :time, :code)",
-    "seal": "INSERT INTO seal (data_set, run, manifest, time) VALUES (:data_set, :run, :manifest, :time)",
-}
-_SELECT = {
-    "data_set": "SELECT * FROM data_set WHERE name = ?",
-    "source": "SELECT * FROM source WHERE data_set = ?",
-    "budget": "SELECT * FROM budget WHERE data_set = ? ORDER BY id",
-    "release": "SELECT * FROM release WHERE data_set = ? ORDER BY id",
-    "seal": "SELECT * FROM seal WHERE data_set = ? ORDER BY id",
-}
-TABLES = """
-CREATE TABLE seal (
-    id INTEGER PRIMARY KEY, data_set TEXT NOT NULL REFERENCES data_set(name), run TEXT NOT NULL, manifest TEXT NOT NULL,
-    time TEXT NOT NULL
-) STRICT;
-CREATE TABLE event (
-    id INTEGER PRIMARY KEY, data_set TEXT NOT NULL REFERENCES data_set(name), kind TEXT NOT NULL, key TEXT NOT NULL,
-    digest TEXT NOT NULL
-) STRICT;
-PRAGMA user_version = 1;
-"""
+from privacy.account import Entry, Event, Release, Seal, balance_after
+from privacy.storage import NOT_AN_EVENT, Record, decode, decode_balance, encode, encode_balance
+
+_Kind = TypeVar("_Kind", Release, Seal)
+_Row = tuple[int, str, str, str, bytes, str, str]
+
+INSERT = (
+    "INSERT INTO event (dataset, position, kind, key, content, value, balance, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+MOVE_HEAD = "INSERT OR REPLACE INTO head (dataset, position, digest) VALUES (?, ?, ?)"
+_ALL = "SELECT position, kind, key, content, value, balance, digest FROM event WHERE dataset = ? ORDER BY position"
+_LAST = f"{_ALL} DESC LIMIT 1"
+_BY_KEY = (
+    "SELECT position, kind, key, content, value, balance, digest FROM event "
+    "WHERE dataset = ? AND kind = ? AND key = ? ORDER BY position DESC LIMIT 1"
+)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A row in the history of a data set: the table it is in, its values, and c_i (see above)."""
-
-    kind: str
-    row: dict[str, Any]
-    digest: str
-
-
-def append(connection: sqlite3.Connection, name: str, kind: str, row: Mapping[str, Any]) -> None:
-    """Insert a row and bind it to the last entry of the data set. For use inside a transaction."""
-    identifier = connection.execute(INSERT[kind], row).lastrowid
-    _bind(connection, name, kind, {"id": identifier, **row})
+def append(connection: sqlite3.Connection, dataset: str, before: Entry | None, event: Event) -> Entry:
+    """Write an event behind `before`, the last one of the dataset, and move the head. For use inside a transaction."""
+    position = before.position + 1 if before else 1
+    balance = balance_after(before.balance if before else None, event)
+    record, text = encode(event), encode_balance(balance)
+    digest = _digest(before.digest if before else "", dataset, position, record, text)
+    connection.execute(INSERT, (dataset, position, *record, text, digest))
+    connection.execute(MOVE_HEAD, (dataset, position, digest))
+    return Entry(position, event, balance, digest)
 
 
-def entries(connection: sqlite3.Connection, name: str) -> list[Entry]:
-    """The history of a data set, oldest first; empty if it is unknown.
+def last_entry(connection: sqlite3.Connection, dataset: str) -> Entry | None:
+    """The last event of a dataset, checked against the head in constant time; None if the dataset is unknown.
 
     Raises:
-        sqlite3.DatabaseError: it is not the one that was written; the message names the first entry that differs.
+        sqlite3.DatabaseError: event or head is not the one that was written.
     """
-    rows = {(kind, str(row[_KEYS[kind]])): row for kind in _KEYS for row in _rows(connection, name, kind)}
-    found: list[Entry] = []
-    before = ""
-    events = connection.execute("SELECT kind, key, digest FROM event WHERE data_set = ? ORDER BY id", (name,))
-    for kind, key, digest in events.fetchall():
-        row = rows.pop((kind, key), None)
-        if row is None:
-            raise sqlite3.DatabaseError(f"{_named(kind, key)} is gone")
-        before = _chained(before, kind, row)
-        if digest != before:
-            raise sqlite3.DatabaseError(f"{_named(kind, key)} is not as it was written, or not in its place")
-        found.append(Entry(kind, row, digest))
-    for kind, key in rows:
-        raise sqlite3.DatabaseError(f"{_named(kind, key)} was added from outside")
-    return found
+    row = connection.execute(_LAST, (dataset,)).fetchone()
+    entry = None if row is None else _entry(dataset, row, _digest_at(connection, dataset, row[0] - 1))
+    _check_head(connection, dataset, entry)
+    return entry
 
 
-def upgrade(connection: sqlite3.Connection) -> None:
-    """Bring a ledger of version 0 under the chain, inside a transaction.
+def find(connection: sqlite3.Connection, dataset: str, kind: type[_Kind], key: str) -> _Kind | None:
+    """The last event of a kind that is looked up by `key`, checked in constant time; None if there is none.
 
     Raises:
-        sqlite3.DatabaseError: a release is not as it was written.
+        sqlite3.DatabaseError: it is not the one that was written.
     """
-    for row in map(dict, connection.execute("SELECT * FROM release").fetchall()):
-        identifier, digest = row.pop("id"), row.pop("digest", None)
-        if _digest(row) != digest:
-            raise sqlite3.DatabaseError(f"release number {identifier} is not as it was written")
-    connection.execute("ALTER TABLE release DROP COLUMN digest")
-    for statement in filter(str.strip, TABLES.split(";")):
-        connection.execute(statement)
-    for (name,) in connection.execute("SELECT name FROM data_set ORDER BY name").fetchall():
-        for kind in _KEYS:
-            for row in _rows(connection, name, kind):
-                _bind(connection, name, kind, row)
+    row = connection.execute(_BY_KEY, (dataset, kind.KIND, key)).fetchone()
+    event = None if row is None else _entry(dataset, row, _digest_at(connection, dataset, row[0] - 1)).event
+    return event if isinstance(event, kind) else None
 
 
-def _rows(connection: sqlite3.Connection, name: str, kind: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in connection.execute(_SELECT[kind], (name,))]
+def read_chain(connection: sqlite3.Connection, dataset: str) -> list[Entry]:
+    """All events of a dataset, oldest first, each one checked; empty if the dataset is unknown.
+
+    Raises:
+        sqlite3.DatabaseError: it is not the chain that was written; the message names the first event that differs.
+    """
+    entries: list[Entry] = []
+    before: Entry | None = None
+    for position, row in enumerate(connection.execute(_ALL, (dataset,)), 1):
+        if row[0] != position:
+            raise sqlite3.DatabaseError(f"event {position} of dataset {dataset!r} is gone")
+        entry = _entry(dataset, row, before.digest if before else "")
+        try:
+            follows = balance_after(before.balance if before else None, entry.event) == entry.balance
+        except NOT_AN_EVENT:
+            follows = False
+        if not follows:
+            raise sqlite3.DatabaseError(f"the balance after {_name(dataset, row)} does not follow from the events")
+        entries.append(entry)
+        before = entry
+    _check_head(connection, dataset, before)
+    return entries
 
 
-def _bind(connection: sqlite3.Connection, name: str, kind: str, row: Mapping[str, Any]) -> None:
-    last = "SELECT digest FROM event WHERE data_set = ? ORDER BY id DESC LIMIT 1"
-    (before,) = connection.execute(last, (name,)).fetchone() or ("",)
-    connection.execute(
-        "INSERT INTO event (data_set, kind, key, digest) VALUES (?, ?, ?, ?)",
-        (name, kind, str(row[_KEYS[kind]]), _chained(before, kind, row)),
-    )
+def _entry(dataset: str, row: _Row, digest_before: str) -> Entry:
+    """The event in a row, checked against its digest."""
+    position, *fields, balance, digest = row
+    record = Record._make(fields)
+    if digest != _digest(digest_before, dataset, position, record, balance):
+        raise sqlite3.DatabaseError(f"{_name(dataset, row)} is not as it was written, or not in its place")
+    try:
+        return Entry(position, decode(record), decode_balance(balance), digest)
+    except NOT_AN_EVENT:
+        raise sqlite3.DatabaseError(f"{_name(dataset, row)} is none that a ledger writes") from None
 
 
-def _chained(before: str, kind: str, row: Mapping[str, Any]) -> str:
-    key = _KEYS[kind]
-    values = {name: value for name, value in row.items() if name != "id"}
-    return _digest({"": [before, kind, str(row[key])], **values})
+def _digest_at(connection: sqlite3.Connection, dataset: str, position: int) -> str:
+    if position == 0:
+        return ""
+    query = "SELECT digest FROM event WHERE dataset = ? AND position = ?"
+    row = connection.execute(query, (dataset, position)).fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError(f"event {position} of dataset {dataset!r} is gone")
+    return str(row[0])
 
 
-def _digest(row: Mapping[str, Any]) -> str:
-    """SHA-256 over all names and values of a row, in the names' order."""
-    parts = [(name, value.hex() if isinstance(value, bytes) else value) for name, value in sorted(row.items())]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def _check_head(connection: sqlite3.Connection, dataset: str, last: Entry | None) -> None:
+    """Check that the head of a dataset's chain is its last event; where there is none, that there is no head."""
+    head = connection.execute("SELECT position, digest FROM head WHERE dataset = ?", (dataset,)).fetchone()
+    end = None if last is None else (last.position, last.digest)
+    if head == end:
+        return
+    if head is None:
+        raise sqlite3.DatabaseError(f"the head of dataset {dataset!r} is gone")
+    if end is None or end[0] < head[0]:
+        raise sqlite3.DatabaseError(f"event {head[0]} of dataset {dataset!r} is gone, or the head was moved")
+    if end[0] > head[0]:
+        raise sqlite3.DatabaseError(f"event {end[0]} of dataset {dataset!r} was added from outside, or the head moved")
+    raise sqlite3.DatabaseError(f"the head of dataset {dataset!r} is not as it was written")
 
 
-def _named(kind: str, key: str) -> str:
-    return f"{kind} number {key}" if _KEYS.get(kind) == "id" else f"{kind.replace('_', ' ')} {key!r}"
+def _digest(before: str, dataset: str, position: int, record: Record, balance: str) -> str:
+    parts = [before, dataset, position, *record, balance]
+    return hashlib.sha256(json.dumps(parts, default=bytes.hex).encode()).hexdigest()
+
+
+def _name(dataset: str, row: _Row) -> str:
+    position, kind, key, *_ = row
+    return f"event {position} of dataset {dataset!r} ({kind}{f' {key!r}' if key else ''})"

@@ -1,36 +1,40 @@
-"""The budget of a data set, in SQLite: the only place where noise is drawn.
+"""The budget of a dataset, in SQLite: the only place where noise is drawn.
 
-The ledger is a privacy filter. A budget (epsilon, delta) belongs to a data set, not to a run. `release` checks that
-everything ever charged to the data set, composed with the new release, stays within the budget; draws; and commits
+The ledger is a privacy filter. A budget (epsilon, delta) belongs to a dataset, not to a run. `release` checks that
+everything ever charged to the dataset, composed with the new release, stays within the budget; draws; and commits
 charge and noisy value, all in one transaction that locks out every other writer. A crash before the commit leaves
-neither charge nor value, and the value was seen by nobody; after the commit both are there, and asking again for the
-same label replays the stored value. So no label is drawn twice and no spending is forgotten. Later releases may be
-chosen after earlier ones were seen: Gaussian differential privacy composes under such adaptivity at no loss (sources
-in `privacy.mechanisms`).
+neither charge nor value, and nobody saw the value; after the commit both are there, and asking again for the same label
+replays the stored value. So no label is drawn twice and no spending is forgotten. Later releases may be chosen after
+earlier ones were seen: Gaussian differential privacy composes under such adaptivity at no loss (sources in
+`privacy.mechanisms`).
 
-Whatever is written is an entry of the data set's chain (`privacy.chain`); whatever is read, is read along it.
+The ledger is a log of events (`privacy.account`): whatever happens to a dataset is appended to its chain
+(`privacy.chain`), and nothing is ever changed. A release, a replay and a seal read the end of the chain and the event
+that they ask for: they cost the same with 10 or 100,000 releases before them. The whole chain is read, and checked, by
+`register`, with which every run begins, by `set_budget` and by `account`; `register` and `examine` read the whole file
+too (`privacy.storage` says what a release may leave for them to notice).
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import importlib.metadata
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from privacy.account import Account, Budget, Release
+from privacy import chain
+from privacy.account import Account, Budget, BudgetChange, Entry, Registration, Release, Seal, Source
 from privacy.accounting import check_delta, check_epsilon
 from privacy.bounding import Bounded
-from privacy.chain import append, entries
 from privacy.errors import LedgerConflict, LedgerCorrupted, LedgerError, LedgerLocked
 from privacy.mechanisms import DiscreteGaussian
-from privacy.storage import check, create, now, release_row, stored_account
+from privacy.storage import check, create, examine, now
 from privacy.units import Relation, Unit
 
 
 class Ledger:
-    """One file that holds the budgets of all data sets of a user. Safe to use from several processes at once.
+    """One file that holds the budgets of all datasets of a user. Safe to use from several processes at once.
 
     Args:
         path: the SQLite file; it and its folder are made if they are missing.
@@ -51,94 +55,107 @@ class Ledger:
         except OSError as error:
             raise LedgerError(f"The ledger {path} cannot be made: {error.strerror}.") from None
         except sqlite3.Error as error:
-            raise self._translated(error) from None
-        with self._transaction() as connection:
-            check(connection)
+            raise self._translate(error) from None
+        with self._transaction():
+            pass
 
     def register(
         self, name: str, source: str, unit: Unit, relation: Relation, budget: Budget, *, confirmed: bool = False
     ) -> Account:
-        """Make the data set known, or check that what is known agrees.
+        """Make the dataset known, or check that what is known agrees. Reads the whole file and the whole chain.
 
-        The budget counts only for a new data set; a known one keeps its own (see `set_budget`).
+        The budget counts only for a new dataset; a known one keeps its own (see `set_budget`).
 
         Raises:
-            LedgerConflict: the same source is known under another name and `confirmed` is False, or the data set is
+            LedgerConflict: the same source is known under another name and `confirmed` is False, or the dataset is
                 known with another unit. A second name would start a second budget for the same people.
+            LedgerCorrupted: the file, or an event of the dataset, is not as it was written.
         """
         check_epsilon(budget.epsilon)
         check_delta(budget.delta)
         with self._transaction() as connection:
+            examine(connection)
             self._refuse_alias(connection, name, source, confirmed)
-            if not entries(connection, name):
-                about = {"name": name, "unit": json.dumps(unit.column), "relation": relation.value}
-                append(connection, name, "data_set", about)
-                self._insert_budget(connection, name, budget)
-            if source not in self._account(connection, name).sources:
-                append(connection, name, "source", {"path": source, "data_set": name})
-            account = self._account(connection, name)
+            entries = chain.read_chain(connection, name)
+            if not entries:
+                entries.append(chain.append(connection, name, None, Registration(unit, relation, budget, now())))
+            account = Account.of(name, entries)
             if account.unit != unit:
                 raise LedgerConflict(
-                    f"Data set {name!r} was charged with another privacy unit ({account.unit.words}); now asked is: "
+                    f"Dataset {name!r} was charged with another privacy unit ({account.unit.words}); now asked is: "
                     f"{unit.words}. Guarantees for different units do not add up; use the same client column, or a "
-                    "data set name of its own."
+                    "dataset name of its own."
                 )
-            return account
+            if source not in account.sources:
+                entries.append(chain.append(connection, name, entries[-1], Source(source, now())))
+            return Account.of(name, entries)
 
     def set_budget(self, name: str, budget: Budget) -> Account:
-        """Replace the budget of a known data set; the old one stays in the history.
+        """Replace the budget of a known dataset; the old one stays in the history.
 
         Raises:
-            LedgerConflict: the data set is unknown.
+            LedgerConflict: the dataset is unknown.
         """
         check_epsilon(budget.epsilon)
         check_delta(budget.delta)
         with self._transaction() as connection:
-            self._account(connection, name)
-            self._insert_budget(connection, name, budget)
-            return self._account(connection, name)
+            entries = self._entries(connection, name)
+            entries.append(chain.append(connection, name, entries[-1], BudgetChange(budget, now())))
+            return Account.of(name, entries)
 
     def account(self, name: str, position: int | None = None) -> Account:
-        """Budget and history of one data set; with a position in its chain, as they were when that was its end.
+        """Budget and history of one dataset; with a position in its chain, as they were when that was its end.
 
         Raises:
-            LedgerConflict: it is unknown.
-            LedgerCorrupted: an entry was edited, deleted, added or moved; the message names it.
+            LedgerConflict: the dataset is unknown, or the position is below 1.
+            LedgerCorrupted: an event was edited, deleted, added or moved; the message names it.
         """
         with self._transaction() as connection:
-            return self._account(connection, name, position)
+            entries = self._entries(connection, name)
+        if position is not None and position < 1:
+            raise LedgerConflict(f"The chain of dataset {name!r} begins with position 1, not {position}.")
+        return Account.of(name, entries[:position])
+
+    def examine(self) -> None:
+        """Check the file as a whole: its pages, its indices, its datasets. Takes time in proportion to its size.
+
+        Raises:
+            LedgerCorrupted: it is damaged.
+        """
+        with self._transaction() as connection:
+            examine(connection)
 
     def seal(self, name: str, run: str, manifest: str) -> None:
         """Record the digest of a run folder's manifest, unless it is the run's last one already.
 
         Raises:
-            LedgerConflict: the data set is unknown.
+            LedgerConflict: the dataset is unknown.
         """
         with self._transaction() as connection:
-            last = self._account(connection, name).sealed(run)
-            if last is None or last.manifest != manifest:
-                row = {"data_set": name, "run": run, "manifest": manifest, "time": now()}
-                append(connection, name, "seal", row)
+            last = self._last_entry(connection, name)
+            seal = chain.find(connection, name, Seal, run)
+            if seal is None or seal.manifest != manifest:
+                chain.append(connection, name, last, Seal(run, manifest, now()))
 
     def names(self) -> list[str]:
-        """The data sets that this ledger knows."""
+        """The datasets that this ledger knows."""
         with self._transaction() as connection:
-            return [row[0] for row in connection.execute("SELECT name FROM data_set ORDER BY name")]
+            return [row[0] for row in connection.execute("SELECT dataset FROM head ORDER BY dataset")]
 
     def names_of(self, source: str) -> list[str]:
-        """The data sets that were read from `source`."""
+        """The datasets that were read from `source`."""
         with self._transaction() as connection:
-            rows = connection.execute("SELECT data_set FROM source WHERE path = ? ORDER BY data_set", (source,))
-            return [row[0] for row in rows]
+            return _names_of(connection, source)
 
     def replay(self, name: str, label: str, subject: str) -> Release | None:
         """The stored release of `label`, or None if it was never released.
 
         Raises:
-            LedgerConflict: the label was released for another subject, or the data set is unknown.
+            LedgerConflict: the label was released for another subject, or the dataset is unknown.
         """
         with self._transaction() as connection:
-            return _replayed(self._account(connection, name), label, subject)
+            self._last_entry(connection, name)
+            return _replay(connection, name, label, subject)
 
     def release(
         self, name: str, label: str, subject: str, bounded: Bounded, mechanism: DiscreteGaussian, relation: Relation
@@ -146,8 +163,8 @@ class Ledger:
         """Check the budget, draw, and commit charge and noisy value in one transaction; a known label is replayed.
 
         Args:
-            name: a registered data set.
-            label: names the release within the data set; drawn once for all time.
+            name: a registered dataset.
+            label: names the release within the dataset; drawn once for all time.
             subject: a digest of the public question (for votes: of the candidates), so that a replay answers the same
                 one.
             bounded: the private value.
@@ -156,21 +173,17 @@ class Ledger:
 
         Raises:
             BudgetExceeded: nothing was drawn, nothing charged.
-            LedgerConflict: the label was released for another subject, or the data set is unknown.
+            LedgerConflict: the label was released for another subject, or the dataset is unknown.
         """
         with self._transaction() as connection:
-            account = self._account(connection, name)
-            stored = _replayed(account, label, subject)
-            if stored is not None:
-                return stored
-            asked = mechanism.cost(bounded.dimension, bounded.sensitivity_squared(account.relation))
-            account.check(asked)
-            noisy = mechanism.draw(bounded)
-            row = release_row(name, label, subject, bounded, mechanism, relation, asked, noisy)
-            append(connection, name, "release", row)
-            drawn = _replayed(self._account(connection, name), label, subject)
-        assert drawn is not None  # committed: from here on the value is public
-        return drawn
+            last = self._last_entry(connection, name)
+            release = _replay(connection, name, label, subject)
+            if release is None:
+                balance = last.balance
+                balance.check(name, mechanism.cost(bounded.dimension, bounded.sensitivity_squared(balance.relation)))
+                release = _draw(label, subject, bounded, mechanism, relation)
+                chain.append(connection, name, last, release)
+        return release  # committed: from here on the value is public
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -180,11 +193,12 @@ class Ledger:
             address = f"{self.path.absolute().as_uri()}?mode=rw"
             connection = sqlite3.connect(address, uri=True, timeout=self._patience, isolation_level=None)
             try:
-                connection.row_factory = sqlite3.Row
+                connection.text_factory = bytes.decode  # text that is no UTF-8 is damage, like every other byte
                 connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("PRAGMA foreign_keys = ON")
+                connection.execute("PRAGMA cell_size_check = ON")
                 connection.execute("BEGIN IMMEDIATE")
                 try:
+                    check(connection)
                     yield connection
                 except BaseException:
                     connection.rollback()
@@ -192,10 +206,10 @@ class Ledger:
                 connection.commit()
             finally:
                 connection.close()
-        except sqlite3.Error as error:
-            raise self._translated(error) from None
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self._translate(error) from None
 
-    def _translated(self, error: sqlite3.Error) -> LedgerError:
+    def _translate(self, error: sqlite3.Error | UnicodeDecodeError) -> LedgerError:
         kind = getattr(error, "sqlite_errorname", "")
         if kind.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return LedgerLocked(
@@ -212,32 +226,49 @@ class Ledger:
         )
 
     def _refuse_alias(self, connection: sqlite3.Connection, name: str, source: str, confirmed: bool) -> None:
-        names = [row[0] for row in connection.execute("SELECT data_set FROM source WHERE path = ?", (source,))]
+        names = _names_of(connection, source)
         if names and name not in names and not confirmed:
             raise LedgerConflict(
-                f"{source} is already charged as data set {names[0]!r}; under the name {name!r} the same people "
+                f"{source} is already charged as dataset {names[0]!r}; under the name {name!r} the same people "
                 f"would get a second budget. Use the name {names[0]!r}, or, if other people's data lie there now, "
                 "confirm it with --confirm-new-name."
             )
 
-    def _insert_budget(self, connection: sqlite3.Connection, name: str, budget: Budget) -> None:
-        row = {"data_set": name, "epsilon": float(budget.epsilon), "delta": float(budget.delta), "time": now()}
-        append(connection, name, "budget", row)
+    def _last_entry(self, connection: sqlite3.Connection, name: str) -> Entry:
+        last = chain.last_entry(connection, name)
+        if last is None:
+            raise self._unknown(name)
+        return last
 
-    def _account(self, connection: sqlite3.Connection, name: str, position: int | None = None) -> Account:
-        history = entries(connection, name)
-        if not history:
-            raise LedgerConflict(
-                f"The ledger {self.path} knows no data set {name!r}; `pretext ledger` lists those it knows."
-            )
-        return stored_account(name, history[:position])
+    def _entries(self, connection: sqlite3.Connection, name: str) -> list[Entry]:
+        entries = chain.read_chain(connection, name)
+        if not entries:
+            raise self._unknown(name)
+        return entries
+
+    def _unknown(self, name: str) -> LedgerConflict:
+        return LedgerConflict(
+            f"The ledger {self.path} knows no dataset {name!r}; `pretext ledger` lists those it knows."
+        )
 
 
-def _replayed(account: Account, label: str, subject: str) -> Release | None:
-    release = next((release for release in account.releases if release.label == label), None)
+def _names_of(connection: sqlite3.Connection, source: str) -> list[str]:
+    query = "SELECT DISTINCT dataset FROM event WHERE kind = 'source' AND key = ? ORDER BY dataset"
+    return [row[0] for row in connection.execute(query, (source,))]
+
+
+def _replay(connection: sqlite3.Connection, name: str, label: str, subject: str) -> Release | None:
+    release = chain.find(connection, name, Release, label)
     if release is not None and release.subject != subject:
         raise LedgerConflict(
-            f"Release {label!r} of data set {account.name!r} answered another question (its candidates differ from "
+            f"Release {label!r} of dataset {name!r} answered another question (its candidates differ from "
             "those in the run folder now). The folder was changed after the release; restore it, or start a new run."
         )
     return release
+
+
+def _draw(label: str, subject: str, bounded: Bounded, mechanism: DiscreteGaussian, relation: Relation) -> Release:
+    code = f"pretext {importlib.metadata.version('pretext')}"
+    norm_squared, nonnegative = bounded.norm_squared, bounded.nonnegative
+    noisy = mechanism.draw(bounded)
+    return Release(label, subject, mechanism, norm_squared, nonnegative, relation, noisy, now(), code)

@@ -1,48 +1,81 @@
-"""What the ledger's file looks like: its tables, how a new one is made, and how an account is stored and read back."""
+"""The ledger's file: its tables, how a new one is made, how it is examined, and how events become rows and back.
+
+table event    every event of every dataset, in the order of its chain (`privacy.chain`)
+    dataset, position   the place: positions of a dataset are 1, 2, ...
+    kind, key           the kind of the event, and what it is looked up by: the label of a release, the path of a
+                        source, the run of a seal
+    content             the rest of the event, as JSON
+    value               of a release: the noisy sum, 64-bit little-endian integers; otherwise empty
+    balance             what the events up to this one come to, as JSON: so the next release reads one row, not all
+    digest              binds all of the above to the event before
+table head     for every dataset, position and digest of its last event
+
+The file is checked at two prices. Every transaction looks at mark, version and schema (`check`; the schema, so that no
+trigger or view changes what is written), in constant time. The whole file is read (`examine`) where a run begins
+(`Ledger.register`) and where somebody asks (`Ledger.examine`): that takes time in proportion to its size, too much for
+each release. In between, damage is met in three ways: SQLite refuses a page that cannot be one (it checks the cells of
+each page that it reads, `cell_size_check`) and a file shorter than it says; the digests refuse any other content of the
+rows that are read; and the cost of a release is added to a balance that the digests bind. What is not met by a release
+is damage in rows and pages that it does not read. It cannot make a release cheaper. At worst the index no longer finds
+a label, and the label is drawn, and charged, a second time; `examine` and the whole chain then name the damage.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib.metadata
+import functools
 import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Sequence
+from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
-from numpy.typing import NDArray
 
-from privacy.account import Account, Budget, Release, Seal
-from privacy.accounting import Cost, check_delta, check_epsilon
-from privacy.bounding import Bounded
-from privacy.chain import TABLES, Entry, upgrade
+from privacy.account import (
+    Balance,
+    Budget,
+    BudgetChange,
+    Event,
+    Registration,
+    Release,
+    RunningCost,
+    Seal,
+    Source,
+)
+from privacy.accounting import check_delta, check_epsilon
 from privacy.mechanisms import DiscreteGaussian
 from privacy.units import Relation, Unit
 
-_SCHEMA = f"""
-CREATE TABLE data_set (
-    name TEXT PRIMARY KEY, unit TEXT NOT NULL, relation TEXT NOT NULL
+_SCHEMA = """
+CREATE TABLE event (
+    dataset TEXT NOT NULL, position INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, content TEXT NOT NULL,
+    value BLOB NOT NULL, balance TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (dataset, position)
 ) STRICT;
-CREATE TABLE source (
-    path TEXT NOT NULL, data_set TEXT NOT NULL REFERENCES data_set(name), PRIMARY KEY (path, data_set)
+CREATE INDEX event_by_key ON event (kind, key, dataset, position);
+CREATE UNIQUE INDEX release_label ON event (dataset, key) WHERE kind = 'release';
+CREATE TABLE head (
+    dataset TEXT NOT NULL PRIMARY KEY, position INTEGER NOT NULL, digest TEXT NOT NULL
 ) STRICT;
-CREATE TABLE budget (
-    id INTEGER PRIMARY KEY, data_set TEXT NOT NULL REFERENCES data_set(name), epsilon REAL NOT NULL,
-    delta REAL NOT NULL, time TEXT NOT NULL
-) STRICT;
-CREATE TABLE release (
-    id INTEGER PRIMARY KEY, data_set TEXT NOT NULL REFERENCES data_set(name), label TEXT NOT NULL,
-    subject TEXT NOT NULL, mechanism TEXT NOT NULL, sigma REAL NOT NULL, grid REAL NOT NULL, dimension INTEGER NOT NULL,
-    norm_squared INTEGER NOT NULL, nonnegative INTEGER NOT NULL, relation TEXT NOT NULL, cost TEXT NOT NULL,
-    value BLOB NOT NULL, time TEXT NOT NULL, code TEXT NOT NULL, UNIQUE (data_set, label)
-) STRICT;
-{TABLES}"""
-_APPLICATION_ID = 0x70727478
+"""
+_MARK = 0x70727478
 _VERSION = 1
+
+NOT_AN_EVENT = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
+"""What `decode` and `decode_balance` raise of rows that no ledger wrote."""
+
+
+class Record(NamedTuple):
+    """An event as its row holds it."""
+
+    kind: str
+    key: str
+    content: str
+    value: bytes
 
 
 def create(path: Path) -> None:
@@ -52,109 +85,163 @@ def create(path: Path) -> None:
     fresh = Path(name)
     try:
         connection = sqlite3.connect(fresh, isolation_level=None)
+        # The tables come before the write-ahead log: closing it must not be what writes them, since a disk that is full
+        # then goes unnoticed.
+        connection.executescript(f"BEGIN; {_SCHEMA} COMMIT")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute(f"PRAGMA application_id = {_MARK}")
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_SCHEMA)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.close()
         with contextlib.suppress(FileExistsError):
             os.link(fresh, path)
     finally:
-        for leftover in (fresh, Path(f"{name}-wal"), Path(f"{name}-shm")):
+        for leftover in (fresh, *(Path(f"{name}-{suffix}") for suffix in ("journal", "wal", "shm"))):
             leftover.unlink(missing_ok=True)
 
 
 def check(connection: sqlite3.Connection) -> None:
-    """Whether this is a whole ledger; anything else, an emptied file too, is damage. An old one is brought up to date.
-
-    For use inside a transaction.
-    """
-    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-        raise sqlite3.DatabaseError("it does not carry a ledger's mark")
-    if connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-        raise sqlite3.DatabaseError("its integrity check fails")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > _VERSION:
-        raise sqlite3.DatabaseError("a newer version of the program wrote it; update this one")
-    if version < _VERSION:
-        upgrade(connection)
-
-
-def release_row(
-    name: str,
-    label: str,
-    subject: str,
-    bounded: Bounded,
-    mechanism: DiscreteGaussian,
-    relation: Relation,
-    cost: Cost,
-    noisy: NDArray[np.int64],
-) -> dict[str, Any]:
-    """A release as it is stored."""
-    return {
-        "data_set": name,
-        "label": label,
-        "subject": subject,
-        "mechanism": mechanism.name,
-        "sigma": float(mechanism.sigma),
-        "grid": float(mechanism.grid),
-        "dimension": bounded.dimension,
-        "norm_squared": bounded.norm_squared,
-        "nonnegative": int(bounded.nonnegative),
-        "relation": relation.value,
-        "cost": json.dumps({"mu_squared": cost.mu_squared, "slack": cost.slack}),
-        "value": noisy.astype("<i8").tobytes(),
-        "time": now(),
-        "code": f"pretext {importlib.metadata.version('pretext')}",
-    }
-
-
-def stored_account(name: str, entries: Sequence[Entry]) -> Account:
-    """What the entries of a data set (at least its first one and a budget) come to.
+    """Check that this is a ledger, in constant time; for use inside a transaction.
 
     Raises:
-        sqlite3.DatabaseError: a value in them is outside of its range.
+        sqlite3.DatabaseError: mark, version or schema is another one; so it is in an emptied file.
     """
-
-    def rows(kind: str) -> list[dict[str, Any]]:
-        return [entry.row for entry in entries if entry.kind == kind]
-
-    try:
-        about, *_ = rows("data_set")
-        position, last = [(number, entry) for number, entry in enumerate(entries, 1) if entry.kind != "seal"][-1]
-        budgets = [Budget(row["epsilon"], row["delta"]) for row in rows("budget")]
-        check_epsilon(budgets[-1].epsilon)
-        check_delta(budgets[-1].delta)
-        return Account(
-            name,
-            Unit(json.loads(about["unit"])),
-            Relation(about["relation"]),
-            budgets[-1],
-            tuple(sorted(row["path"] for row in rows("source"))),
-            tuple(map(_stored_release, rows("release"))),
-            tuple(Seal(row["run"], row["manifest"], row["time"]) for row in rows("seal")),
-            position,
-            last.digest,
-        )
-    except (ValueError, IndexError):
-        raise sqlite3.DatabaseError(f"the entry of data set {name!r} is not as it was written") from None
+    if connection.execute("PRAGMA application_id").fetchone()[0] != _MARK:
+        raise sqlite3.DatabaseError("it does not carry a ledger's mark")
+    if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+        raise sqlite3.DatabaseError("another version of the program wrote it")
+    if _schema(connection) != _own_schema():
+        raise sqlite3.DatabaseError("its tables are not those of a ledger")
 
 
-def _stored_release(row: dict[str, Any]) -> Release:
-    return Release(
-        row["id"],
-        row["label"],
-        row["subject"],
-        DiscreteGaussian(row["sigma"], row["grid"]),
-        row["dimension"],
-        row["norm_squared"],
-        bool(row["nonnegative"]),
-        Relation(row["relation"]),
-        np.frombuffer(row["value"], dtype="<i8").astype(np.float64) * row["grid"],
-        row["time"],
-        row["code"],
+def examine(connection: sqlite3.Connection) -> None:
+    """Read the whole file, as far as it can be judged without the chains; for use inside a transaction.
+
+    Raises:
+        sqlite3.DatabaseError: a page, an index or a constraint is damaged, or a dataset has events but no head, or a
+            head but no events.
+    """
+    if connection.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("its integrity check fails")
+    heads = connection.execute("SELECT dataset FROM head ORDER BY dataset").fetchall()
+    if connection.execute("SELECT DISTINCT dataset FROM event ORDER BY dataset").fetchall() != heads:
+        raise sqlite3.DatabaseError("the datasets that have a head are not those that have events")
+
+
+def encode(event: Event) -> Record:
+    """An event as a row."""
+    match event:
+        case Registration():
+            about = {"unit": event.unit.column, "relation": event.relation.value}
+            return _record(event, "", {**about, **_budget_content(event.budget), "time": event.time})
+        case Source():
+            return _record(event, event.path, {"time": event.time})
+        case BudgetChange():
+            return _record(event, "", {**_budget_content(event.budget), "time": event.time})
+        case Release():
+            return _record(event, event.label, _release_content(event), event.value.astype("<i8").tobytes())
+        case Seal():
+            return _record(event, event.run, {"manifest": event.manifest, "time": event.time})
+        case _:
+            assert_never(event)
+
+
+def decode(record: Record) -> Event:
+    """The event in a row. Raises one of NOT_AN_EVENT if there is none."""
+    content = json.loads(record.content)
+    match record.kind:
+        case Registration.KIND:
+            unit, relation = Unit(content["unit"]), Relation(content["relation"])
+            return Registration(unit, relation, _budget(content), content["time"])
+        case Source.KIND:
+            return Source(record.key, content["time"])
+        case BudgetChange.KIND:
+            return BudgetChange(_budget(content), content["time"])
+        case Release.KIND:
+            return _release(record, content)
+        case Seal.KIND:
+            return Seal(record.key, content["manifest"], content["time"])
+        case _:
+            raise ValueError(f"unknown kind {record.kind!r}")
+
+
+def encode_balance(balance: Balance) -> str:
+    """A balance as JSON; its sums are exact: numerator and denominator."""
+    return json.dumps(
+        {
+            "unit": balance.unit.column,
+            "relation": balance.relation.value,
+            **_budget_content(balance.budget),
+            "mu_squared": balance.spent.mu_squared.as_integer_ratio(),
+            "slack": balance.spent.slack.as_integer_ratio(),
+        }
     )
+
+
+def decode_balance(text: str) -> Balance:
+    """The balance in a row. Raises one of NOT_AN_EVENT if there is none."""
+    content = json.loads(text)
+    (mu, mu_below), (slack, slack_below) = content["mu_squared"], content["slack"]
+    spent = RunningCost(Fraction(mu, mu_below), Fraction(slack, slack_below))
+    return Balance(Unit(content["unit"]), Relation(content["relation"]), _budget(content), spent)
 
 
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _record(event: Event, key: str, content: dict[str, Any], value: bytes = b"") -> Record:
+    return Record(event.KIND, key, json.dumps(content), value)
+
+
+def _budget_content(budget: Budget) -> dict[str, float]:
+    return {"epsilon": float(budget.epsilon), "delta": float(budget.delta)}
+
+
+def _budget(content: dict[str, Any]) -> Budget:
+    budget = Budget(content["epsilon"], content["delta"])
+    check_epsilon(budget.epsilon)
+    check_delta(budget.delta)
+    return budget
+
+
+def _release_content(release: Release) -> dict[str, Any]:
+    return {
+        "subject": release.subject,
+        "mechanism": release.mechanism.name,
+        "sigma": float(release.mechanism.sigma),
+        "grid": float(release.mechanism.grid),
+        "norm_squared": int(release.norm_squared),
+        "nonnegative": bool(release.nonnegative),
+        "relation": release.relation.value,
+        "time": release.time,
+        "code": release.code,
+    }
+
+
+def _release(record: Record, content: dict[str, Any]) -> Release:
+    mechanism = DiscreteGaussian(content["sigma"], content["grid"])
+    if content["mechanism"] != mechanism.name:
+        raise ValueError(f"unknown mechanism {content['mechanism']!r}")
+    return Release(
+        record.key,
+        content["subject"],
+        mechanism,
+        content["norm_squared"],
+        content["nonnegative"],
+        Relation(content["relation"]),
+        np.frombuffer(record.value, dtype="<i8").astype(np.int64),
+        content["time"],
+        content["code"],
+    )
+
+
+def _schema(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
+    return connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+
+
+@functools.cache
+def _own_schema() -> list[tuple[str, ...]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        return _schema(connection)

@@ -20,6 +20,7 @@ def ledger(context: click.Context) -> None:
 
         book = open_ledger()
         click.echo(f"Ledger {book.path}")
+        book.examine()
         for name in book.names():
             click.echo(_format_account(book.account(name)))
 
@@ -40,10 +41,10 @@ def show(name: str, as_json: bool) -> None:
     click.echo(f"Ledger {book.path}\n{_format_account(account)}")
     for source in account.sources:
         click.echo(f"  source {source}")
-    for release in account.releases:
+    for number, release in enumerate(account.releases, 1):
         cost = release.cost(account.relation)
         click.echo(
-            f"  {release.id:>4}  {release.time}  {release.label}  {release.mechanism.name}, {release.dimension} "
+            f"  {number:>4}  {release.time}  {release.label}  {release.mechanism.name}, {release.dimension} "
             f"values, noise {release.mechanism.standard_deviation:.4g}, mu {cost.mu_squared**0.5:.5f}, {release.code}"
         )
     for seal in account.seals:
@@ -90,12 +91,12 @@ def _account_to_json(account: Any, path: Path) -> dict[str, Any]:
         "head_sha256": account.head,
         "releases": [
             {
-                "id": release.id,
+                "number": number,
                 "label": release.label,
                 "time": release.time,
                 "sigma": release.mechanism.standard_deviation,
                 "dimension": release.dimension,
             }
-            for release in account.releases
+            for number, release in enumerate(account.releases, 1)
         ],
     }

@@ -53,6 +53,7 @@ def verify_folder(folder: Path, ledger: Ledger) -> list[Check]:
     run, config = Run.open(folder)
     files = _run_check(MANIFEST, "files are as the manifest lists them", partial(_compare_files, run))
     try:
+        ledger.examine()
         account = find_account(run, config, ledger)
         releases = find_releases(run, account)
     except (LedgerConflict, LedgerCorrupted, PretextError) as error:
@@ -128,7 +129,7 @@ def _compare_files(run: Run) -> Iterator[Difference]:
 
 
 def _compare_seal(facts: _Evidence) -> Iterator[Difference]:
-    last, path = facts.account.sealed(facts.run.id), facts.run.folder / MANIFEST
+    last, path = facts.account.last_seal(facts.run.id), facts.run.folder / MANIFEST
     if last is None:
         yield Difference("ledger", f"seal of run {facts.run.id}", "a seal", ABSENT)
     elif path.exists() and (found := file_digest(path)) != last.manifest:
@@ -139,7 +140,7 @@ def _compare_statement(facts: _Evidence, ledger: Ledger) -> Iterator[Difference]
     run, config, stated = facts.run, facts.config, facts.run.load("privacy.json")
     try:
         then = ledger.account(facts.account.name, stated["dataset"].get("ledger_position"))
-    except (LedgerCorrupted, TypeError):
+    except (LedgerConflict, TypeError):
         then = facts.account
     known = {release.label for release in then.releases}
     counted = sum(release.label in known for release in facts.releases)

@@ -84,7 +84,7 @@ def a_replay_that_draws_again(patch: Patch) -> None:
     def release(self: Ledger, *arguments: Any) -> Release:
         first = _release(self, *arguments)
         _, _, _, bounded, mechanism, _ = arguments
-        return dataclasses.replace(first, noisy=mechanism.draw(bounded) * mechanism.grid)
+        return dataclasses.replace(first, value=mechanism.draw(bounded))
 
     patch.setattr(Ledger, "release", release)
 

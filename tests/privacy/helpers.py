@@ -19,7 +19,7 @@ DELTA = 1e-6
 Federation = dict[int, list[tuple[int, float]]]
 
 
-def add_up(federation: Federation, dimension: int, norm_squared: Fraction = BOUND, normalise: bool = False) -> Bounded:
+def add_up(federation: Federation, dimension: int, norm_squared: Fraction = BOUND, normalize: bool = False) -> Bounded:
     """`bounded_sum` of clients that are given as lists of (coordinate, weight)."""
     triples = [(client, where, weight) for client, votes in federation.items() for where, weight in votes]
     return bounded_sum(
@@ -28,7 +28,7 @@ def add_up(federation: Federation, dimension: int, norm_squared: Fraction = BOUN
         np.array([triple[2] for triple in triples], np.float64),
         dimension=dimension,
         norm_squared=norm_squared,
-        normalise=normalise,
+        normalize=normalize,
     )
 
 
@@ -62,7 +62,7 @@ def mu_squared(noise_multipliers: list[float]) -> float:
 
 
 def open_ledger(path: Path, patience: float = 30.0, budget: Budget = BUDGET) -> Ledger:
-    """A ledger that knows the data set "forum"."""
+    """A ledger that knows the dataset "forum"."""
     ledger = Ledger(path, patience)
     ledger.register("forum", "/data/forum.csv", Unit("user"), Relation.ADD_REMOVE, budget)
     return ledger

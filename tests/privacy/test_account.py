@@ -1,16 +1,40 @@
-"""What a data set's account says about itself, and that no printed number flatters."""
+"""What a dataset's account says about itself, and that no printed number flatters."""
 
 from __future__ import annotations
 
 import math
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy import Account, Budget, BudgetExceeded, Cost, Relation, Release, Unit, calibrate, compose, epsilon
+from privacy import (
+    Account,
+    Budget,
+    BudgetExceeded,
+    Cost,
+    InvalidParameter,
+    Relation,
+    Release,
+    Seal,
+    Unit,
+    calibrate,
+    compose,
+    epsilon,
+)
+from privacy.account import (
+    Balance,
+    BudgetChange,
+    Entry,
+    Event,
+    Registration,
+    RunningCost,
+    Source,
+    balance_after,
+)
 from privacy.accounting import fits, mu_squared_for
 from privacy.bounding import grid_for
 from privacy.rounding import round_down, round_up
@@ -19,12 +43,64 @@ from tests.privacy.helpers import BOUND, gaussian
 
 def release(noise_multiplier: float, relation: Relation = Relation.ADD_REMOVE) -> Release:
     mechanism = gaussian(noise_multiplier, relation)
-    noisy = np.zeros(4)
-    return Release(1, "votes/0", "digest", mechanism, 4, grid_for(BOUND)[1], True, relation, noisy, "now", "code")
+    value = np.zeros(4, np.int64)
+    return Release("votes/0", "digest", mechanism, grid_for(BOUND)[1], True, relation, value, "now", "code")
 
 
-def account(*releases: Release, relation: Relation = Relation.ADD_REMOVE, budget: Budget | None = None) -> Account:
-    return Account("forum", Unit("user"), relation, budget or Budget(1.0, 1e-6), (), releases)
+def account(*events: Event, relation: Relation = Relation.ADD_REMOVE, budget: Budget | None = None) -> Account:
+    registration = Registration(Unit("user"), relation, budget or Budget(1.0, 1e-6), "now")
+    entries: list[Entry] = []
+    for position, event in enumerate([registration, *events], 1):
+        balance = balance_after(entries[-1].balance if entries else None, event)
+        entries.append(Entry(position, event, balance, f"digest {position}"))
+    return Account.of("forum", entries)
+
+
+def test_an_account_is_what_the_events_come_to() -> None:
+    seal, changed = Seal("run", "digest", "now"), BudgetChange(Budget(2.0, 1e-5), "later")
+    events = (Source("/b", "now"), release(10.0), Source("/a", "now"), changed, release(5.0), seal)
+    book = account(*events)
+    assert (book.unit, book.relation, book.budget) == (Unit("user"), Relation.ADD_REMOVE, Budget(2.0, 1e-5))
+    assert (book.sources, book.seals, len(book.releases)) == (("/a", "/b"), (seal,), 2)
+    assert (book.position, book.head) == (6, "digest 6"), "a seal is not what a statement refers to"
+    assert book.spent == compose(one.cost(Relation.ADD_REMOVE) for one in book.releases)
+
+
+def test_a_dataset_is_registered_first_and_once() -> None:
+    registration = Registration(Unit("user"), Relation.ADD_REMOVE, Budget(1.0, 1e-6), "now")
+    with pytest.raises(InvalidParameter, match="first event"):
+        balance_after(None, release(10.0))
+    with pytest.raises(InvalidParameter, match="once"):
+        balance_after(Balance(Unit("user"), Relation.ADD_REMOVE, Budget(1.0, 1e-6)), registration)
+
+
+COSTS = st.builds(Cost, st.floats(5e-324, 1e300), st.floats(5e-324, 1e300))
+
+
+@given(st.lists(COSTS, max_size=50))
+def test_the_running_cost_is_never_below_the_true_sum_and_is_that_of_all_at_once(costs: list[Cost]) -> None:
+    running = RunningCost()
+    for cost in costs:
+        running = running.plus(cost)
+    assert Fraction(running.cost.mu_squared) >= sum(Fraction(cost.mu_squared) for cost in costs)
+    assert Fraction(running.cost.slack) >= sum(Fraction(cost.slack) for cost in costs)
+    assert running.cost == compose(costs)
+
+
+def test_the_running_cost_of_very_many_releases_does_not_drift() -> None:
+    """A float that is rounded up at each step does, by more than a calibration leaves room for."""
+    one, running, rounded = Cost(0.1, 1e-17), RunningCost(), 0.0
+    for _ in range(30_000):
+        running = running.plus(one)
+        rounded = math.nextafter(rounded + one.mu_squared, math.inf)
+    assert running.cost.mu_squared == pytest.approx(3e3, rel=1e-15)
+    assert rounded / 3e3 - 1 > 1e-12
+
+
+def test_a_running_cost_is_not_negative() -> None:
+    for parts in ((Fraction(-1), Fraction(0)), (Fraction(0), Fraction(-1))):
+        with pytest.raises(InvalidParameter, match="negative"):
+            RunningCost(*parts)
 
 
 def test_nothing_released_nothing_spent() -> None:
@@ -120,12 +196,12 @@ def test_a_refusal_for_the_slack_is_quick(monkeypatch: pytest.MonkeyPatch) -> No
     """The lock is held meanwhile; of larger budgets none would help."""
     tried = 0
 
-    def counting(cost: Cost, epsilon_target: float, delta_target: float) -> bool:
+    def count_and_fit(cost: Cost, epsilon_target: float, delta_target: float) -> bool:
         nonlocal tried
         tried += 1
         return fits(cost, epsilon_target, delta_target)
 
-    monkeypatch.setattr("privacy.account.fits", counting)
+    monkeypatch.setattr("privacy.account.fits", count_and_fit)
     with pytest.raises(BudgetExceeded):
         account().check(Cost(0.01, 1e-11))
     assert 1 <= tried <= 100

@@ -19,8 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from numpy.typing import NDArray
 
 from privacy import Bounded, Budget, BudgetExceeded, Cost, DiscreteGaussian, Ledger, LedgerConflict, Relation, epsilon
-from privacy.chain import INSERT
-from privacy.storage import check
+from privacy.chain import INSERT, MOVE_HEAD
+from privacy.storage import check, examine
 from tests.privacy.helpers import BUDGET, DELTA, ask, labels, open_ledger
 
 # The children do nothing but release and die; no thread of the parent is waited for.
@@ -39,12 +39,12 @@ def die_before_draw() -> None:
 def die_after_draw() -> None:
     draw = DiscreteGaussian.draw
 
-    def drawn(mechanism: DiscreteGaussian, bounded: Bounded) -> NDArray[np.int64]:
+    def draw_and_die(mechanism: DiscreteGaussian, bounded: Bounded) -> NDArray[np.int64]:
         draw(mechanism, bounded)
         die()
         raise AssertionError
 
-    DiscreteGaussian.draw = drawn  # type: ignore[method-assign,assignment]
+    DiscreteGaussian.draw = draw_and_die  # type: ignore[method-assign,assignment]
 
 
 def with_connection(**methods: Callable[..., object]) -> Callable[[], None]:
@@ -58,13 +58,18 @@ def with_connection(**methods: Callable[..., object]) -> Callable[[], None]:
     return patch
 
 
-def execute_and_die_after_insert(connection: sqlite3.Connection, statement: str, *values: object) -> sqlite3.Cursor:
-    cursor = sqlite3.Connection.execute(connection, statement, *values)  # type: ignore[arg-type]
-    if statement == INSERT["release"]:
-        assert cursor.rowcount == 1
-        assert connection.in_transaction
-        die()
-    return cursor
+def die_after(deadly: str) -> Callable[..., sqlite3.Cursor]:
+    """An `execute` that does not survive this statement."""
+
+    def execute(connection: sqlite3.Connection, statement: str, *values: object) -> sqlite3.Cursor:
+        cursor = sqlite3.Connection.execute(connection, statement, *values)  # type: ignore[arg-type]
+        if statement == deadly:
+            assert cursor.rowcount == 1
+            assert connection.in_transaction
+            die()
+        return cursor
+
+    return execute
 
 
 def commit_and_die(connection: sqlite3.Connection) -> None:
@@ -75,7 +80,8 @@ def commit_and_die(connection: sqlite3.Connection) -> None:
 BEFORE_COMMIT: dict[str, Callable[[], None]] = {
     "before draw": die_before_draw,
     "after draw": die_after_draw,
-    "after insert": with_connection(execute=execute_and_die_after_insert),
+    "event written, head not moved": with_connection(execute=die_after(INSERT)),
+    "head moved": with_connection(execute=die_after(MOVE_HEAD)),
     "before commit": with_connection(commit=lambda connection: die()),
 }
 AFTER_COMMIT: dict[str, Callable[[], None]] = {
@@ -85,7 +91,7 @@ AFTER_COMMIT: dict[str, Callable[[], None]] = {
 POINTS = BEFORE_COMMIT | AFTER_COMMIT
 
 
-def killed(act: Callable[[], object]) -> bool:
+def is_killed(act: Callable[[], object]) -> bool:
     """Whether a child that does this is killed over it."""
     child = os.fork()
     if child == 0:
@@ -104,7 +110,7 @@ def crash(path: Path, point: str, label: str, noise_multiplier: float = 50.0) ->
         POINTS[point]()
         ask(ledger, label, noise_multiplier)
 
-    return killed(act)
+    return is_killed(act)
 
 
 @pytest.fixture
@@ -146,11 +152,11 @@ def test_a_crash_leaves_earlier_releases_alone(path: Path, point: str) -> None:
 def die_after_temporary_file() -> None:
     make = tempfile.mkstemp
 
-    def made(*arguments: object, **keywords: object) -> None:
+    def make_and_die(*arguments: object, **keywords: object) -> None:
         make(*arguments, **keywords)  # type: ignore[call-overload]
         die()
 
-    tempfile.mkstemp = made  # type: ignore[assignment]
+    tempfile.mkstemp = make_and_die  # type: ignore[assignment]
 
 
 def half_a_script(connection: sqlite3.Connection, script: str) -> None:
@@ -159,11 +165,16 @@ def half_a_script(connection: sqlite3.Connection, script: str) -> None:
     die()
 
 
-def mark_and_die(connection: sqlite3.Connection, statement: str, *values: object) -> sqlite3.Cursor:
-    cursor = sqlite3.Connection.execute(connection, statement, *values)  # type: ignore[arg-type]
-    if "application_id =" in statement:
-        die()
-    return cursor
+def die_after_part(part: str) -> Callable[..., sqlite3.Cursor]:
+    """An `execute` that does not survive a statement in which this is found."""
+
+    def execute(connection: sqlite3.Connection, statement: str, *values: object) -> sqlite3.Cursor:
+        cursor = sqlite3.Connection.execute(connection, statement, *values)  # type: ignore[arg-type]
+        if part in statement:
+            die()
+        return cursor
+
+    return execute
 
 
 def die_before_link() -> None:
@@ -173,18 +184,19 @@ def die_before_link() -> None:
 def die_after_link() -> None:
     link = os.link
 
-    def linked(*arguments: object) -> None:
+    def link_and_die(*arguments: object) -> None:
         link(*arguments)  # type: ignore[arg-type]
         die()
 
-    os.link = linked  # type: ignore[assignment]
+    os.link = link_and_die  # type: ignore[assignment]
 
 
 BEFORE_LINK: dict[str, Callable[[], None]] = {
     "temporary file made": die_after_temporary_file,
     "before the tables": with_connection(executescript=lambda connection, script: die()),
     "half of the tables": with_connection(executescript=half_a_script),
-    "marked": with_connection(execute=mark_and_die),
+    "marked": with_connection(execute=die_after_part("application_id =")),
+    "log made": with_connection(execute=die_after_part("journal_mode =")),
     "before close": with_connection(close=lambda connection: die()),
     "before link": die_before_link,
 }
@@ -199,14 +211,15 @@ def test_killed_while_the_ledger_is_made_there_is_none_or_a_whole_one(tmp_path: 
         MAKING[point]()
         Ledger(path)
 
-    assert killed(act)
+    assert is_killed(act)
     assert list(tmp_path.glob(".ledger.db-*")), "it died in the middle"
     assert path.exists() == (point not in BEFORE_LINK)
     if path.exists():
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
             check(connection)
+            examine(connection)
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        assert tables == {"data_set", "source", "budget", "release", "seal", "event"}
+        assert tables == {"event", "head"}
     assert Ledger(path, patience=0.2).names() == []
     first = ask(open_ledger(path), "votes/0")
     np.testing.assert_array_equal(ask(Ledger(path), "votes/0"), first)

@@ -51,7 +51,7 @@ def test_the_files_of_the_result_are_listed(run: Run) -> None:
 
 
 def test_the_ledger_holds_the_digest_of_the_last_manifest(run: Run) -> None:
-    sealed = open_ledger().account("private").sealed(run.id)
+    sealed = open_ledger().account("private").last_seal(run.id)
     assert sealed is not None
     assert sealed.manifest == file_digest(run.folder / MANIFEST)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sqlite3
@@ -167,46 +168,9 @@ def test_a_folder_carried_elsewhere_is_expanded_and_says_that_it_is_not_sealed(
         assert any("ledger: expected the account of the run" in line for line in found(run))
         synthesize(make_config("privacy.epsilon=5"), tmp_path / "of the same name", make_parts(config))
         expand_run(config, run, make_parts(config), 41)
-        assert open_ledger().account("private").sealed(run.id) is None
+        assert open_ledger().account("private").last_seal(run.id) is None
     assert (home / "ledger.sqlite").exists()
     assert [line.split(",")[0] for line in found(run)] == ["manifest.json"], "beside its ledger it lacks the last seal"
-
-
-# Ledgers of version 0
-
-
-def downgraded(home: Path) -> None:
-    """The same releases as a ledger of version 0 held them."""
-    from privacy.chain import _digest
-
-    with closing(sqlite3.connect(home / "ledger.sqlite", isolation_level=None)) as connection:
-        connection.row_factory = sqlite3.Row
-        rows = [dict(row) for row in connection.execute("SELECT * FROM release")]
-        connection.execute("DROP TABLE event")
-        connection.execute("DROP TABLE seal")
-        connection.execute("ALTER TABLE release ADD COLUMN digest TEXT NOT NULL DEFAULT ''")
-        for row in rows:
-            identifier = row.pop("id")
-            connection.execute("UPDATE release SET digest = ? WHERE id = ?", (_digest(row), identifier))
-        connection.execute("PRAGMA user_version = 0")
-
-
-def test_a_run_of_an_old_ledger_verifies_when_it_was_resumed(make_config: Make, run: Run, home: Path) -> None:
-    """Such a folder has neither manifest nor seal, and a statement without history; a resume writes them."""
-    config = make_config("expansion.shard_texts=12")
-    (run.folder / MANIFEST).unlink()
-    edit_json(run.folder / "privacy.json", lambda stated: [stated["dataset"].pop(key) for key in NEW])
-    downgraded(home)
-    words = found(run)
-    assert any(line.startswith("manifest.json") for line in words)
-    assert {line.split(":")[0] for line in words if "privacy.json" in line} == {
-        f"privacy.json, dataset.{key}" for key in NEW
-    }
-    synthesize(config, run.folder, make_parts(config))
-    assert found(run) == []
-
-
-NEW = ["history", "ledger_position", "ledger_head_sha256"]
 
 
 # Tampering with the folder
@@ -250,13 +214,18 @@ FOLDER: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "an earlier statement": (
         "privacy.json",
-        lambda path: edit_json(path, lambda stated: stated["dataset"].update(ledger_position=4)),
+        lambda path: edit_json(path, lambda stated: stated["dataset"].update(ledger_position=3)),
         "privacy.json, releases of the run: expected 3, found 1",
     ),
     "a position that is none": (
         "privacy.json",
         lambda path: edit_json(path, lambda stated: stated["dataset"].update(ledger_position="last")),
-        "privacy.json, dataset.ledger_position: expected 6, found last",
+        "privacy.json, dataset.ledger_position: expected 5, found last",
+    ),
+    "a position before the first": (
+        "privacy.json",
+        lambda path: edit_json(path, lambda stated: stated["dataset"].update(ledger_position=0)),
+        "privacy.json, dataset.ledger_position: expected 5, found 0",
     ),
     "what is not covered": (
         "privacy.json",
@@ -384,19 +353,27 @@ def test_the_folder_of_another_run_under_this_ones_name(make_config: Make, run: 
 
 # Tampering with the ledger
 
+SIGMA = "content = json_set(content, '$.sigma', content ->> 'sigma' / 2)"
+UNWRITTEN = "is not as it was written, or not in its place"
 LEDGER: dict[str, tuple[list[str], str]] = {
-    "deleted release": (["DELETE FROM release WHERE id = 2"], "release number 2 is gone"),
-    "deleted last release": (["DELETE FROM release WHERE id = 3"], "release number 3 is gone"),
-    "less noise": (["UPDATE release SET sigma = sigma / 2 WHERE id = 1"], "release number 1 is not as it was written"),
-    "another value": (["UPDATE release SET value = zeroblob(192) WHERE id = 2"], "release number 2 is not as it was"),
-    "another budget": (["UPDATE budget SET epsilon = 99"], "budget number 1 is not as it was written"),
-    "another seal": (["UPDATE seal SET manifest = 'a' WHERE id = 1"], "seal number 1 is not as it was written"),
+    "deleted release": (["DELETE FROM event WHERE position = 4"], "event 4 of dataset 'private' is gone"),
+    "deleted end": (["DELETE FROM event WHERE position >= 5"], "event 7 of dataset 'private' is gone"),
+    "less noise": ([f"UPDATE event SET {SIGMA} WHERE position = 3"], f"/votes/0') {UNWRITTEN}"),
+    "another value": (["UPDATE event SET value = zeroblob(192) WHERE position = 4"], f"/votes/1') {UNWRITTEN}"),
+    "another budget": (
+        ["UPDATE event SET content = json_set(content, '$.epsilon', 99.0) WHERE position = 1"],
+        f"event 1 of dataset 'private' (registration) {UNWRITTEN}",
+    ),
+    "another seal": (
+        ["UPDATE event SET content = json_set(content, '$.manifest', 'a') WHERE position = 6"],
+        "event 6 of dataset 'private' (seal",
+    ),
     "events exchanged": (
         [
-            "UPDATE event SET id = CASE id WHEN 4 THEN -5 ELSE -4 END WHERE id IN (4, 5)",
-            "UPDATE event SET id = -id WHERE id < 0",
+            "UPDATE event SET position = CASE position WHEN 4 THEN -5 ELSE -4 END WHERE position IN (4, 5)",
+            "UPDATE event SET position = -position WHERE position < 0",
         ],
-        "release number 2 is not as it was written, or not in its place",
+        f"/votes/2') {UNWRITTEN}",
     ),
 }
 
@@ -411,13 +388,19 @@ def test_tampering_with_the_ledger_is_named(case: str, run: Run, home: Path) -> 
     assert words in told[0]
 
 
+def test_damage_outside_of_the_datasets_own_events_is_named(run: Run, home: Path) -> None:
+    edit_ledger(home, "INSERT INTO head VALUES ('nobody', 1, '')")
+    told = found(run)
+    assert len(told) == 1
+    assert "the datasets that have a head are not those that have events" in told[0]
+
+
 def test_a_cut_tail_is_noticed_by_the_statement(run: Run, home: Path) -> None:
     """The chain cannot tell, but the statement knows more releases, and the seals are gone with them."""
     edit_ledger(
         home,
-        "DELETE FROM seal",
-        "DELETE FROM release WHERE id = 3",
-        "DELETE FROM event WHERE kind = 'seal' OR key = '3'",
+        "DELETE FROM event WHERE position >= 5",
+        "UPDATE head SET (position, digest) = (SELECT position, digest FROM event WHERE position = 4)",
     )
     told = found(run)
     for words in (
@@ -431,16 +414,18 @@ def test_a_cut_tail_is_noticed_by_the_statement(run: Run, home: Path) -> None:
 
 def test_a_ledger_whose_chain_was_computed_anew_is_noticed_by_the_statement(run: Run, home: Path) -> None:
     """Somebody doubles a release's noise on paper and computes every later digest, seals too."""
-    from privacy.chain import _bind, _rows
+    from privacy.account import Entry, Release
+    from privacy.chain import append, read_chain
 
     with closing(sqlite3.connect(home / "ledger.sqlite")) as connection, connection:
-        connection.row_factory = sqlite3.Row
-        connection.execute("UPDATE release SET sigma = sigma * 2 WHERE id = 1")
-        events = connection.execute("SELECT kind, key FROM event ORDER BY id").fetchall()
+        events = [entry.event for entry in read_chain(connection, "private")]
         connection.execute("DELETE FROM event")
-        for kind, key in events:
-            rows = _rows(connection, "private", kind)
-            _bind(connection, "private", kind, next(row for row in rows if key in map(str, row.values())))
+        last: Entry | None = None
+        for event in events:
+            if isinstance(event, Release) and event.label.endswith("/votes/0"):
+                noise = dataclasses.replace(event.mechanism, sigma=2 * event.mechanism.sigma)
+                event = dataclasses.replace(event, mechanism=noise)
+            last = append(connection, "private", last, event)
     told = found(run)
     for words in (
         "privacy.json, guarantee.epsilon: expected",
