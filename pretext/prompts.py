@@ -9,10 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 HEADER = "Original Text Sample"
 INSTRUCTION = "diverse original text samples"
@@ -39,6 +35,49 @@ class Prompt:
 
     text: str
     chat: bool = False
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """How all prompts of a run are written. Public.
+
+    Attributes:
+        chat: ask an instruction-tuned model; otherwise continue a list of samples.
+        one_paragraph: end every text at its first blank line.
+        labels: the public list of labels; empty without labels.
+        description: the sentence about the domain that stands in every prompt where there are no labels, or None.
+        anchors: invented examples with which every few-shot prompt begins. They keep a weak generator to the domain's
+            style through all rounds, and are a prefix that all prompts share.
+    """
+
+    chat: bool = False
+    one_paragraph: bool = True
+    labels: tuple[str, ...] = ()
+    description: str | None = None
+    anchors: tuple[str, ...] = ()
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Where an answer ends: at the next header, and with `one_paragraph` at a blank line."""
+        return (HEADER, "\n\n") if self.one_paragraph else (HEADER,)
+
+    def about(self, label: int) -> str | None:
+        """What a prompt says of the texts that it asks for: the label, or the description of the domain."""
+        return self.labels[label] if self.labels else self.description
+
+    def describe(self, description: str, examples: Sequence[str]) -> Prompt:
+        """Ask for a text of the domain that a public sentence describes, like the examples if there are any."""
+        if examples:
+            return few_shot_prompt(examples, description, self.chat)
+        return description_prompt(description, self.chat)
+
+    def few_shot(self, examples: Sequence[str], label: int) -> Prompt:
+        """Ask for one more text like the examples, which stand behind the anchors."""
+        return few_shot_prompt([*self.anchors, *examples], self.about(label), self.chat)
+
+    def rewrite(self, text: str, label: int) -> Prompt:
+        """Ask for the text in other words."""
+        return rewrite_prompt(text, self.about(label), self.chat)
 
 
 def few_shot_prompt(examples: Sequence[str], about: str | None, chat: bool) -> Prompt:
@@ -68,11 +107,6 @@ def description_prompt(description: str, chat: bool) -> Prompt:
     if chat:
         return Prompt(f"{description}\n\nWrite one such text. {_ANSWER_ONLY}", chat=True)
     return Prompt(f"{description}\n\nList of 6 {INSTRUCTION}:\n\n{HEADER} 1\n")
-
-
-def stop_strings(one_paragraph: bool) -> tuple[str, ...]:
-    """Where an answer ends: at the next header, and with `one_paragraph` at a blank line."""
-    return (HEADER, "\n\n") if one_paragraph else (HEADER,)
 
 
 def extract_answer(completion: str | None) -> str | None:

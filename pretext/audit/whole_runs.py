@@ -19,7 +19,6 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +29,10 @@ from pretext.clients.nearest import find_nearest
 from pretext.config.resolve import dump_settings, resolve
 from pretext.config.settings import Config
 from pretext.errors import NoSignal
-from pretext.evolution.loop import Steps, candidate_points
-from pretext.jobs.parts import ModelPair, Parts
+from pretext.evolution.loop import candidate_points
+from pretext.jobs.parts import ModelPair, Parts, TimedModels
 from pretext.jobs.run import synthesize
+from pretext.jobs.timing import Meter
 from pretext.lazy import Once
 from pretext.models.engines.scripted import ScriptedEngine
 from pretext.run.folder import Run
@@ -271,13 +271,13 @@ def _score_votes(workshop: Workshop, run: Run) -> Floats:
     """Of each canary: the released votes for the candidates that it would vote for, over all rounds."""
     config, (_, embed), canaries = workshop.config, workshop.models, workshop.canaries
     parts = Parts.of(config, [], workshop.models)
-    steps = Steps(lambda screen: [], _refuse_to_ask, parts.variation, parts.embedder)
+    models = TimedModels(parts, Meter(parts.engine), varies=True)
     scores = np.zeros(len(canaries.heads))
     for round_number in range(config.privacy.rounds):
         population, selected = run.population(round_number), run.selection(round_number)
         if population is None or selected is None:
             break
-        points, noisy = candidate_points(config, round_number, population, steps), np.array(selected.noisy)
+        points, noisy = candidate_points(round_number, population, models, config.evolution), np.array(selected.noisy)
         of_heads, of_others = (
             noisy[find_nearest(points, embed(texts), config.evolution.nearest)].mean(axis=1)
             for texts in (canaries.heads, canaries.tails)
@@ -285,10 +285,6 @@ def _score_votes(workshop: Workshop, run: Run) -> Floats:
         replaced = config.privacy.relation is Relation.REPLACE_ONE
         scores += of_heads - of_others if replaced else of_heads
     return scores
-
-
-def _refuse_to_ask(*_: object) -> NoReturn:
-    raise AssertionError("an attacker asks nobody")
 
 
 def _score_own_candidates(run: Run, canaries: Canaries, relation: Relation) -> Floats:

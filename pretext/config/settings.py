@@ -11,6 +11,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pretext.config.presets import PRESETS
+from pretext.prompts import PromptStyle
 from privacy import Relation, Unit
 
 
@@ -346,19 +347,17 @@ class Config(Section):
     card: Card = Card()
     speed: Speed = Speed()
 
-    def about(self, label: int) -> str | None:
-        """What a prompt says of the texts that it asks for: the label, or the one description of the domain."""
-        if self.data.labels:
-            return self.data.labels[label]
-        return self.initial.prompts[0] if len(self.initial.prompts) == 1 else None
-
     @property
-    def anchors(self) -> tuple[str, ...]:
-        """The invented examples with which every few-shot prompt begins; none with labels, as they have none.
-
-        They keep a weak generator to the domain's style through all rounds, and are a prefix that all prompts share.
-        """
-        return () if self.data.labels else self.initial.examples
+    def prompt_style(self) -> PromptStyle:
+        """How all prompts are written; invented examples have no labels, so there are none where texts have."""
+        prompts, labels = self.initial.prompts, self.data.labels
+        return PromptStyle(
+            chat=self.models.prompt_format == "chat",
+            one_paragraph=self.models.one_paragraph,
+            labels=labels,
+            description=prompts[0] if len(prompts) == 1 else None,
+            anchors=() if labels else self.initial.examples,
+        )
 
     @property
     def seed_rounds(self) -> range:

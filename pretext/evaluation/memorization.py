@@ -32,7 +32,7 @@ from pretext.clients.private_data import read_private
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError, UsageError
 from pretext.evaluation.overlap import highest_cosines, longest_runs
-from pretext.evolution.expansion import PromptSampler, write_chunk
+from pretext.evolution.expansion import Writer
 from pretext.evolution.public_texts import public_set_locations, read_public_texts
 from pretext.models.engines import Engine
 from pretext.progress import show_progress
@@ -173,8 +173,8 @@ def _measure_overlap(
 
 def _read_public_texts(config: Config) -> Iterator[str]:
     """The first texts of each public source."""
-    for location in public_set_locations(config):
-        yield from islice(read_public_texts(config, location), _MAX_PUBLIC_TEXTS)
+    for location in public_set_locations(config.initial):
+        yield from islice(read_public_texts(config.initial, location, config.screening.max_words), _MAX_PUBLIC_TEXTS)
 
 
 def _later_candidates(config: Config, run: Run) -> Iterator[str]:
@@ -186,8 +186,9 @@ def _later_candidates(config: Config, run: Run) -> Iterator[str]:
 def _write_control_group(config: Config, run: Run, engine: Engine, texts: int) -> list[str]:
     """What the generator writes after examples that no private text has chosen."""
     seeds = [Seed(candidate.text, candidate.label, 0, 0.0, 1.0) for candidate in run.population(0) or []]
+    writer = Writer(seeds, engine, config.expansion, config.prompt_style, config.evolution.seed)
     with show_progress("Writing the control group", texts) as advance:
-        rows = write_chunk(config, PromptSampler(config, seeds), engine, 0, texts, Screen(config.screening), advance)
+        rows = writer.write(0, texts, Screen(config.screening), advance)
     return [row["text"] for row in rows]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from pretext.config.settings import Config
+from pretext.config.settings import Expansion, Screening
 from pretext.errors import EngineError, RunFolderError
 from pretext.files import Row
 from pretext.models.engines import Engine, Sampling
 from pretext.progress import show_progress
-from pretext.prompts import Prompt, extract_answer, few_shot_prompt, stop_strings
+from pretext.prompts import Prompt, PromptStyle, extract_answer
 from pretext.run.folder import Run
 from pretext.run.records import Seed
 from pretext.run.shards import Shards
@@ -46,11 +46,32 @@ class ExpansionState:
     dropped: dict[str, NonNegativeInt]
 
 
-def expand(config: Config, run: Run, seeds: Sequence[Seed], engine: Callable[[], Engine], texts: int) -> Path:
+def expand(
+    run: Run,
+    seeds: Sequence[Seed],
+    engine: Callable[[], Engine],
+    texts: int,
+    *,
+    expansion: Expansion,
+    style: PromptStyle,
+    screening: Screening,
+    seed: int,
+    prompts_at_once: int,
+) -> Path:
     """Write synthetic texts until there are `texts`; continue where an earlier call ended.
 
     With labels, every label gets its share of the seeds' noisy weight. Seeds are drawn in proportion to their weight.
-    `engine` is called for only if texts are missing.
+
+    Args:
+        run: the folder.
+        seeds: examples to write from.
+        engine: called for only if texts are missing.
+        texts: synthetic texts in all.
+        expansion: how to sample, and which files to write.
+        style: how prompts are written.
+        screening: what a synthetic text must be.
+        seed: of all choices.
+        prompts_at_once: most prompts of a chunk.
 
     Returns:
         The file of the texts, or the folder of their shards; see `pretext.run.shards`.
@@ -58,42 +79,64 @@ def expand(config: Config, run: Run, seeds: Sequence[Seed], engine: Callable[[],
     Raises:
         EngineError: the engine fails, or nothing that it writes passes the screening.
     """
-    shards, state = Shards.of(config.expansion, run), _load_state(run)
+    shards, state = Shards.of(expansion, run), _load_state(run)
     shards.restore(state.kept, state.size)
     if state.kept < texts:
-        state = _write_chunks(config, run, seeds, engine(), texts, shards, state)
+        known = chain(style.anchors, (seed.text for seed in seeds), _texts(shards.read_first(state.kept)))
+        screen = Screen(screening, known)
+        screen.dropped = Counter(state.dropped)
+        writer = Writer(seeds, engine(), expansion, style, seed)
+        state = _write_chunks(run, writer, screen, texts, shards, state, prompts_at_once)
         _log.info("Expansion: %d texts written; dropped: %s.", state.kept, state.dropped or "none")
     shards.seal(state.kept, last=True)
     return shards.target
 
 
+class Writer:
+    """Writes synthetic texts from seeds, chunk by chunk; a chunk's choices depend on its number and size only."""
+
+    def __init__(
+        self, seeds: Sequence[Seed], engine: Engine, expansion: Expansion, style: PromptStyle, seed: int
+    ) -> None:
+        self._sampler = PromptSampler(seeds, expansion.examples, style)
+        self._engine = engine
+        self._expansion = expansion
+        self._stops = style.stops
+        self._seed = seed
+
+    def write(self, number: int, prompts: int, screen: Screen, advance: Callable[[int], None]) -> list[Row]:
+        """Ask `prompts` prompts and return the rows of the answers that pass the screen."""
+        rng = np.random.default_rng([self._seed, number, 4])
+        requests, rows = self._sampler.draw(prompts, rng)
+        sampling = Sampling.from_section(self._expansion, self._stops, rng)
+        answers = map(extract_answer, self._engine.complete(requests, sampling, advance))
+        return [{"text": text or "", **row} for text, row in zip(answers, rows, strict=True) if screen.keep(text)]
+
+
 class PromptSampler:
     """Draws few-shot prompts; a seed is drawn in proportion to its weight, and no seed twice for one prompt."""
 
-    def __init__(self, config: Config, seeds: Sequence[Seed]) -> None:
-        self._config, self._count = config, config.expansion.examples
-        self._chat = config.models.prompt_format == "chat"
+    def __init__(self, seeds: Sequence[Seed], examples: int, style: PromptStyle) -> None:
+        self._examples = examples
+        self._style = style
         self._labels = np.unique([seed.label for seed in seeds])
-        same = [[seed for seed in seeds if seed.label == label] for label in self._labels]
-        self._texts = [[seed.text for seed in group] for group in same]
-        self._edges = [np.cumsum([0.0, *(seed.weight for seed in group)]) for group in same]
+        groups = [[seed for seed in seeds if seed.label == label] for label in self._labels]
+        self._texts = [[seed.text for seed in group] for group in groups]
+        self._edges = [np.cumsum([0.0, *(seed.weight for seed in group)]) for group in groups]
 
     def draw(self, prompts: int, rng: np.random.Generator) -> tuple[list[Prompt], list[Row]]:
-        """That many prompts, and for each what its text's row holds besides the text: the label, if there are any."""
+        """Draw prompts, and for each what its text's row holds besides the text: the label, if there are any."""
         shares = np.array([edges[-1] for edges in self._edges])
-        drawn = rng.choice(len(shares), prompts, p=shares / shares.sum())
-        chosen: list[list[str]] = [[]] * prompts
+        groups = rng.choice(len(shares), prompts, p=shares / shares.sum())
+        examples: list[list[str]] = [[]] * prompts
         for group, (texts, edges) in enumerate(zip(self._texts, self._edges, strict=True)):
-            rows = np.flatnonzero(drawn == group)
-            places = draw_without_replacement(edges, min(self._count, len(texts)), len(rows), rng)
-            for row, picked in zip(rows.tolist(), places.tolist(), strict=True):
-                chosen[row] = [texts[place] for place in picked]
-        labels, names = self._labels[drawn].tolist(), self._config.data.labels
-        asked = [
-            few_shot_prompt([*self._config.anchors, *examples], self._config.about(label), self._chat)
-            for examples, label in zip(chosen, labels, strict=True)
-        ]
-        return asked, [{"label": names[label]} if names else {} for label in labels]
+            rows = np.flatnonzero(groups == group)
+            places = draw_without_replacement(edges, min(self._examples, len(texts)), len(rows), rng)
+            for row, drawn in zip(rows.tolist(), places.tolist(), strict=True):
+                examples[row] = [texts[place] for place in drawn]
+        labels, names = self._labels[groups].tolist(), self._style.labels
+        requests = [self._style.few_shot(texts, label) for texts, label in zip(examples, labels, strict=True)]
+        return requests, [{"label": names[label]} if names else {} for label in labels]
 
 
 def draw_without_replacement(
@@ -123,19 +166,21 @@ def draw_without_replacement(
 
 
 def _write_chunks(
-    config: Config, run: Run, seeds: Sequence[Seed], engine: Engine, texts: int, shards: Shards, state: ExpansionState
+    run: Run,
+    writer: Writer,
+    screen: Screen,
+    texts: int,
+    shards: Shards,
+    state: ExpansionState,
+    prompts_at_once: int,
 ) -> ExpansionState:
-    """Chunk after chunk until there are `texts`."""
-    examples = PromptSampler(config, seeds)
-    known = chain(config.anchors, (seed.text for seed in seeds), (row["text"] for row in shards.read_first(state.kept)))
-    screen = Screen(config.screening, known)
-    screen.dropped = Counter(state.dropped)
+    """Write chunk after chunk until there are `texts`."""
     fruitless = 0
     with show_progress("Writing synthetic texts", texts) as advance:
         advance(state.kept)
         while state.kept < texts:
-            prompts = _count_prompts(state, texts - state.kept, config.speed.prompts_at_once)
-            rows = write_chunk(config, examples, engine, state.chunks, prompts, screen, advance)[: texts - state.kept]
+            prompts = _count_prompts(state, texts - state.kept, prompts_at_once)
+            rows = writer.write(state.chunks, prompts, screen, advance)[: texts - state.kept]
             advance(len(rows) - prompts)
             fruitless = 0 if rows else fruitless + 1
             if fruitless == _MAX_FRUITLESS_CHUNKS:
@@ -147,28 +192,15 @@ def _write_chunks(
     return state
 
 
+def _texts(rows: Iterable[Row]) -> Iterator[str]:
+    return (row["text"] for row in rows)
+
+
 def _count_prompts(state: ExpansionState, missing: int, limit: int) -> int:
     """Prompts of the next chunk: a tenth more than `missing` texts take at the share that was kept so far."""
     answered = state.kept + sum(state.dropped.values())
     needed = math.ceil(1.1 * missing * (answered + 1) / (state.kept + 1))
     return min(limit, max(needed, _MIN_PROMPTS))
-
-
-def write_chunk(
-    config: Config,
-    examples: PromptSampler,
-    engine: Engine,
-    number: int,
-    prompts: int,
-    screen: Screen,
-    advance: Callable[[int], None],
-) -> list[Row]:
-    """The kept texts of one chunk; its choices depend on the chunk's number and size only."""
-    rng = np.random.default_rng([config.evolution.seed, number, 4])
-    asked, rows = examples.draw(prompts, rng)
-    sampling = Sampling.from_section(config.expansion, stop_strings(config.models.one_paragraph), rng)
-    answers = map(extract_answer, engine.complete(asked, sampling, advance))
-    return [{"text": text or "", **row} for text, row in zip(answers, rows, strict=True) if screen.keep(text)]
 
 
 def _barren_error(chunks: int, screen: Screen) -> EngineError:

@@ -1,4 +1,4 @@
-"""Candidates, and where the first ones come from. Everything here is public."""
+"""The first population: texts of public sets, and texts that the generator writes from public prompts. Public."""
 
 from __future__ import annotations
 
@@ -6,96 +6,101 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pretext.config.settings import Config
+from pretext.config.settings import Evolution, Initial, Variation
 from pretext.errors import UsageError
 from pretext.evolution.public_texts import read_public_texts
 from pretext.models.engines import Engine, Sampling
 from pretext.progress import show_progress
-from pretext.prompts import Prompt, description_prompt, extract_answer, few_shot_prompt, stop_strings
+from pretext.prompts import PromptStyle, extract_answer
 from pretext.run.records import Candidate, Origin
 from pretext.screening.screen import Screen
 from pretext.texts import Reservoir
 
-_MAX_PROMPTS_PER_TEXT = 5  # prompts per text that is wanted, at most
-_MIN_PROMPTS_AT_ONCE = 8  # prompts at once: the last few texts must not hang on the luck of one prompt each time
+_MAX_PROMPTS_PER_TEXT = 5
+_MIN_PROMPTS_AT_ONCE = 8  # the last few texts must not hang on the luck of one prompt each time
 
 
 def make_initial_population(
-    config: Config, engine: Engine | None, locations: Sequence[str] = (), screen: Screen | None = None
+    initial: Initial,
+    evolution: Evolution,
+    variation: Variation,
+    style: PromptStyle,
+    screen: Screen,
+    engine: Engine | None = None,
+    locations: Sequence[str] = (),
 ) -> list[Candidate]:
-    """The first candidates: from public texts, from prompts (then `engine` is needed), or both; at most `population`.
+    """Make at most `evolution.population` candidates, from public texts, from prompts, or from both.
 
     With labels, every label gets an equal share: nothing is known yet of the private proportions.
 
     Args:
-        config: the run's settings.
-        engine: writes from prompts.
-        locations: sources of public texts, each of which gives an equal part; default: the configured one.
-        screen: for who wants to know what was dropped.
+        initial: public texts, prompts, and their shares.
+        evolution: size of the population and seed.
+        variation: how the generator samples.
+        style: how prompts are written.
+        screen: drops texts, and counts them.
+        engine: writes from prompts; without one there are none.
+        locations: public sets, each of which gives an equal part; default: the configured one.
 
     Raises:
-        UsageError: the public source has too few usable texts.
+        UsageError: a public set has too few usable texts.
     """
-    size, initial = config.evolution.population, config.initial
-    rng = np.random.default_rng([config.evolution.seed, 0, 0])
-    screen = screen or Screen(config.screening)
+    size = evolution.population
+    rng = np.random.default_rng([evolution.seed, 0, 0])
     locations = locations or ([initial.texts] if initial.texts is not None else [])
     texts: list[str] = []
     origins: list[Origin] = []
     if initial.prompts and engine is not None:
         wanted = size if not locations else round(size * initial.prompted_share)
-        texts += _write_from_prompts(config, engine, wanted, screen, rng)
+        texts += _write_from_prompts(initial, variation, style, engine, wanted, screen, rng)
         origins += [Origin("prompt", 0)] * len(texts)
     for number, location in enumerate(locations):
         wanted = (size - len(texts)) // (len(locations) - number)
-        texts += _sample_public_texts(config, location, wanted, screen, rng)
+        texts += _sample_public_texts(initial, location, wanted, screen, rng)
         origins += [Origin("public", number)] * (len(texts) - len(origins))
     if len(texts) < 2:
         raise UsageError(
             "The initial population has fewer than two usable texts; give more public texts or other prompts."
         )
-    labels = max(1, len(config.data.labels))
+    labels = max(1, len(style.labels))
     order = rng.permutation(len(texts))
     return [Candidate(texts[i], position % labels, origins[i]) for position, i in enumerate(order)]
 
 
 def _sample_public_texts(
-    config: Config, location: str, wanted: int, screen: Screen, rng: np.random.Generator
+    initial: Initial, location: str, wanted: int, screen: Screen, rng: np.random.Generator
 ) -> list[str]:
-    """A uniform sample of the usable public texts, by reservoir; one pass over any number of them."""
     reservoir = Reservoir[str](wanted, rng.integers)
-    for text in filter(screen.keep, read_public_texts(config, location)):
+    for text in filter(screen.keep, read_public_texts(initial, location, screen.max_words)):
         reservoir.add(text)
     if reservoir.seen < wanted:
         raise UsageError(
-            f"{location} has only {reservoir.seen} usable texts of at least {config.initial.min_words} words, "
-            f"{wanted} are needed; lower evolution.population or give a larger public source."
+            f"{location} has only {reservoir.seen} usable texts of at least {initial.min_words} words, {wanted} are "
+            "needed; lower evolution.population or give a larger public source."
         )
     return reservoir.sample
 
 
 def _write_from_prompts(
-    config: Config, engine: Engine, wanted: int, screen: Screen, rng: np.random.Generator
+    initial: Initial,
+    variation: Variation,
+    style: PromptStyle,
+    engine: Engine,
+    wanted: int,
+    screen: Screen,
+    rng: np.random.Generator,
 ) -> list[str]:
-    """Texts that the generator writes from the public descriptions, in equal shares."""
-    kept: list[str] = []
+    """Write texts from the public descriptions, in equal shares, each with the invented examples if there are any."""
+    prompts = [style.describe(description, initial.examples) for description in initial.prompts]
+    texts: list[str] = []
     left = _MAX_PROMPTS_PER_TEXT * wanted
     with show_progress("Writing the initial population from prompts", wanted) as advance:
-        while len(kept) < wanted and left > 0:
-            prompts = _make_prompts(config, min(max(wanted - len(kept), _MIN_PROMPTS_AT_ONCE), left))
-            left -= len(prompts)
-            sampling = Sampling.from_section(config.variation, stop_strings(config.models.one_paragraph), rng)
-            fresh = [text for text in map(extract_answer, engine.complete(prompts, sampling)) if screen.keep(text)]
-            advance(min(len(fresh), wanted - len(kept)))
-            kept += [text for text in fresh if text is not None]
-    return kept[:wanted]
-
-
-def _make_prompts(config: Config, count: int) -> list[Prompt]:
-    """So many prompts, the descriptions taking turns, each with the invented examples if there are any."""
-    chat, examples = config.models.prompt_format == "chat", config.initial.examples
-    prompts = [
-        few_shot_prompt(examples, description, chat) if examples else description_prompt(description, chat)
-        for description in config.initial.prompts
-    ]
-    return [prompts[i % len(prompts)] for i in range(count)]
+        while len(texts) < wanted and left > 0:
+            count = min(max(wanted - len(texts), _MIN_PROMPTS_AT_ONCE), left)
+            left -= count
+            sampling = Sampling.from_section(variation, style.stops, rng)
+            answers = engine.complete([prompts[i % len(prompts)] for i in range(count)], sampling)
+            fresh = [text for text in map(extract_answer, answers) if screen.keep(text)]
+            advance(min(len(fresh), wanted - len(texts)))
+            texts += [text for text in fresh if text is not None]
+    return texts[:wanted]

@@ -4,140 +4,162 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pretext.clients.voting import Ballot
-from pretext.config.settings import Config
-from pretext.evolution.selection import NoisyHistogram, save_seeds_of_run, select_round
-from pretext.evolution.variation import Variation
+from pretext.clients.federation import Federation
+from pretext.clients.voting import Ballot, VoteRule
+from pretext.config.settings import Evolution, Screening
+from pretext.evolution.selection import select_round
+from pretext.evolution.votes import Votes
 from pretext.run.folder import Run
-from pretext.run.records import Candidate, Origin, Seed, Selection
+from pretext.run.records import Candidate, Origin, Selection
 from pretext.screening.screen import Screen
-from pretext.vectors import Embedder, normalize_rows
+from pretext.texts import is_usable_text
+from pretext.vectors import normalize_rows
 
 _log = logging.getLogger("pretext")
 
 
-@dataclass(frozen=True)
-class Steps:
-    """What the loop is made of. `ask` is the only one that touches private data, and it returns a release.
+class Models(Protocol):
+    """The models that write and embed candidates, each opened when first needed."""
 
-    Attributes:
-        initial: screen -> the first population; what it drops the screen counts.
-        ask: (round, population, () -> ballot) -> the released votes; a replayed release needs no ballot.
-        vary: () -> the variation; opened when first needed.
-        embed: () -> the embedder; likewise.
-    """
+    def open_all(self) -> None:
+        """Open every model that the rounds need."""
+        ...
 
-    initial: Callable[[Screen], list[Candidate]]
-    ask: Callable[[int, list[Candidate], Callable[[], Ballot]], NoisyHistogram]
-    vary: Callable[[], Variation]
-    embed: Callable[[], Embedder]
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit rows, shape (len(texts), d)."""
+        ...
+
+    def vary(
+        self, parents: Sequence[Candidate], pool: Sequence[Candidate], rng: np.random.Generator
+    ) -> list[str | None]:
+        """One variation per parent, see `pretext.evolution.variation.Variation`."""
+        ...
 
 
-def evolve(config: Config, run: Run, steps: Steps) -> list[Seed]:
-    """Run all rounds and return the seeds. What the run folder already holds is not done again.
+def evolve(
+    run: Run,
+    population: list[Candidate],
+    votes: Votes,
+    federation: Federation,
+    models: Models,
+    *,
+    rounds: int,
+    rule: VoteRule,
+    evolution: Evolution,
+    screening: Screening,
+) -> None:
+    """Run all rounds. What the run folder or the ledger already holds is not done again.
+
+    Args:
+        run: the folder; holds populations and selections afterwards.
+        population: the first one, as it is saved in the folder.
+        votes: replays and releases.
+        federation: asks the clients.
+        models: write variations and embed candidates.
+        rounds: how many.
+        rule: how a client votes.
+        evolution: how survivors and parents are selected.
+        screening: what a candidate must be.
 
     Raises:
-        NoSignal: no candidate of any seed round passed the threshold.
         BudgetExceeded: the ledger refused a round.
     """
-    population = run.population(0) or _make_first_population(config, run, steps)
-    for round_number in range(config.privacy.rounds):
-        # 1. Public: where each candidate stands.
-        def ballot(now: int = round_number, candidates: list[Candidate] = population) -> Ballot:
-            return _make_ballot(config, run, now, candidates, steps)
-
-        # 2. and 3. Private, then released: votes are bounded, summed, noised and charged at once.
-        noisy = steps.ask(round_number, population, ballot)
-        # 4. Post-processing from here on.
-        selected = run.selection(round_number) or run.save_selection(
-            round_number, _select_and_log(config, round_number, population, noisy)
+    for number in range(rounds):
+        release = votes.replay(number, population)  # None unless this round was released before
+        if release is None:
+            models.open_all()  # a model that cannot be loaded must not cost budget
+            points = candidate_points(number, population, models, evolution)  # 1. public
+            run.save_positions(number, points)
+            bounded = federation.vote(make_ballot(points, population), rule)  # 2. private: only here clients are asked
+            release = votes.release(number, population, bounded)  # 3. charged and drawn at once
+        selection = run.selection(number) or run.save_selection(  # 4. post-processing from here on
+            number, select_round(number, release.noisy, release.mechanism.standard_deviation, evolution)
         )
-        if round_number + 1 < config.privacy.rounds:
-            following = run.population(round_number + 1)
-            population = following or _make_next_population(
-                config, run, round_number, population, selected, steps.vary()
+        _log_selection(number, selection)
+        if number + 1 < rounds:
+            population = run.population(number + 1) or next_population(
+                number, population, selection, models, run, evolution, screening
             )
-    return save_seeds_of_run(config, run)
 
 
 def candidate_points(
-    config: Config, round_number: int, population: Sequence[Candidate], steps: Steps
+    number: int, population: Sequence[Candidate], models: Models, evolution: Evolution
 ) -> NDArray[np.float32]:
-    """Where each candidate stands, shape (n, d): the re-normalized mean of the unit embeddings of its variations.
+    """Where each candidate of a round stands, shape (n, d): the unit mean of the unit embeddings of its variations.
 
     With lookahead 0, or where every variation of a candidate failed, the embedding of its own text.
     """
-    embed = steps.embed()
-    own = embed([candidate.text for candidate in population])
-    if config.evolution.lookahead == 0:
+    own = models.embed([candidate.text for candidate in population])
+    if evolution.lookahead == 0:
         return own
     total = np.zeros_like(own)
-    rng = np.random.default_rng([config.evolution.seed, round_number, 1])
-    for _ in range(config.evolution.lookahead):
-        texts = steps.vary()(population, population, rng)
-        rows = [row for row, text in enumerate(texts) if text and text.strip()]
-        if rows:
-            total[rows] += embed([texts[row] or "" for row in rows])
+    rng = np.random.default_rng([evolution.seed, number, 1])
+    for _ in range(evolution.lookahead):
+        texts = models.vary(population, population, rng)
+        usable = {row: text for row, text in enumerate(texts) if is_usable_text(text)}
+        if usable:
+            total[list(usable)] += models.embed(list(usable.values()))
     empty = np.linalg.norm(total, axis=1) < 1e-6
     total[empty] = own[empty]
     return normalize_rows(total)
 
 
-def _make_first_population(config: Config, run: Run, steps: Steps) -> list[Candidate]:
-    screen = Screen(config.screening)
-    first = steps.initial(screen)
-    return run.save_population(0, first, dict(screen.dropped))
-
-
-def _make_ballot(config: Config, run: Run, round_number: int, population: list[Candidate], steps: Steps) -> Ballot:
-    points = candidate_points(config, round_number, population, steps)
-    run.save_positions(round_number, points)
+def make_ballot(points: NDArray[np.float32], population: Sequence[Candidate]) -> Ballot:
+    """What the clients are asked about a population."""
     return Ballot(points, np.array([candidate.label for candidate in population], dtype=np.int64))
 
 
-def _select_and_log(config: Config, round_number: int, population: list[Candidate], noisy: NoisyHistogram) -> Selection:
-    selected = select_round(config, round_number, noisy)
-    if not selected.survivors:
+def next_population(
+    number: int,
+    population: Sequence[Candidate],
+    selection: Selection,
+    models: Models,
+    run: Run,
+    evolution: Evolution,
+    screening: Screening,
+) -> list[Candidate]:
+    """Make and save the population after round `number`: the best survivors unchanged, then screened variations.
+
+    It is never larger than `evolution.population`. Where nothing usable comes out of the generator, the survivors and
+    the rest of the round go on as they are.
+    """
+    size = evolution.population
+    pool = [population[row].carry_over("kept", row) for row in selection.survivors or selection.parents]
+    elite = pool[: math.floor(evolution.kept_parents * size)]
+    screen = Screen(screening, (candidate.text for candidate in elite))
+    rng = np.random.default_rng([evolution.seed, number, 3])
+    rows = selection.parents[: size - len(elite)]
+    texts = models.vary([population[row] for row in rows], pool, rng)
+    variations = [
+        Candidate(text or "", population[row].label, Origin("variation", row))
+        for text, row in zip(texts, rows, strict=True)
+        if screen.keep(text)
+    ]
+    following = [*elite, *variations]
+    if len(following) < 2:
+        _log.warning("Round %d: no variation passed the screening; the survivors go on as they are.", number)
+        everybody = [candidate.carry_over("again", row) for row, candidate in enumerate(population)]
+        following = [*pool, *everybody][:size]
+    return run.save_population(number + 1, following, dict(screen.dropped))
+
+
+def _log_selection(number: int, selection: Selection) -> None:
+    if not selection.survivors:
         _log.warning(
             "Round %d: no candidate got more noisy votes than the threshold of %.1f (%.2f standard deviations of the "
             "noise); the round's population goes on as it is.",
-            round_number,
-            selected.threshold * noisy.sigma,
-            selected.threshold,
+            number,
+            selection.threshold * selection.sigma,
+            selection.threshold,
         )
-    share = sum(selected.weights) / max(noisy.votes[noisy.votes > 0].sum(), 1e-12)
+    share = sum(selection.weights) / max(sum(vote for vote in selection.noisy if vote > 0), 1e-12)
     _log.info(
         "Round %d: %d of %d candidates survive; %.0f %% of the positive noisy votes are above the threshold.",
-        round_number, len(selected.survivors), len(population), 100 * share,
+        number, len(selection.survivors), len(selection.noisy), 100 * share,
     )  # fmt: skip
-    return selected
-
-
-def _make_next_population(
-    config: Config, run: Run, round_number: int, population: list[Candidate], selected: Selection, vary: Variation
-) -> list[Candidate]:
-    """The next population: the best survivors unchanged, then variations of parents; screened, never above its size."""
-    size = config.evolution.population
-    pool = [population[row].carry_over("kept", row) for row in selected.survivors or selected.parents]
-    kept = pool[: math.floor(config.evolution.kept_parents * size)]
-    screen = Screen(config.screening, (candidate.text for candidate in kept))
-    rng = np.random.default_rng([config.evolution.seed, round_number, 3])
-    rows = selected.parents[: size - len(kept)]
-    parents = [population[row] for row in rows]
-    fresh = [
-        Candidate(text or "", population[row].label, Origin("variation", row))
-        for text, row in zip(vary(parents, pool, rng), rows, strict=True)
-        if screen.keep(text)
-    ]
-    following = [*kept, *fresh]
-    if len(following) < 2:  # nothing usable came out of the generator: the round is repeated on what there was
-        _log.warning("Round %d: no variation passed the screening; the survivors go on as they are.", round_number)
-        everybody = [candidate.carry_over("again", row) for row, candidate in enumerate(population)]
-        following = [*pool, *everybody][:size]
-    return run.save_population(round_number + 1, following, dict(screen.dropped))

@@ -1,29 +1,37 @@
-"""Public texts."""
+"""Texts of public sets: where the first candidates come from, and where an auditor finds them again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
 
-from pretext.config.settings import Config
+from pretext.config.settings import Initial
 from pretext.tables import Source, read_columns
 from pretext.texts import is_usable_text
 
 
-def public_set_locations(config: Config) -> list[str]:
+def public_set_locations(initial: Initial) -> list[str]:
     """Where public candidates may come from: the configured source, or the sets of which FreD chooses."""
-    initial = config.initial
     return [initial.texts] if initial.texts is not None else list(initial.public_sets)
 
 
-def read_public_texts(config: Config, location: str) -> Iterator[str]:
-    """The public texts that are long enough, cut to the longest that is allowed; at most `most_rows` rows are read."""
-    initial = config.initial
-    longest = min(initial.max_words, config.screening.max_words)
+def read_public_texts(initial: Initial, location: str, max_words: int) -> Iterator[str]:
+    """Read the public texts that are long enough, in order.
+
+    Args:
+        initial: column, subset and split; at most `most_rows` rows are read, texts below `min_words` are passed over,
+            longer ones are cut to `max_words`.
+        location: a file, or the id of a Hugging Face dataset.
+        max_words: the longest text that the screening lets pass.
+
+    Raises:
+        UsageError: the set cannot be read.
+    """
+    longest = min(initial.max_words, max_words)
     batches = read_columns(Source(location, initial.subset, initial.split), [initial.text_column])
     rows = islice(chain.from_iterable(batch[initial.text_column] for batch in batches), initial.most_rows)
     for text in rows:
         words = text.split() if is_usable_text(text) else []
         if len(words) >= initial.min_words:
-            cut = text.strip() if len(words) <= longest else " ".join(words[:longest])
-            yield cut.encode(errors="replace").decode()
+            shortened = text.strip() if len(words) <= longest else " ".join(words[:longest])
+            yield shortened.encode(errors="replace").decode()

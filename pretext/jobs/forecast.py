@@ -9,14 +9,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from pretext.clients.voting import Ballot, Clients, VoteRule
+from pretext.clients.voting import Ballot, Clients
 from pretext.config.settings import Config
 from pretext.evolution.expansion import PromptSampler
-from pretext.evolution.initial import make_initial_population
 from pretext.jobs.parts import Parts
+from pretext.jobs.run import make_first_population, vote_rule
 from pretext.jobs.timing import Meter, Phase
 from pretext.models.engines import Sampling
-from pretext.prompts import extract_answer, stop_strings
+from pretext.prompts import extract_answer
 from pretext.run.records import Candidate, Seed
 from pretext.screening.screen import Screen
 
@@ -107,7 +107,9 @@ def _sample_population(config: Config, parts: Parts, meter: Meter, sample: int) 
     with meter.phase("initial population"):
         engine = parts.engine() if initial.prompts else None
         # Which candidates FreD would choose is not known; any of them take as long to read.
-        population = make_initial_population(small, engine, initial.public_sets[: initial.public_sets_used])
+        population = make_first_population(
+            small, Screen(config.screening), engine, initial.public_sets[: initial.public_sets_used]
+        )
     if initial.prompts:
         meter.phases["initial population"] *= evolution.population / sample
     return population
@@ -118,8 +120,8 @@ def _sample_expansion(
 ) -> int:
     """How many of the answers to a sample of prompts pass the screening; at least 1."""
     seeds = [Seed(candidate.text, candidate.label, 0, 1.0, 1.0) for candidate in population]
-    sampling = Sampling.from_section(config.expansion, stop_strings(config.models.one_paragraph), rng)
-    prompts, _ = PromptSampler(config, seeds).draw(len(population), rng)
+    sampling = Sampling.from_section(config.expansion, config.prompt_style.stops, rng)
+    prompts, _ = PromptSampler(seeds, config.expansion.examples, config.prompt_style).draw(len(population), rng)
     screen = Screen(config.screening)
     with meter.phase("expansion"):
         answers = [extract_answer(completion) for completion in parts.engine().complete(prompts, sampling)]
@@ -135,8 +137,7 @@ def _estimate_client_seconds(config: Config, seconds_per_text: float, dimension:
     none = np.zeros(_VOTING_SAMPLE, np.int64)
     clients = Clients(rows, np.arange(_VOTING_SAMPLE, dtype=np.int64), none)
     ballot = Ballot(rng.standard_normal((size, dimension), np.float32), np.zeros(size, np.int64))
-    rule = VoteRule(config.evolution.nearest, privacy.norm_squared, privacy.normalize_votes)
-    voting, _ = _time_call(lambda: clients.vote(ballot, rule))
+    voting, _ = _time_call(lambda: clients.vote(ballot, vote_rule(config)))
     return texts * (seconds_per_text + privacy.rounds * voting / _VOTING_SAMPLE)
 
 

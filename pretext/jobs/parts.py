@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pretext.clients.federation import Federation, LocalFederation
 from pretext.clients.private_data import read_private
 from pretext.clients.voting import Clients
 from pretext.config.settings import Config
 from pretext.evolution.variation import Variation, open_variation
+from pretext.jobs.timing import Meter
 from pretext.lazy import Once
 from pretext.models.engines import Engine
+from pretext.run.records import Candidate
 from pretext.vectors import Embedder
 
 ModelPair: TypeAlias = tuple[Engine, Embedder]
@@ -29,7 +34,7 @@ class Parts:
 
     @classmethod
     def of(cls, config: Config, rows: Sequence[Any] | None = None, models: ModelPair | None = None) -> Parts:
-        """The parts that a configuration names; `given` rows take the place of a private file, `models` that of the
+        """The parts that a configuration names; `rows` take the place of a private file, `models` that of the
         configured engine and embedder."""
         engine = Once(lambda: _open_engine(config) if models is None else models[0])
         embedder = Once(lambda: _open_embedder(config) if models is None else models[1])
@@ -40,9 +45,51 @@ class Parts:
         return cls(
             engine,
             embedder,
-            Once(lambda: open_variation(config, engine)),
+            Once(lambda: open_variation_of(config, engine)),
             Once(lambda: LocalFederation(gather)),
         )
+
+
+@dataclass(frozen=True)
+class TimedModels:
+    """The models of the loop (`pretext.evolution.loop.Models`), whose work is timed by phase.
+
+    Attributes:
+        parts: opened when first needed; opening is no part of the work.
+        meter: sums seconds and tokens.
+        varies: whether the rounds make variations at all.
+    """
+
+    parts: Parts
+    meter: Meter
+    varies: bool
+
+    def open_all(self) -> None:
+        """Open every model that the rounds need."""
+        with self.meter.phase("loading models"):
+            self.parts.embedder()
+            if self.varies:
+                self.parts.variation()
+            self.parts.engine()
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit rows, shape (len(texts), d)."""
+        embedder = self.parts.embedder()
+        with self.meter.phase("embedding of candidates"):
+            return embedder(texts)
+
+    def vary(
+        self, parents: Sequence[Candidate], pool: Sequence[Candidate], rng: np.random.Generator
+    ) -> list[str | None]:
+        """One variation per parent."""
+        variation = self.parts.variation()
+        with self.meter.phase("variations"):
+            return variation(parents, pool, rng)
+
+
+def open_variation_of(config: Config, engine: Callable[[], Engine]) -> Variation:
+    """Open the variation that a configuration names; `engine` is called for only where it is needed."""
+    return open_variation(config.variation, config.prompt_style, config.models, config.speed, engine)
 
 
 def _open_engine(config: Config) -> Engine:

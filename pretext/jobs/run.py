@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from pretext.calibration import fred_cost, fred_epsilon, round_cost
-from pretext.clients.voting import Ballot, VoteRule
+from pretext.clients.voting import VoteRule
 from pretext.config.settings import Config
 from pretext.evolution.expansion import expand
 from pretext.evolution.initial import make_initial_population
-from pretext.evolution.loop import Steps, evolve
-from pretext.evolution.selection import NoisyHistogram, save_seeds_of_run
+from pretext.evolution.loop import evolve
+from pretext.evolution.selection import collect_seeds
+from pretext.evolution.votes import Votes
 from pretext.fred.design import check_client_estimate, design_question
 from pretext.fred.query import decode_question, encode_question
 from pretext.fred.recommend import ask_clients, measure_sets, rank_sets, resolve_public_sets
 from pretext.home import fred_cache_folder, open_ledger
 from pretext.jobs.accounts import _private_source, dataset_name, register_dataset, save_statement
-from pretext.jobs.parts import Parts
+from pretext.jobs.parts import Parts, TimedModels
 from pretext.jobs.plan import Plan, make_plan
 from pretext.jobs.timing import Meter
+from pretext.models.engines import Engine
 from pretext.report.card import write_card
 from pretext.run.folder import Run
 from pretext.run.manifest import seal_run
-from pretext.run.records import Candidate, digest_population
+from pretext.run.records import Candidate, Seed
 from pretext.screening.screen import Screen
 from pretext.statement.statement import count_voting_rounds, releases_of_run
 from pretext.tables import Source, check_columns
@@ -75,7 +77,19 @@ def evolve_run(
         _check_budget(config, run, planned, account)
         try:
             with meter.persist(run):
-                evolve(config, run, _make_steps(config, run, ledger, account, planned, parts, meter))
+                models = TimedModels(parts, meter, varies=config.privacy.rounds > 1 or config.evolution.lookahead > 0)
+                evolve(
+                    run,
+                    _first_population(config, run, ledger, account, parts, models),
+                    Votes(ledger, account.name, run.id, planned.mechanism, config.privacy.relation),
+                    parts.federation(),
+                    models,
+                    rounds=config.privacy.rounds,
+                    rule=vote_rule(config),
+                    evolution=config.evolution,
+                    screening=config.screening,
+                )
+                save_seeds(config, run)
         finally:
             save_statement(config, run, ledger, name)
         seal_run(run, ledger)
@@ -87,10 +101,35 @@ def expand_run(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledge
     user's). Costs no privacy."""
     meter = Meter(parts.engine)
     with meter.persist(run), meter.phase("expansion"):
-        target = expand(config, run, save_seeds_of_run(config, run), parts.engine, texts)
+        target = expand_seeds(config, run, save_seeds(config, run), parts.engine, texts)
     write_card(config, run)
     seal_run(run, ledger or open_ledger())
     return target
+
+
+def expand_seeds(config: Config, run: Run, seeds: Sequence[Seed], engine: Callable[[], Engine], texts: int) -> Path:
+    """Write synthetic texts from seeds as a configuration describes; see `expand`."""
+    return expand(
+        run,
+        seeds,
+        engine,
+        texts,
+        expansion=config.expansion,
+        style=config.prompt_style,
+        screening=config.screening,
+        seed=config.evolution.seed,
+        prompts_at_once=config.speed.prompts_at_once,
+    )
+
+
+def save_seeds(config: Config, run: Run) -> list[Seed]:
+    """Collect the seeds of a finished evolution and save them for people. Raises what `collect_seeds` does."""
+    return run.save_seeds(collect_seeds(run, config.seed_rounds, config.evolution.seed_power), config.data.labels)
+
+
+def vote_rule(config: Config) -> VoteRule:
+    """How a client votes."""
+    return VoteRule(config.evolution.nearest, config.privacy.norm_squared, config.privacy.normalize_votes)
 
 
 def _check_sources(config: Config) -> None:
@@ -114,36 +153,33 @@ def _check_budget(config: Config, run: Run, planned: Plan, account: Account) -> 
     account.check(compose([*finding, *[coming] * (config.privacy.rounds - count_voting_rounds(releases))]))
 
 
-def _make_steps(
-    config: Config, run: Run, ledger: Ledger, account: Account, planned: Plan, parts: Parts, meter: Meter
-) -> Steps:
-    rule = VoteRule(config.evolution.nearest, config.privacy.norm_squared, config.privacy.normalize_votes)
-
-    def initial(screen: Screen) -> list[Candidate]:
-        # Finding the candidates asks the clients: how long that takes is private.
-        found = _find_public_sets(config, run, ledger, account, parts) if config.initial.public_sets else []
-        with meter.phase("initial population"):
-            return make_initial_population(config, parts.engine() if config.initial.prompts else None, found, screen)
-
-    def ask(round_number: int, population: list[Candidate], ballot: Callable[[], Ballot]) -> NoisyHistogram:
-        label, subject = f"{run.id}/votes/{round_number}", digest_population(population)
-        release = ledger.replay(account.name, label, subject)
-        if release is None:
-            with meter.phase("loading models"):
-                _open_models(config, parts)
-            bounded = parts.federation().vote(ballot(), rule)
-            release = ledger.release(account.name, label, subject, bounded, planned.mechanism, config.privacy.relation)
-        return NoisyHistogram(release.noisy, release.mechanism.standard_deviation)
-
-    return Steps(
-        initial,
-        ask,
-        lambda: meter.time_calls("variations", parts.variation()),
-        lambda: meter.time_calls("embedding of candidates", parts.embedder()),
+def make_first_population(
+    config: Config, screen: Screen, engine: Engine | None, locations: Sequence[str] = ()
+) -> list[Candidate]:
+    """Make the first population that a configuration describes; arguments as `make_initial_population`."""
+    return make_initial_population(
+        config.initial, config.evolution, config.variation, config.prompt_style, screen, engine, locations
     )
 
 
-def _find_public_sets(config: Config, run: Run, ledger: Ledger, account: Account, parts: Parts) -> list[str]:
+def _first_population(
+    config: Config, run: Run, ledger: Ledger, account: Account, parts: Parts, models: TimedModels
+) -> list[Candidate]:
+    """The first population, out of the folder or made and saved now."""
+    if (population := run.population(0)) is not None:
+        return population
+    screen = Screen(config.screening)
+    # Finding public sets asks the clients: how long that takes is private, so it is not timed.
+    locations = _find_public_sets(config, run, ledger, account, parts, models) if config.initial.public_sets else []
+    with models.meter.phase("initial population"):
+        engine = parts.engine() if config.initial.prompts else None
+        population = make_first_population(config, screen, engine, locations)
+    return run.save_population(0, population, dict(screen.dropped))
+
+
+def _find_public_sets(
+    config: Config, run: Run, ledger: Ledger, account: Account, parts: Parts, models: TimedModels
+) -> list[str]:
     """Where the candidates lie whose mixture is nearest, by a release of the run's own."""
     sets = measure_sets(config, resolve_public_sets(config), parts.embedder(), fred_cache_folder())
     plain = run.load("query.json")
@@ -152,20 +188,12 @@ def _find_public_sets(config: Config, run: Run, ledger: Ledger, account: Account
         plain = encode_question(made)
         run.save("query.json", plain)
     question = decode_question(plain)
-    _open_models(config, parts)
+    models.open_all()
     release = ask_clients(question, ledger, account, f"{run.id}/fred", parts.federation)
     ranking = rank_sets(question, release, sets, config.initial.public_sets_used)
     run.save("ranking.json", asdict(ranking))
     _log.info(ranking.recommendation)
     return [public.source.location for name in ranking.mixture for public, _ in sets if public.name == name]
-
-
-def _open_models(config: Config, parts: Parts) -> None:
-    """Open every model before a round is paid for: one that cannot be loaded must not cost budget."""
-    parts.embedder()
-    if config.privacy.rounds > 1 or config.evolution.lookahead:
-        parts.variation()
-    parts.engine()
 
 
 @contextmanager

@@ -6,17 +6,14 @@ Only work on public data is timed: how long the clients' side takes tells how ma
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import ParamSpec, TypeVar
 
 from pretext.lazy import Once
 from pretext.models.engines import Engine, Usage
 from pretext.run.folder import Run
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 _TIMINGS_FILE = "timings.json"
 
 
@@ -52,15 +49,6 @@ class Meter:
             used = self._usage() - before
             taken = Phase(time.perf_counter() - started, used.read, used.written)
             self.phases[name] = self.phases.get(name, Phase()) + taken
-
-    def time_calls(self, name: str, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-        """The function, each call of which counts as a part of the phase."""
-
-        def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-            with self.phase(name):
-                return function(*args, **kwargs)
-
-        return call
 
     @contextmanager
     def persist(self, run: Run) -> Iterator[None]:

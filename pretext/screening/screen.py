@@ -68,6 +68,11 @@ class Screen:
             self._known.add(text)
         self.dropped: Counter[str] = Counter()
 
+    @property
+    def max_words(self) -> int:
+        """Words of the longest text that may pass."""
+        return self._rules.max_words
+
     def keep(self, text: str | None) -> bool:
         """Whether the text stays; if not, its reason is counted."""
         reason = self._drop_reason(text) or (None if self._known.add(text or "") else "duplicate")

@@ -71,7 +71,7 @@ def check_candidates(run: Run, number: int, subject: str) -> Iterator[Difference
 
 def check_origins(config: Config, run: Run) -> Iterator[Difference]:
     """Whether the candidates of every round that is there say where they come from, and could."""
-    first, sources = run.population(0) or [], public_set_locations(config)
+    first, sources = run.population(0) or [], public_set_locations(config.initial)
     kinds = {"public": "a public source"} if sources else {}
     kinds |= {"prompt": "a prompt"} if config.initial.prompts else {}
     for row, candidate in enumerate(first):
@@ -92,7 +92,9 @@ def _check_public_texts(
     if not sources or not strangers:
         return
     try:
-        for text in chain.from_iterable(read_public_texts(config, source) for source in sources):
+        for text in chain.from_iterable(
+            read_public_texts(config.initial, source, config.screening.max_words) for source in sources
+        ):
             strangers.discard(text)
             if not strangers:
                 return

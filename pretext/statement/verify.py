@@ -19,7 +19,7 @@ from typing import Any
 from pretext.calibration import noise_multiplier
 from pretext.config.settings import Config
 from pretext.errors import PretextError
-from pretext.evolution.selection import NoisyHistogram, collect_seeds, select_round
+from pretext.evolution.selection import collect_seeds, select_round
 from pretext.files import replace_nonfinite
 from pretext.fred.query import decode_question
 from pretext.run.folder import Run
@@ -189,14 +189,17 @@ def _compare_round(run: Run, config: Config, number: int, release: Release | Non
         yield Difference("ledger", f"{run.id}/votes/{number}", "a release", ABSENT)
         return
     yield from check_candidates(run, number, release.subject)
-    expected = select_round(config, number, NoisyHistogram(release.noisy, release.mechanism.standard_deviation))
+    expected = select_round(number, release.noisy, release.mechanism.standard_deviation, config.evolution)
     yield from _diff_values(f"selected/{number:03}.json", asdict(expected), asdict(selected) if selected else {})
 
 
 def _compare_seeds(run: Run, config: Config) -> Iterator[Difference]:
     path = run.folder / "seeds.jsonl"
     found = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    expected = [format_seed(seed, config.data.labels) for seed in collect_seeds(config, run)]
+    expected = [
+        format_seed(seed, config.data.labels)
+        for seed in collect_seeds(run, config.seed_rounds, config.evolution.seed_power)
+    ]
     yield from _diff_values("seeds.jsonl", expected, found, "lines")
 
 

@@ -24,7 +24,8 @@ import numpy as np
 
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
-from pretext.evolution.expansion import PromptSampler, expand
+from pretext.evolution.expansion import PromptSampler
+from pretext.jobs.run import expand_seeds
 from pretext.models.engines import Sampling, Usage, ignore_progress
 from pretext.prompts import Prompt, few_shot_prompt
 from pretext.run.folder import Run
@@ -107,7 +108,7 @@ def _time_expansion(arguments: argparse.Namespace, kind: str, what: str) -> None
     clock.wrap(Shards, "seal", "sealing")
     clock.wrap(Run, "save", "saving")
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter()
-    expand(config, run, seeds, Babbler, texts + (arguments.chunk // 2 if what == "resume" else 0))
+    expand_seeds(config, run, seeds, Babbler, texts + (arguments.chunk // 2 if what == "resume" else 0))
     seconds = time.perf_counter() - started - clock.seconds.pop("generator")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     parts = "  ".join(f"{name} {part:.2f}" for name, part in clock.seconds.items())
@@ -120,7 +121,10 @@ def _time_expansion(arguments: argparse.Namespace, kind: str, what: str) -> None
 
 def _compare_prompts_and_filters(arguments: argparse.Namespace) -> None:
     config, seeds = _make_config(arguments, []), _make_seeds(arguments.seeds)
-    examples, texts = PromptSampler(config, seeds), [f"text number {number} of a list" for number in range(1_000_000)]
+    examples, texts = (
+        PromptSampler(seeds, config.expansion.examples, config.prompt_style),
+        [f"text number {number} of a list" for number in range(1_000_000)],
+    )
     ways: dict[str, Callable[[], object]] = {
         "prompts drawn at once": lambda: examples.draw(arguments.chunk, np.random.default_rng(0)),
         "prompts by rng.choice": lambda: _choose_prompts(seeds, arguments.chunk),

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pretext.models.engines import Sampling
 from pretext.models.engines.transformers import TransformersEngine
 from pretext.models.sources import resolve_generator
-from pretext.prompts import Prompt, few_shot_prompt, stop_strings
+from pretext.prompts import Prompt, PromptStyle, few_shot_prompt
 from pretext.tables import Source, read_columns
 
 BATCH = 32
@@ -46,7 +46,7 @@ def main() -> None:
     for repetition in range(-1, given.repetitions):  # the first one warms up
         rng = np.random.default_rng(repetition + 1)
         prompts = [few_shot_prompt(rng.choice(texts, 3).tolist(), None, chat=False) for _ in range(given.prompts)]
-        sampling = Sampling(given.tokens, top_p=0.95, stop=stop_strings(one_paragraph=True), seed=repetition + 1)
+        sampling = Sampling(given.tokens, top_p=0.95, stop=PromptStyle().stops, seed=repetition + 1)
         for name, write in (("model.generate", plain.write), ("our engine", lambda *asked: ours(engine, *asked))):
             start = time.perf_counter()
             tokens = write(prompts if repetition >= 0 else prompts[:BATCH], sampling)

@@ -26,12 +26,11 @@ from numpy.typing import NDArray
 from pretext.clients.voting import Ballot, Clients, VoteRule
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
-from pretext.evolution.loop import Steps, candidate_points
-from pretext.evolution.mask_filling import MaskFill
+from pretext.evolution.loop import candidate_points
 from pretext.evolution.selection import select_survivors
+from pretext.jobs.parts import Parts, TimedModels
 from pretext.jobs.plan import make_plan
-from pretext.models.embedder import SentenceEmbedder
-from pretext.models.masked_lm import MaskedLM
+from pretext.jobs.timing import Meter
 from pretext.models.sources import resolve_embedder
 from pretext.run.records import Candidate
 from pretext.vectors import normalize_rows
@@ -81,10 +80,8 @@ def random_clients(count: int, texts: int) -> Clients:
 
 def own_round(config: Config, clients: Clients, folder: Path) -> Round:
     """A round as `pretext.evolution.loop` and `pretext.jobs.run` do it."""
-    model = MaskedLM(config.models.masked, config.speed.device, config.speed.dtype)
-    vary = MaskFill(model, config.variation, config.speed.batch_size)
-    embed = SentenceEmbedder.from_config(config)
-    steps = Steps(initial=refuse_call, ask=refuse_call, vary=lambda: vary, embed=lambda: embed)
+    parts = Parts.of(config)
+    models, vary = TimedModels(parts, Meter(parts.engine), varies=True), parts.variation()
     mechanism, relation = make_plan(config).mechanism, config.privacy.relation
     ledger = Ledger(folder / "ledger.sqlite")
     ledger.register("bench", "memory:bench", config.unit, relation, Budget(1000, 1e-6), confirmed=False)
@@ -92,7 +89,7 @@ def own_round(config: Config, clients: Clients, folder: Path) -> Round:
 
     def work(texts: list[str], run: int) -> dict[str, float]:
         population, rng = [Candidate(text) for text in texts], np.random.default_rng(run)
-        seconds, points = time_call(lambda: candidate_points(config, run, population, steps))
+        seconds, points = time_call(lambda: candidate_points(run, population, models, config.evolution))
         spent = {"lookahead": seconds}
 
         def released() -> NDArray[np.float64]:
@@ -143,11 +140,6 @@ def paper_round(config: Config, clients: Clients) -> Round:
         return spent
 
     return work
-
-
-def refuse_call(*arguments: object) -> Any:
-    """A step that a round by itself does not take."""
-    raise NotImplementedError
 
 
 def time_call(work: Callable[[], Any]) -> tuple[float, Any]:

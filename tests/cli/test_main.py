@@ -244,12 +244,12 @@ def test_a_locked_ledger(
 
 
 PHASES = {
-    "initial": ("pretext.jobs.run", "initial_population"),
-    "read": ("pretext.clients.private_data", "_sample"),
-    "vote": ("pretext.clients.voting", "nearest"),
-    "select": ("pretext.evolution.loop", "select"),
-    "vary": ("pretext.evolution.variation", "few_shot"),
-    "expand": ("pretext.evolution.expansion", "few_shot"),
+    "initial": ("pretext.jobs.run", "make_initial_population"),
+    "read": ("pretext.clients.private_data", "_sample_per_client"),
+    "vote": ("pretext.clients.voting", "find_nearest"),
+    "select": ("pretext.evolution.loop", "select_round"),
+    "vary": ("pretext.evolution.variation", "extract_answer"),
+    "expand": ("pretext.evolution.expansion", "extract_answer"),
     "save": ("pretext.run.folder", "asdict"),
 }
 
@@ -287,7 +287,7 @@ def test_expand_in_shards_interrupted_and_continued(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretext.evolution.expansion, "few_shot_prompt", interrupt)
+        patch.setattr(pretext.evolution.expansion, "extract_answer", interrupt)
         code, _, err = pretext_command("expand", folder, "--texts", "20")
     assert code == 4
     assert f"pretext expand {folder} --texts 20" in err
@@ -308,7 +308,7 @@ def test_expand_of_an_unfinished_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretext.evolution.variation, "few_shot_prompt", interrupt)
+        patch.setattr(pretext.evolution.variation, "extract_answer", interrupt)
         assert pretext_command("run", *arguments)[0] == 4
     code, _, err = pretext_command("expand", tmp_path / "run", "--texts", "20")
     assert code == 1

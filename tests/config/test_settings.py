@@ -194,9 +194,12 @@ def test_the_threshold_may_be_nothing() -> None:
 
 def test_what_prompts_say_of_the_texts() -> None:
     one = small("initial.prompts=['Notes of a nurse.']")
-    assert (one.about(0), small("initial.prompts=['a', 'b']").about(0)) == ("Notes of a nurse.", None)
+    assert (one.prompt_style.about(0), small("initial.prompts=['a', 'b']").prompt_style.about(0)) == (
+        "Notes of a nurse.",
+        None,
+    )
     labeled = small("initial.prompts=['a']", "data.labels=['x', 'y']", "data.label_column=kind")
-    assert [labeled.about(0), labeled.about(1)] == ["x", "y"]
+    assert [labeled.prompt_style.about(0), labeled.prompt_style.about(1)] == ["x", "y"]
     refusal = refused("initial.examples=['invented']", "initial.prompts=[]", "initial.texts=public.jsonl")
     assert "examples are shown with prompts" in refusal
 

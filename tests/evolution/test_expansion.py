@@ -20,7 +20,8 @@ from pretext.api import Result
 from pretext.config.resolve import validate_settings
 from pretext.config.settings import Config
 from pretext.errors import EngineError, RunFolderError
-from pretext.evolution.expansion import PromptSampler, draw_without_replacement, expand
+from pretext.evolution.expansion import PromptSampler, draw_without_replacement
+from pretext.jobs.run import expand_seeds
 from pretext.models.engines import Engine
 from pretext.models.engines.scripted import ScriptedEngine
 from pretext.prompts import HEADER, Prompt
@@ -59,7 +60,7 @@ def test_the_texts_are_the_same_in_every_kind_of_file(
 ) -> None:
     sharded = [] if size is None else [f"expansion.shard_texts={size}"]
     config, run = make_run(f"expansion.format={form}", *sharded)
-    path = expand(config, run, SEEDS, lambda: ScriptedEngine(_numbered), 30)
+    path = expand_seeds(config, run, SEEDS, lambda: ScriptedEngine(_numbered), 30)
     if size is None:
         assert path == run.folder / f"synthetic.{form}"
     else:
@@ -67,7 +68,7 @@ def test_the_texts_are_the_same_in_every_kind_of_file(
             f"{number:05}.{form}" for number in range(math.ceil(30 / size))
         ]
     whole = Run.create(tmp_path / "whole", config.model_copy(update={"expansion": type(config.expansion)(texts=30)}))
-    expand(config.model_copy(update={"expansion": type(config.expansion)(texts=30)}), whole, SEEDS,
+    expand_seeds(config.model_copy(update={"expansion": type(config.expansion)(texts=30)}), whole, SEEDS,
            lambda: ScriptedEngine(_numbered), 30)  # fmt: skip
     lines = [json.loads(line) for line in (whole.folder / "synthetic.jsonl").read_text().splitlines()]
     assert list(synthetic_rows(run.folder)) == lines
@@ -82,7 +83,7 @@ def test_the_shards_are_a_dataset(
     from datasets import load_dataset
 
     config, run = make_run(f"expansion.format={form}", "expansion.shard_texts=7")
-    path = expand(config, run, SEEDS, _scripted, 30)
+    path = expand_seeds(config, run, SEEDS, _scripted, 30)
     read = load_dataset(str(path), split="train", cache_dir=str(tmp_path / "cache"))
     assert list(read) == list(synthetic_rows(run.folder))
     streamed = load_dataset(str(path), split="train", streaming=True)
@@ -91,16 +92,16 @@ def test_the_shards_are_a_dataset(
 
 def test_a_finished_run_opens_no_engine_and_grows(make_run: Callable[..., tuple[Config, Run]]) -> None:
     config, run = make_run("expansion.shard_texts=8")
-    path = expand(config, run, SEEDS, _scripted, 20)
+    path = expand_seeds(config, run, SEEDS, _scripted, 20)
     before = {file: file.stat().st_mtime_ns for file in path.iterdir()}
 
     def untouchable() -> Engine:
         raise AssertionError("nothing is missing")
 
-    assert expand(config, run, SEEDS, untouchable, 20) == expand(config, run, SEEDS, untouchable, 3) == path
+    assert expand_seeds(config, run, SEEDS, untouchable, 20) == expand_seeds(config, run, SEEDS, untouchable, 3) == path
     assert {file: file.stat().st_mtime_ns for file in path.iterdir()} == before
     first = list(synthetic_rows(run.folder))
-    expand(config, run, SEEDS, _scripted, 37)
+    expand_seeds(config, run, SEEDS, _scripted, 37)
     rows = list(synthetic_rows(run.folder))
     assert rows[:20] == first
     assert len({row["text"] for row in rows}) == len(rows) == 37
@@ -118,7 +119,7 @@ def test_no_more_is_asked_than_is_missing(make_run: Callable[..., tuple[Config, 
             return [text if index % 2 else None for index, text in enumerate(texts)]
 
     config, run = make_run("speed.chunk=100000")
-    expand(config, run, SEEDS, Counting, 100)  # type: ignore[arg-type]
+    expand_seeds(config, run, SEEDS, Counting, 100)  # type: ignore[arg-type]
     assert asked[0] == math.ceil(1.1 * 100)
     assert 200 <= sum(asked) <= 260
 
@@ -135,14 +136,14 @@ def test_no_more_is_asked_than_is_missing(make_run: Callable[..., tuple[Config, 
 )
 def test_a_damaged_state_is_told_and_destroys_nothing(damage: str, make_run: Callable[..., tuple[Config, Run]]) -> None:
     config, run = make_run()
-    path = expand(config, run, SEEDS, _scripted, 30)
+    path = expand_seeds(config, run, SEEDS, _scripted, 30)
     before = path.read_bytes()
     (run.folder / "expansion.json").write_text(damage)
     with pytest.raises(RunFolderError, match=r"expansion\.json .*delete that file"):
-        expand(config, run, SEEDS, _scripted, 30)
+        expand_seeds(config, run, SEEDS, _scripted, 30)
     assert path.read_bytes() == before
     (run.folder / "expansion.json").unlink()
-    expand(config, run, SEEDS, _scripted, 30)
+    expand_seeds(config, run, SEEDS, _scripted, 30)
     assert path.read_bytes() == before
 
 
@@ -154,7 +155,7 @@ def test_a_full_disk_loses_nothing_that_was_done(
     config, run = make_run(f"expansion.format={form}", "expansion.shard_texts=7")
     whole = Run(tmp_path / "whole", "id", "created")
     shutil.copytree(run.folder, whole.folder)
-    expand(config, whole, SEEDS, _scripted, 20)
+    expand_seeds(config, whole, SEEDS, _scripted, 20)
     real, left = os.fsync, 0
 
     def refuse(descriptor: int) -> None:
@@ -168,7 +169,7 @@ def test_a_full_disk_loses_nothing_that_was_done(
         left = succeeding
         monkeypatch.setattr(os, "fsync", refuse)
         with contextlib.suppress(RunFolderError):
-            expand(config, run, SEEDS, _scripted, 20)
+            expand_seeds(config, run, SEEDS, _scripted, 20)
             break
         monkeypatch.setattr(os, "fsync", real)
     assert succeeding > 2, "the disk was never full"
@@ -177,24 +178,24 @@ def test_a_full_disk_loses_nothing_that_was_done(
 
 def test_lost_texts_are_told(make_run: Callable[..., tuple[Config, Run]]) -> None:
     config, run = make_run("expansion.shard_texts=8")
-    path = expand(config, run, SEEDS, _scripted, 20)
+    path = expand_seeds(config, run, SEEDS, _scripted, 20)
     (path / "00001.jsonl").rename(run.folder / "elsewhere")
     with pytest.raises(RunFolderError, match=r"00001\.jsonl is missing"):
-        expand(config, run, SEEDS, _scripted, 30)
+        expand_seeds(config, run, SEEDS, _scripted, 30)
     (run.folder / "elsewhere").rename(path / "00001.jsonl")
     (path / "00002.jsonl").rename(run.folder / "synthetic.00002.part")
     (run.folder / "synthetic.00002.part").write_text("{}")
     with pytest.raises(RunFolderError, match=r"00002\.part is missing or cut short"):
-        expand(config, run, SEEDS, _scripted, 30)
+        expand_seeds(config, run, SEEDS, _scripted, 30)
 
 
 def test_texts_of_an_earlier_beginning_do_not_stay(make_run: Callable[..., tuple[Config, Run]]) -> None:
     """Without its state an expansion starts anew; a shorter one than before leaves no shard of the longer one."""
     config, run = make_run("expansion.shard_texts=8")
-    path = expand(config, run, SEEDS, _scripted, 40)
+    path = expand_seeds(config, run, SEEDS, _scripted, 40)
     (path / "notes.txt").write_text("somebody else's")
     (run.folder / "expansion.json").unlink()
-    expand(config, run, SEEDS, _scripted, 12)
+    expand_seeds(config, run, SEEDS, _scripted, 12)
     assert sorted(file.name for file in path.iterdir()) == ["00000.jsonl", "00001.jsonl", "notes.txt"]
     assert len(list(synthetic_rows(run.folder))) == 12
 
@@ -218,19 +219,21 @@ def test_another_format_is_refused_in_an_existing_run(
 def test_a_generator_without_anything_usable_ends_in_a_sentence(make_run: Callable[..., tuple[Config, Run]]) -> None:
     config, run = make_run()
     with pytest.raises(EngineError, match=r"nothing usable in 20 chunks.*too short"):
-        expand(config, run, SEEDS, lambda: ScriptedEngine(lambda prompt, rng: "no"), 30)
+        expand_seeds(config, run, SEEDS, lambda: ScriptedEngine(lambda prompt, rng: "no"), 30)
 
 
 def test_a_half_character_is_written_as_a_question_mark(make_run: Callable[..., tuple[Config, Run]]) -> None:
     config, run = make_run("expansion.format=parquet")
-    expand(config, run, SEEDS, lambda: ScriptedEngine(lambda _, rng: f"a \ud800 b {rng.integers(2**40)}"), 5)
+    expand_seeds(config, run, SEEDS, lambda: ScriptedEngine(lambda _, rng: f"a \ud800 b {rng.integers(2**40)}"), 5)
     assert all(row["text"].startswith("a ? b ") for row in synthetic_rows(run.folder))
 
 
 def test_labels_get_their_share_and_examples_of_their_own(make_config: Callable[..., Config]) -> None:
     config = make_config("data.label_column=label", "data.labels=['x', 'y', 'z']", "expansion.examples=2")
     seeds = [Seed("of x one", 0, 1, 1, 3.0), Seed("of z one", 2, 1, 1, 0.5), Seed("of z two", 2, 1, 1, 0.5)]
-    prompts, rows = PromptSampler(config, seeds).draw(4000, np.random.default_rng(0))
+    prompts, rows = PromptSampler(seeds, config.expansion.examples, config.prompt_style).draw(
+        4000, np.random.default_rng(0)
+    )
     labels = Counter(row["label"] for row in rows)
     assert labels.keys() == {"x", "z"}
     # 3/4 of 4000 fall on x, give or take six standard deviations: missed with a chance of 2e-9 by another seed.
@@ -242,7 +245,9 @@ def test_labels_get_their_share_and_examples_of_their_own(make_config: Callable[
 
 def test_a_single_description_stands_in_every_prompt_and_in_no_row(make_config: Callable[..., Config]) -> None:
     config = make_config("initial.prompts=['Notes of a nurse.']")
-    prompts, rows = PromptSampler(config, [Seed("a text", 0, 1, 1, 3.0)]).draw(5, np.random.default_rng(0))
+    prompts, rows = PromptSampler([Seed("a text", 0, 1, 1, 3.0)], 5, config.prompt_style).draw(
+        5, np.random.default_rng(0)
+    )
     assert all(" (Notes of a nurse):" in prompt.text for prompt in prompts)
     assert rows == [{}] * 5
 
@@ -251,7 +256,7 @@ def test_invented_examples_come_before_the_seeds_where_there_are_no_labels(make_
     told = ("initial.prompts=['Notes of a nurse.']", "initial.examples=['Slept well.', 'Refused lunch.']")
     labeled = ("data.label_column=label", "data.labels=['x']")
     for settings, expected in ((told, ["Slept well.", "Refused lunch.", "a text"]), ((*told, *labeled), ["a text"])):
-        prompts, _ = PromptSampler(make_config(*settings), [Seed("a text", 0, 1, 1, 3.0)]).draw(
+        prompts, _ = PromptSampler([Seed("a text", 0, 1, 1, 3.0)], 5, make_config(*settings).prompt_style).draw(
             2, np.random.default_rng(0)
         )
         for prompt in prompts:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from pretext.config.settings import Config
 from pretext.errors import UsageError
-from pretext.evolution.initial import make_initial_population
+from pretext.jobs.run import make_first_population
 from pretext.models.engines import Engine, Sampling, Usage, ignore_progress
 from pretext.models.engines.scripted import ScriptedEngine
 from pretext.prompts import HEADER, Prompt
 from pretext.run.records import Candidate, digest_population
+from pretext.screening.screen import Screen
 from tests.support.runs import write_rows
 
 Make = Callable[..., Config]
@@ -30,6 +31,10 @@ def public(path: Path, lines: Sequence[Any]) -> str:
     return f"initial.texts={write_rows(path, [{'text': line} for line in lines])}"
 
 
+def first_population(config: Config, engine: Engine | None) -> list[Candidate]:
+    return make_first_population(config, Screen(config.screening), engine)
+
+
 def numbered(prompt: Prompt, rng: np.random.Generator) -> str:
     return f"a written text {rng.integers(10**9)}"
 
@@ -40,24 +45,22 @@ def test_usable_public_texts_are_taken(make_config: Make, tmp_path: Path) -> Non
     source = public(tmp_path / "p.jsonl", [*good, *bad])
     config = make_config(source, "initial.min_words=4", "initial.max_words=6", "evolution.population=3")
     # Cut to six words; what is not too long stays as it is.
-    assert sorted(texts(make_initial_population(config, None))) == sorted([*good[:2], "a b c d e f"])
+    assert sorted(texts(first_population(config, None))) == sorted([*good[:2], "a b c d e f"])
 
 
 def test_too_few_public_texts_are_refused(make_config: Make, tmp_path: Path) -> None:
     source = public(tmp_path / "p.jsonl", [f"one two three four five {number}" for number in range(10)])
     with pytest.raises(UsageError, match=r"only 10 usable texts of at least 5 words, 11 are needed"):
-        make_initial_population(make_config(source, "evolution.population=11"), None)
-    assert len(make_initial_population(make_config(source, "evolution.population=10"), None)) == 10
+        first_population(make_config(source, "evolution.population=11"), None)
+    assert len(first_population(make_config(source, "evolution.population=10"), None)) == 10
 
 
 def test_the_seed_decides_and_the_whole_file_is_in_reach(make_config: Make, tmp_path: Path) -> None:
     source = public(tmp_path / "p.jsonl", [f"one two three four five {number}" for number in range(600)])
-    chosen = [
-        set(texts(make_initial_population(make_config(source, f"evolution.seed={seed}"), None))) for seed in range(24)
-    ]
-    again = make_initial_population(make_config(source, "evolution.seed=0"), None)
+    chosen = [set(texts(first_population(make_config(source, f"evolution.seed={seed}"), None))) for seed in range(24)]
+    again = first_population(make_config(source, "evolution.seed=0"), None)
     assert set(texts(again)) == chosen[0] and texts(again) == texts(
-        make_initial_population(make_config(source, "evolution.seed=0"), None)
+        first_population(make_config(source, "evolution.seed=0"), None)
     )
     # 24 draws of 24 out of 600. A third of the file holds 192 of them on average, with a standard deviation of 11; the
     # seeds are fixed, so this never changes from run to run.
@@ -67,7 +70,7 @@ def test_the_seed_decides_and_the_whole_file_is_in_reach(make_config: Make, tmp_
 
 def test_a_sample_is_not_in_the_order_of_the_file(make_config: Make, tmp_path: Path) -> None:
     source = public(tmp_path / "p.jsonl", [f"one two three four five {number}" for number in range(24)])
-    order = [int(text.split()[-1]) for text in texts(make_initial_population(make_config(source), None))]
+    order = [int(text.split()[-1]) for text in texts(first_population(make_config(source), None))]
     assert sorted(order) == list(range(24)) != order
 
 
@@ -89,13 +92,11 @@ def test_prompts_share_the_population(prompted: Make) -> None:
         seen.append(prompt.text.split(".")[0])
         return numbered(prompt, rng) + f"\n\n{HEADER} 2\nwhat comes after the next header"
 
-    population = make_initial_population(prompted(), ScriptedEngine(reply))
+    population = first_population(prompted(), ScriptedEngine(reply))
     assert len(population) == 24 == len(set(texts(population)))
     assert Counter(seen) == {"Garden notes": 12, "Computer notes": 12}
     assert all("header" not in text for text in texts(population))
-    assert population == make_initial_population(
-        prompted(), ScriptedEngine(numbered)
-    )  # and the cut is all there is to it
+    assert population == first_population(prompted(), ScriptedEngine(numbered))  # and the cut is all there is to it
 
 
 def test_invented_examples_stand_in_every_first_prompt(prompted: Make) -> None:
@@ -105,7 +106,7 @@ def test_invented_examples_stand_in_every_first_prompt(prompted: Make) -> None:
         seen.append(prompt.text)
         return numbered(prompt, rng)
 
-    make_initial_population(prompted("initial.examples=['Mow the lawn.', 'Water it.']"), ScriptedEngine(reply))
+    first_population(prompted("initial.examples=['Mow the lawn.', 'Water it.']"), ScriptedEngine(reply))
     samples = f"{HEADER} 1\nMow the lawn.\n\n{HEADER} 2\nWater it.\n\n{HEADER} 3\n"
     assert all(text.endswith(samples) for text in seen)
     assert Counter(text.split("(")[1].split(")")[0] for text in seen) == {"Garden notes": 12, "Computer notes": 12}
@@ -116,12 +117,12 @@ def test_prompts_are_asked_again_for_what_the_screening_drops(prompted: Make) ->
         return numbered(prompt, rng) if rng.random() < 0.5 else "bad"
 
     # Half of the answers are dropped; what is missing is asked for again, five times.
-    assert len(make_initial_population(prompted(), ScriptedEngine(reply))) == 24
+    assert len(first_population(prompted(), ScriptedEngine(reply))) == 24
 
 
 def test_a_generator_that_writes_nothing_usable(prompted: Make) -> None:
     with pytest.raises(UsageError, match="fewer than two usable texts"):
-        make_initial_population(prompted(), ScriptedEngine(lambda prompt, rng: "bad"))
+        first_population(prompted(), ScriptedEngine(lambda prompt, rng: "bad"))
 
 
 def test_failed_answers_are_passed_over(prompted: Make) -> None:
@@ -135,22 +136,22 @@ def test_failed_answers_are_passed_over(prompted: Make) -> None:
             return [text if number % 2 else None for number, text in enumerate(fresh)]
 
     engine: Engine = Failing()
-    assert len(make_initial_population(prompted(), engine)) == 24
+    assert len(first_population(prompted(), engine)) == 24
 
 
 @pytest.mark.parametrize(("share", "written"), [(0.0, 0), (0.25, 6), (0.5, 12), (1.0, 24)])
 def test_both_sources_by_their_share(make_config: Make, share: float, written: int) -> None:
     config = make_config("initial.prompts=['Notes.']", f"initial.prompted_share={share}")
-    population = make_initial_population(config, ScriptedEngine(numbered))
+    population = first_population(config, ScriptedEngine(numbered))
     assert sum(text.startswith("a written text") for text in texts(population)) == written and len(population) == 24
 
 
 @pytest.mark.parametrize("size", [24, 25, 26])
 def test_labels_get_equal_shares(make_config: Make, size: int) -> None:
     labels = ["data.label_column=label", "data.labels=['x', 'y', 'z']", f"evolution.population={size}"]
-    counts = Counter(candidate.label for candidate in make_initial_population(make_config(*labels), None))
+    counts = Counter(candidate.label for candidate in first_population(make_config(*labels), None))
     assert set(counts) == {0, 1, 2} and max(counts.values()) - min(counts.values()) <= 1
-    assert {candidate.label for candidate in make_initial_population(make_config(), None)} == {0}
+    assert {candidate.label for candidate in first_population(make_config(), None)} == {0}
 
 
 def test_a_digest_binds_text_label_and_order() -> None:

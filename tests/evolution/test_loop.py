@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pretext.config.settings import Config, Evolution
-from pretext.errors import NoSignal
-from pretext.evolution.loop import Steps, candidate_points, evolve
+from pretext.clients.voting import VoteRule
+from pretext.config.settings import Config, Evolution, Screening
+from pretext.errors import ModelError, NoSignal
+from pretext.evolution.loop import candidate_points, evolve
 from pretext.evolution.selection import collect_seeds, select_survivors
+from pretext.evolution.votes import Votes
 from pretext.jobs.run import synthesize
 from pretext.run.folder import Run
 from pretext.run.records import Candidate
+from privacy import Budget, BudgetExceeded, DiscreteGaussian, Ledger, Relation, Unit
+from tests.support.fakes import FakeFederation, FakeModels
 from tests.support.runs import HashEmbedder, make_parts, rows_of, write_rows
 
 histograms = hnp.arrays(np.float64, st.integers(2, 40), elements=st.floats(-1e6, 1e6))
@@ -56,25 +63,91 @@ def test_rank_keeps_the_heaviest_share_and_takes_turns() -> None:
     assert parents.tolist() == [1, 3, 1, 3]
 
 
-def test_lookahead_is_the_renormalized_mean_of_the_variations(make_config: Callable[..., Config]) -> None:
-    config = make_config("evolution.lookahead=2")
+def test_lookahead_is_the_renormalized_mean_of_the_variations() -> None:
     population = [Candidate("kernel driver"), Candidate("garden soup")]
-    answers = iter([["kernel boot", None], ["kernel disk", None]])
-    embed = HashEmbedder()
-    steps = Steps(lambda screen: [], lambda *_: None, lambda: lambda *_: next(answers), lambda: embed)  # type: ignore[arg-type,return-value]
-    points = candidate_points(config, 0, population, steps)
-    mean = embed(["kernel boot", "kernel disk"]).sum(axis=0)
+    answers: Iterator[list[str | None]] = iter([["kernel boot", None], ["kernel disk", None]])
+    models = FakeModels(lambda parents: next(answers))
+    points = candidate_points(0, population, models, Evolution(lookahead=2))
+    mean = models.embed(["kernel boot", "kernel disk"]).sum(axis=0)
     np.testing.assert_allclose(points[0], mean / np.linalg.norm(mean), rtol=1e-5)
     # Every variation of the second one failed: it stands where its own text is.
-    np.testing.assert_allclose(points[1], embed(["garden soup"])[0], rtol=1e-5)
+    np.testing.assert_allclose(points[1], models.embed(["garden soup"])[0], rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, rtol=1e-5)
 
 
-def test_lookahead_zero_is_the_text_itself(make_config: Callable[..., Config]) -> None:
-    embed = HashEmbedder()
-    steps = Steps(lambda screen: [], lambda *_: None, lambda: None, lambda: embed)  # type: ignore[arg-type,return-value]
-    points = candidate_points(make_config(), 0, [Candidate("kernel driver")], steps)
-    np.testing.assert_allclose(points, embed(["kernel driver"]))
+def test_lookahead_zero_is_the_text_itself() -> None:
+    points = candidate_points(0, [Candidate("kernel driver")], FakeModels(), Evolution())
+    np.testing.assert_allclose(points, HashEmbedder()(["kernel driver"]))
+
+
+@dataclass
+class World:
+    """A loop over fakes, with a real ledger and a real run folder."""
+
+    run: Run
+    ledger: Ledger
+    models: FakeModels
+    federation: FakeFederation
+    population: list[Candidate]
+
+    def evolve(self, *, rounds: int = 3, **evolution: Any) -> None:
+        relation = Relation.ADD_REMOVE
+        mechanism = DiscreteGaussian.for_sum(2.0, Fraction(1), relation)
+        evolve(
+            self.run,
+            self.population,
+            Votes(self.ledger, "fake", self.run.id, mechanism, relation),
+            self.federation,
+            self.models,
+            rounds=rounds,
+            rule=VoteRule(1, Fraction(1), normalize=False),
+            evolution=Evolution(population=len(self.population), threshold=0.5, **evolution),
+            screening=Screening(),
+        )
+
+
+@pytest.fixture
+def world(make_config: Callable[..., Config], tmp_path: Path) -> World:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.register("fake", "memory:fake", Unit(None), Relation.ADD_REMOVE, Budget(15.0, 1e-6), confirmed=False)
+    run = Run.create(tmp_path / "run", make_config())
+    population = run.save_population(0, [Candidate(f"text number {row}") for row in range(8)])
+    return World(run, ledger, FakeModels(), FakeFederation(), population)
+
+
+def test_evolve__each_round__asks_the_clients_once_with_the_models_open(world: World) -> None:
+    world.evolve(rounds=3)
+    assert (len(world.federation.ballots), world.models.opened) == (3, 3)
+    assert len(world.ledger.account("fake").releases) == 3
+    assert [world.run.selection(number) is not None for number in range(4)] == [True, True, True, False]
+    assert world.run.population(2) is not None and world.run.population(3) is None
+
+
+def test_evolve__again__replays_and_asks_nobody(world: World) -> None:
+    world.evolve(rounds=2)
+    digests = [path.read_bytes() for path in sorted(world.run.folder.glob("*/*"))]
+    world.evolve(rounds=2)
+    assert (len(world.federation.ballots), world.models.opened) == (2, 2)
+    assert [path.read_bytes() for path in sorted(world.run.folder.glob("*/*"))] == digests
+
+
+def test_evolve__with_a_model_that_cannot_be_loaded__spends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ModelError("no such model")
+
+    monkeypatch.setattr(world.models, "open_all", fail)
+    with pytest.raises(ModelError):
+        world.evolve()
+    assert not world.federation.ballots and not world.ledger.account("fake").releases
+
+
+def test_evolve__over_the_budget__draws_nothing(world: World) -> None:
+    world.ledger.set_budget("fake", Budget(1e-3, 1e-6))
+    with pytest.raises(BudgetExceeded):
+        world.evolve()
+    assert not world.ledger.account("fake").releases and world.run.selection(0) is None
 
 
 def test_votes_move_the_population_toward_the_clients(
@@ -105,22 +178,12 @@ def test_a_drowned_round_is_told_in_a_sentence(
     assert (tmp_path / "run" / "privacy.json").exists()
 
 
-def test_a_generator_that_only_fails_keeps_the_survivors(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    config = make_config("evolution.kept_parents=0")
-    run = Run.create(tmp_path / "run", config)
-    noisy = np.arange(24.0)
-    from pretext.evolution.selection import NoisyHistogram
-
-    population = [Candidate(f"text number {row}") for row in range(24)]
-    steps = Steps(
-        lambda screen: population,
-        lambda *_: NoisyHistogram(noisy, 1.0),
-        lambda: lambda parents, pool, rng: [None] * len(parents),
-        HashEmbedder,
-    )
-    seeds = evolve(config, run, steps)
-    assert seeds
-    assert {seed.text for seed in seeds} <= {candidate.text for candidate in population}
+def test_a_generator_that_only_fails_keeps_the_survivors(world: World) -> None:
+    world.models.varies = lambda parents: [None] * len(parents)
+    world.evolve(kept_parents=0)
+    for number in (1, 2):
+        population = world.run.population(number)
+        assert population is not None and set(population) <= set(world.population)
 
 
 def test_what_is_dropped_on_the_way_to_the_first_population_is_kept(
@@ -155,6 +218,6 @@ def test_seeds_come_from_the_seed_rounds_and_are_shown_by_a_power_of_their_votes
         assert selected is not None and population is not None
         for row, weight in zip(selected.survivors, selected.weights, strict=True):
             heaviest[population[row].text] = max(weight, heaviest.get(population[row].text, 0.0))
-    seeds = collect_seeds(config, run)
+    seeds = collect_seeds(run, config.seed_rounds, config.evolution.seed_power)
     assert {seed.text: seed.weight**2 for seed in seeds} == pytest.approx(heaviest)
     assert [seed.weight for seed in seeds] == sorted((seed.weight for seed in seeds), reverse=True)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pretext.config.settings import Config
 from pretext.errors import ModelError, UsageError
 from pretext.evolution.mask_filling import MaskFill, _batch_rows, _deal_positions, _MaskedText
-from pretext.evolution.variation import open_variation
+from pretext.jobs.parts import open_variation_of
 from pretext.models.masked_lm import MaskedLM, head_takes_positions
 from pretext.run.records import Candidate
 from tests.support.tiny_masked import TINY, save_bert, save_roberta
@@ -315,7 +315,7 @@ def test_mask_fill_needs_no_engine(folders: dict[str, Path], make_config: Make) 
     def refuse() -> Any:
         raise AssertionError("the generator was opened")
 
-    assert isinstance(open_variation(config, refuse), MaskFill)
+    assert isinstance(open_variation_of(config, refuse), MaskFill)
 
 
 def test_a_causal_model_is_refused(tmp_path: Path, folders: dict[str, Path], make_config: Make) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pretext.config.settings import Config
-from pretext.evolution.variation import PromptedVariation, open_variation
-from pretext.models.engines import Sampling, Usage, ignore_progress
+from pretext.evolution.variation import Variation
+from pretext.jobs.parts import open_variation_of
+from pretext.models.engines import Engine, Sampling, Usage, ignore_progress
 from pretext.models.engines.scripted import ScriptedEngine
 from pretext.prompts import HEADER, Prompt
 from pretext.run.records import Candidate
@@ -30,6 +31,10 @@ class Listening:
         return [None if "bad" in prompt.text else f" new \n\n{HEADER} 9\nrubbish" for prompt in prompts]
 
 
+def prompted(config: Config, engine: Engine) -> Variation:
+    return open_variation_of(config, lambda: engine)
+
+
 POOL = [Candidate(f"{'xy'[number % 2]} text {number}", number % 2) for number in range(10)]
 
 
@@ -48,7 +53,7 @@ def test_in_context_shows_the_parent_last(make_config: Make, chat: bool, example
     )
     engine = Listening()
     parents = [POOL[3], POOL[4], Candidate("y parent out of the pool", 1)]
-    assert open_variation(config, lambda: engine)(parents, POOL, np.random.default_rng(0)) == ["new"] * 3
+    assert open_variation_of(config, lambda: engine)(parents, POOL, np.random.default_rng(0)) == ["new"] * 3
     for parent, prompt in zip(parents, engine.prompts, strict=True):
         shown = [sample for sample in samples(prompt) if sample]
         assert shown[-1] == parent.text and shown.count(parent.text) == 1
@@ -62,39 +67,39 @@ def test_a_single_description_stands_in_every_prompt(make_config: Make, kind: st
     for prompts, said in ((["Notes of a nurse."], True), (["Notes.", "Other notes."], False)):
         engine = Listening()
         config = make_config(f"variation.kind={kind}", f"initial.prompts={prompts}")
-        open_variation(config, lambda engine=engine: engine)(POOL[:3], POOL, np.random.default_rng(0))
+        open_variation_of(config, lambda engine=engine: engine)(POOL[:3], POOL, np.random.default_rng(0))
         assert [" (Notes of a nurse)" in prompt.text for prompt in engine.prompts] == [said] * 3
 
 
 def test_a_parent_alone_is_its_own_example(make_config: Make) -> None:
     engine = Listening()
-    PromptedVariation(make_config(), engine)([Candidate("lonely text")], [], np.random.default_rng(0))
+    prompted(make_config(), engine)([Candidate("lonely text")], [], np.random.default_rng(0))
     assert [sample for sample in samples(engine.prompts[0]) if sample] == ["lonely text"]
 
 
 def test_rewrite_shows_the_parent_alone(make_config: Make) -> None:
     engine = Listening()
-    PromptedVariation(make_config("variation.kind=rewrite"), engine)([POOL[0]], POOL, np.random.default_rng(0))
+    prompted(make_config("variation.kind=rewrite"), engine)([POOL[0]], POOL, np.random.default_rng(0))
     assert [sum(candidate.text in prompt.text for candidate in POOL) for prompt in engine.prompts] == [1]
 
 
 def test_invented_examples_come_first_and_the_parent_last(make_config: Make) -> None:
     engine = Listening()
     told = ("initial.prompts=['Notes.']", "initial.examples=['Slept well.']", "variation.examples=1")
-    PromptedVariation(make_config(*told), engine)([POOL[0]], POOL, np.random.default_rng(0))
+    prompted(make_config(*told), engine)([POOL[0]], POOL, np.random.default_rng(0))
     assert [part.split("\n")[1] for part in engine.prompts[0].text.split(HEADER)[1:-1]] == ["Slept well.", POOL[0].text]
 
 
 def test_failed_completions_are_none(make_config: Make) -> None:
     parents = [Candidate(text) for text in ("good one", "bad one", "good two")]
     config = make_config("variation.examples=1", "speed.chunk=2")
-    assert PromptedVariation(config, Listening())(parents, parents, np.random.default_rng(0)) == ["new", None, "new"]
+    assert prompted(config, Listening())(parents, parents, np.random.default_rng(0)) == ["new", None, "new"]
 
 
 def test_all_prompts_of_a_phase_at_once(make_config: Make) -> None:
     engine, rng = Listening(), np.random.default_rng(0)
     config = make_config("variation.max_tokens=7", "variation.temperature=0.5", "variation.top_p=0.9")
-    vary = PromptedVariation(config, engine)
+    vary = prompted(config, engine)
     vary(POOL, POOL, rng)
     vary(POOL, POOL, rng)
     first, second = engine.samplings
@@ -108,6 +113,6 @@ def test_prompted_variations_are_repeatable(make_config: Make) -> None:
         return f"{len(prompt.text)} {rng.random()}"
 
     def once(seed: int) -> list[str | None]:
-        return PromptedVariation(make_config(), ScriptedEngine(reply))(POOL, POOL, np.random.default_rng(seed))
+        return prompted(make_config(), ScriptedEngine(reply))(POOL, POOL, np.random.default_rng(seed))
 
     assert once(1) == once(1) != once(2)

@@ -35,8 +35,9 @@ def test_sums_over_calls_and_sittings(run: Run) -> None:
     for sitting in (1, 2):
         meter = Meter(engine)
         with meter.persist(run):
-            complete = meter.time_calls("writing", engine().complete)
-            complete([Prompt("two words")] * 2, Sampling(max_tokens=5))
+            complete = engine().complete
+            with meter.phase("writing"):
+                complete([Prompt("two words")] * 2, Sampling(max_tokens=5))
         assert (meter.phases["writing"].read, meter.phases["writing"].written) == (4 * sitting, 6 * sitting)
     again = Meter(engine)
     with again.persist(run):

@@ -127,7 +127,7 @@ def test_an_interrupted_expansion_is_told(make_config: Make, tmp_path: Path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pretext.evolution.expansion.few_shot_prompt", interrupted)
+        patch.setattr("pretext.evolution.expansion.extract_answer", interrupted)
         with pytest.raises(KeyboardInterrupt):
             synthesize(config, tmp_path / "run", make_parts(config))
     run, _ = Run.open(tmp_path / "run")
@@ -145,7 +145,7 @@ def test_an_interrupted_evolution_is_not_verified(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pretext.evolution.variation.few_shot_prompt", interrupted)
+        patch.setattr("pretext.evolution.variation.extract_answer", interrupted)
         with pytest.raises(KeyboardInterrupt):
             synthesize(config, tmp_path / "run", make_parts(config))
     run, _ = Run.open(tmp_path / "run")

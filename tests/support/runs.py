@@ -18,8 +18,7 @@ from pretext.clients.private_data import read_private
 from pretext.clients.voting import Clients
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
-from pretext.evolution.variation import open_variation
-from pretext.jobs.parts import Parts
+from pretext.jobs.parts import Parts, open_variation_of
 from pretext.lazy import Once
 from pretext.models.engines import Engine
 from pretext.models.engines.scripted import ScriptedEngine
@@ -115,7 +114,7 @@ def make_parts(config: Config, engine: Engine | None = None) -> Parts:
     return Parts(
         Once(lambda: chosen),
         Once(HashEmbedder),
-        Once(lambda: open_variation(config, lambda: chosen)),
+        Once(lambda: open_variation_of(config, lambda: chosen)),
         Once(
             lambda: LocalFederation(
                 lambda: Clients.embed(read_private(config.data, config.privacy.max_texts_per_client), HashEmbedder())

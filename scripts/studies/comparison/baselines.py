@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pretext.config.settings import Config
-from pretext.evolution.expansion import expand
-from pretext.evolution.initial import make_initial_population
 from pretext.jobs.parts import Parts
+from pretext.jobs.run import expand_seeds, make_first_population
 from pretext.run.folder import Run
 from pretext.run.records import Candidate, Seed
+from pretext.screening.screen import Screen
 
 
 def prompt_only(config: Config, folder: Path, parts: Parts, description: str, examples: Sequence[str]) -> Run:
@@ -37,7 +37,7 @@ def expand_only(config: Config, folder: Path, parts: Parts) -> Run:
     """
     run = Run.create(folder, config)
     made = run.population(0) or run.save_population(
-        0, make_initial_population(config, parts.engine() if config.initial.prompts else None)
+        0, make_first_population(config, Screen(config.screening), parts.engine() if config.initial.prompts else None)
     )
     return _expand_candidates(config, folder, parts, made)
 
@@ -45,5 +45,5 @@ def expand_only(config: Config, folder: Path, parts: Parts) -> Run:
 def _expand_candidates(config: Config, folder: Path, parts: Parts, candidates: Sequence[Candidate]) -> Run:
     run = Run.create(folder, config)
     seeds = [Seed(candidate.text, candidate.label, 0, 0.0, 1.0) for candidate in candidates]
-    expand(config, run, seeds, parts.engine, config.expansion.texts)
+    expand_seeds(config, run, seeds, parts.engine, config.expansion.texts)
     return run

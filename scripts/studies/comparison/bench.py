@@ -32,9 +32,10 @@ from pretext.config.settings import Config
 from pretext.errors import NoSignal
 from pretext.evaluation.metrics import frechet_distance
 from pretext.evaluation.student import CausalStudent, Score
-from pretext.evolution.initial import make_initial_population
 from pretext.jobs.parts import Parts
+from pretext.jobs.run import make_first_population
 from pretext.run.records import Candidate
+from pretext.screening.screen import Screen
 from privacy import Budget
 
 _MAX_VALIDATED = 300
@@ -153,7 +154,7 @@ class Bench:
         sections = (config.initial, config.evolution.population, config.evolution.seed, config.screening)
         key = repr((*sections, config.variation, config.models))
         if key not in self._initial:
-            self._initial[key] = make_initial_population(config, self.parts.engine())
+            self._initial[key] = make_first_population(config, Screen(config.screening), self.parts.engine())
         return self._initial[key]
 
     def _device(self, method: str) -> Device:

@@ -34,10 +34,8 @@ from comparison.domains import Domain
 from pretext.api import Result
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
-from pretext.evolution.selection import save_seeds_of_run
-from pretext.evolution.variation import open_variation
-from pretext.jobs.parts import Parts
-from pretext.jobs.run import evolve_run, expand_run
+from pretext.jobs.parts import Parts, open_variation_of
+from pretext.jobs.run import evolve_run, expand_run, save_seeds
 from pretext.lazy import Once
 from pretext.run.folder import Run
 from pretext.run.records import Candidate
@@ -168,7 +166,7 @@ def write_cell_texts(
     Raises:
         NoSignal: no candidate rose above the method's threshold.
     """
-    parts = replace(parts, variation=Once(lambda: open_variation(config, parts.engine)))
+    parts = replace(parts, variation=Once(lambda: open_variation_of(config, parts.engine)))
     if method == "prompt-only":
         return Result(prompt_only(config, folder, parts, domain.sentence, domain.examples).folder).texts
     run = Run.create(folder / "run", config)
@@ -186,7 +184,7 @@ def write_cell_texts(
 
 def rewrite_survivors(config: Config, run: Run, parts: Parts) -> list[str]:
     """Aug-PE's texts: rewrites of the last round's survivors, which take turns."""
-    survivors = [Candidate(seed.text, seed.label) for seed in save_seeds_of_run(config, run)]
+    survivors = [Candidate(seed.text, seed.label) for seed in save_seeds(config, run)]
     wanted, rng = config.expansion.texts, np.random.default_rng([config.evolution.seed, 5])
     screen = Screen(config.screening)
     kept: list[str] = []

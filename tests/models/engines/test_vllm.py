@@ -44,7 +44,7 @@ from pretext.config.settings import Models, Speed
 from pretext.models.engines import Sampling, open_engine
 from pretext.models.engines.transformers import TransformersEngine
 from pretext.models.engines.vllm import VLLMEngine
-from pretext.prompts import Prompt, few_shot
+from pretext.prompts import Prompt, few_shot_prompt
 engine = VLLMEngine(sys.argv[1], memory_share={SHARE})
 print(engine.pid, flush=True)
 engine.complete([Prompt("The weather")] * 20_000, Sampling(max_tokens=400), lambda n: print(n, flush=True))
