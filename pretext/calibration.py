@@ -1,59 +1,107 @@
-"""From epsilon to noise, for rounds and for FreD."""
+"""From epsilon to the noise of a round and of FreD, in one place: plan, jobs and verify all calibrate here.
+
+A run spends its epsilon on `rounds` releases of votes and, where FreD finds the public sets, on one release of moments
+before them. The price is computed from the very mechanism that draws, and from public settings alone.
+"""
 
 from __future__ import annotations
 
-from pretext.config.settings import Config
+from dataclasses import dataclass
+from functools import cached_property
+
+from pretext.config.settings import Config, Initial, Privacy
 from privacy import Cost, DiscreteGaussian, Relation, calibrate, compose
 from privacy.bounding import grid_for, sensitivity_squared
 from privacy.moments import moments_cost, moments_mechanism
 
 _LARGEST_DIMENSION = 32_768
+"""Coordinates of the largest query of FreD. The cost hardly depends on it: only the slack does."""
 
 
-def moments_multiplier(config: Config, epsilon: float | None = None) -> float:
-    """The configured one, or the smallest at which any query costs at most `epsilon` (default: all of it)."""
-    privacy = config.privacy
+@dataclass(frozen=True)
+class Calibration:
+    """The noise of a run and its price.
+
+    Attributes:
+        privacy: the guarantee.
+        initial: whether FreD finds public sets, and with which share of epsilon.
+        population: candidates of a round at most; a population may shrink, never grow.
+    """
+
+    privacy: Privacy
+    initial: Initial
+    population: int
+
+    @classmethod
+    def of(cls, config: Config) -> Calibration:
+        """What a configuration asks for."""
+        return cls(config.privacy, config.initial, config.evolution.population)
+
+    @cached_property
+    def noise_multiplier(self) -> float:
+        """The configured noise of a round / its sensitivity, or the least at which the run fits epsilon and delta.
+
+        Raises:
+            InvalidParameter: no noise meets the target.
+        """
+        privacy = self.privacy
+        if privacy.noise_multiplier is not None:
+            return privacy.noise_multiplier
+        assert privacy.epsilon is not None
+
+        def cost_of(multiplier: float) -> Cost:
+            return compose([self._round_cost(multiplier, privacy.relation)] * privacy.rounds)
+
+        return calibrate(privacy.epsilon, privacy.delta, cost_of, self.fred_cost())
+
+    @property
+    def mechanism(self) -> DiscreteGaussian:
+        """The object that draws the noise of every round."""
+        return self._mechanism(self.noise_multiplier)
+
+    def round_cost(self, relation: Relation | None = None) -> Cost:
+        """What one round costs at most, under the run's or another relation."""
+        return self._round_cost(self.noise_multiplier, relation or self.privacy.relation)
+
+    def rounds_cost(self, relation: Relation | None = None) -> Cost:
+        """What all rounds together cost at most."""
+        return compose([self.round_cost(relation)] * self.privacy.rounds)
+
+    @property
+    def fred_epsilon(self) -> float | None:
+        """What finding the public sets may spend of epsilon; None where the noise itself is configured."""
+        epsilon = self.privacy.epsilon
+        return None if epsilon is None else epsilon * self.initial.public_sets_share
+
+    def fred_cost(self, relation: Relation | None = None) -> Cost:
+        """What finding the public sets costs at most; nothing where FreD is not asked."""
+        if not self.initial.public_sets:
+            return Cost()
+        multiplier = moments_multiplier(self.privacy, self.fred_epsilon)
+        return _max_moments_cost(self.privacy, multiplier, relation or self.privacy.relation)
+
+    def _mechanism(self, multiplier: float) -> DiscreteGaussian:
+        return DiscreteGaussian.for_sum(multiplier, self.privacy.norm_squared, self.privacy.relation)
+
+    def _round_cost(self, multiplier: float, relation: Relation) -> Cost:
+        _, bound = grid_for(self.privacy.norm_squared)
+        return self._mechanism(multiplier).cost(self.population, sensitivity_squared(bound, True, relation))
+
+
+def moments_multiplier(privacy: Privacy, epsilon: float | None = None) -> float:
+    """The noise of a release of moments / its sensitivity: the least at which any query costs at most `epsilon`.
+
+    Without `epsilon` all of the configured one is spent, or the configured noise taken.
+
+    Raises:
+        InvalidParameter: no noise meets the target.
+    """
     target = epsilon or privacy.epsilon
     if target is None:
         assert privacy.noise_multiplier is not None
         return privacy.noise_multiplier
-    return calibrate(target, privacy.delta, lambda multiplier: max_moments_cost(config, multiplier, privacy.relation))
+    return calibrate(target, privacy.delta, lambda multiplier: _max_moments_cost(privacy, multiplier, privacy.relation))
 
 
-def max_moments_cost(config: Config, multiplier: float, relation: Relation) -> Cost:
-    """What a query costs at most under the configured relation or the budget's own; its size hardly matters."""
-    return moments_cost(_LARGEST_DIMENSION, moments_mechanism(multiplier, config.privacy.relation), relation)
-
-
-def fred_epsilon(config: Config) -> float | None:
-    """What finding the initial candidates may spend of a run's epsilon."""
-    epsilon = config.privacy.epsilon
-    return None if epsilon is None else epsilon * config.initial.public_sets_share
-
-
-def fred_cost(config: Config, relation: Relation) -> Cost:
-    """What finding the initial candidates costs a run at most; nothing where there are none."""
-    if not config.initial.public_sets:
-        return Cost()
-    return max_moments_cost(config, moments_multiplier(config, fred_epsilon(config)), relation)
-
-
-def noise_multiplier(config: Config) -> float:
-    """The configured one, or the smallest that keeps all rounds, and finding the candidates, within epsilon, delta."""
-    privacy = config.privacy
-    if privacy.noise_multiplier is not None:
-        return privacy.noise_multiplier
-    assert privacy.epsilon is not None
-
-    def cost_of(multiplier: float) -> Cost:
-        return compose([round_cost(config, multiplier)] * privacy.rounds)
-
-    return calibrate(privacy.epsilon, privacy.delta, cost_of, fred_cost(config, privacy.relation))
-
-
-def round_cost(config: Config, multiplier: float, relation: Relation | None = None) -> Cost:
-    """What one round costs at most (a population may shrink, never grow), under the run's or another relation."""
-    privacy = config.privacy
-    _, bound = grid_for(privacy.norm_squared)
-    mechanism = DiscreteGaussian.for_sum(multiplier, privacy.norm_squared, privacy.relation)
-    return mechanism.cost(config.evolution.population, sensitivity_squared(bound, True, relation or privacy.relation))
+def _max_moments_cost(privacy: Privacy, multiplier: float, relation: Relation) -> Cost:
+    return moments_cost(_LARGEST_DIMENSION, moments_mechanism(multiplier, privacy.relation), relation)

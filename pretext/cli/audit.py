@@ -97,7 +97,7 @@ def _load_subjects(run: Any, config: Any) -> tuple[dict[str, str], str]:
     try:
         if (user_folder() / "ledger.sqlite").exists():
             ledger = open_ledger()
-            releases = ledger.account(dataset_name(config, ledger)).releases
+            releases = ledger.account(dataset_name(config.data, config.privacy.dataset, ledger)).releases
             return {release.label: release.subject for release in releases}, "the ledger"
     except LedgerError:
         pass

@@ -106,17 +106,15 @@ def _setting_options(command: Any) -> Any:
 @json_option
 def calibrate(as_json: bool, **setting: Any) -> None:
     """The noise that a target needs, or the epsilon that a noise gives; as `pretext plan` says for a run."""
-    from pretext.calibration import round_cost
+    from pretext.calibration import Calibration
     from pretext.files import replace_nonfinite
     from pretext.jobs.plan import make_plan
-    from privacy import Relation, compose, epsilon
+    from privacy import Relation, epsilon
 
     config = _make_hypothetical_config(setting)
     planned, terms = make_plan(config), config.privacy
     losses = {
-        relation.value: epsilon(
-            compose([round_cost(config, planned.noise_multiplier, relation)] * terms.rounds), terms.delta
-        )
+        relation.value: epsilon(Calibration.of(config).rounds_cost(relation), terms.delta)
         for relation in (terms.relation, *(other for other in Relation if other is not terms.relation))
     }
     if not as_json:
@@ -161,17 +159,16 @@ def compare(folder: Path | None, as_json: bool, **setting: Any) -> None:
     """The same releases by several accountants: of a run folder, or of a setting that is only thought of."""
     from dataclasses import asdict
 
-    from pretext.calibration import round_cost
+    from pretext.calibration import Calibration
     from pretext.errors import UsageError
     from pretext.files import replace_nonfinite
     from pretext.formatting import format_count
-    from pretext.jobs.plan import make_plan
     from pretext.statement.accountants import compare_accountants as make_comparison
     from privacy.rounding import round_up
 
     if folder is None:
         config = _make_hypothetical_config(setting)
-        costs = [round_cost(config, make_plan(config).noise_multiplier)] * config.privacy.rounds
+        costs = [Calibration.of(config).round_cost()] * config.privacy.rounds
     elif any(value is not None for value in setting.values()):
         raise UsageError("Give either a run folder or a setting (--epsilon, --rounds, ...), not both.")
     else:

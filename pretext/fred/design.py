@@ -181,7 +181,7 @@ def design_question(
     privacy = config.privacy
     check_client_estimate(config)
     assert privacy.clients is not None
-    multiplier = moments_multiplier(config, epsilon)
+    multiplier = moments_multiplier(config.privacy, epsilon)
     deviation = moments_mechanism(multiplier, privacy.relation).standard_deviation
     chosen = design_query(sets, deviation, privacy.clients, count_clients=not privacy.clients_exact)
     return Question(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from pretext.clients.voting import Ballot, Clients
 from pretext.config.settings import Config
 from pretext.evolution.expansion import PromptSampler
-from pretext.jobs.parts import Parts
+from pretext.jobs.parts import Parts, TimedModels
 from pretext.jobs.run import make_first_population, vote_rule
 from pretext.jobs.timing import Meter, Phase
 from pretext.models.engines import Sampling
@@ -24,7 +22,6 @@ _SAMPLE = {"transformers": 64}
 _LARGE_SAMPLE = 256  # engines that schedule by themselves are fast only with many prompts
 _VOTING_SAMPLE = 20_000
 _TEXT_BYTES = 500  # a private text of chat or note length, as a Python string with its table's overhead
-Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Forecast:
 
     Attributes:
         phases: seconds and tokens by name: those of timings.json, `clients` if their number is stated, and `finding
-            candidates` (at most) where FreD chooses among them.
+            public sets` (at most) where FreD chooses among them.
         memory: peak of all processes together, in bytes.
     """
 
@@ -69,86 +66,93 @@ def make_forecast(config: Config, parts: Parts) -> Forecast:
     Raises:
         ModelError, EngineError, UsageError: as the run itself would.
     """
-    meter = Meter(parts.engine)
-    size = config.evolution.population
-    sample = min(size, _SAMPLE.get(config.speed.engine, _LARGE_SAMPLE))
-    with meter.phase("loading models"):
-        parts.embedder(), parts.engine(), parts.variation()
-    population = _sample_population(config, parts, meter, sample)
-    rng = np.random.default_rng(0)
-    with meter.phase("variations"):
-        parts.variation()(population, population, rng)
-    texts = [candidate.text for candidate in population]
-    with meter.phase("embedding of candidates"):
-        points = parts.embedder()(texts)
-    kept = _sample_expansion(config, parts, meter, population, rng)
-    rounds, lookahead = config.privacy.rounds, config.evolution.lookahead
-    varied = (rounds - 1) * (1 - config.evolution.kept_parents) + rounds * lookahead
-    times = {
-        "variations": varied * size / len(population),
-        "embedding of candidates": rounds * (1 + lookahead) * size / len(population),
-        "expansion": config.expansion.texts / kept,
-    }
-    phases = {name: phase * times.get(name, 1) for name, phase in meter.phases.items()}
-    per_text = meter.phases["embedding of candidates"].seconds / len(population)
-    if config.initial.public_sets:
-        phases["finding candidates"] = Phase(
-            per_text * len(config.initial.public_sets) * config.initial.public_set_texts
-        )
-    if config.privacy.clients is not None:
-        phases["clients"] = Phase(_estimate_client_seconds(config, per_text, points.shape[1]))
-    return Forecast(phases, _estimate_memory(config, points.shape[1]))
+    return _Sample(config, parts, Meter(parts.engine)).forecast()
 
 
-def _sample_population(config: Config, parts: Parts, meter: Meter, sample: int) -> list[Candidate]:
-    """A small initial population; reading public texts counts as it is, writing from prompts by the number of texts."""
-    evolution, initial = config.evolution, config.initial
-    small = config.model_copy(update={"evolution": evolution.model_copy(update={"population": sample})})
-    with meter.phase("initial population"):
-        engine = parts.engine() if initial.prompts else None
-        # Which candidates FreD would choose is not known; any of them take as long to read.
-        population = make_first_population(
-            small, Screen(config.screening), engine, initial.public_sets[: initial.public_sets_used]
-        )
-    if initial.prompts:
-        meter.phases["initial population"] *= evolution.population / sample
-    return population
+@dataclass(frozen=True)
+class _Sample:
+    """A small piece of a run's work, timed by phase."""
 
+    config: Config
+    parts: Parts
+    meter: Meter
 
-def _sample_expansion(
-    config: Config, parts: Parts, meter: Meter, population: list[Candidate], rng: np.random.Generator
-) -> int:
-    """How many of the answers to a sample of prompts pass the screening; at least 1."""
-    seeds = [Seed(candidate.text, candidate.label, 0, 1.0, 1.0) for candidate in population]
-    sampling = Sampling.from_section(config.expansion, config.prompt_style.stops, rng)
-    prompts, _ = PromptSampler(seeds, config.expansion.examples, config.prompt_style).draw(len(population), rng)
-    screen = Screen(config.screening)
-    with meter.phase("expansion"):
-        answers = [extract_answer(completion) for completion in parts.engine().complete(prompts, sampling)]
-    return max(1, sum(screen.keep(text) for text in answers))
+    def forecast(self) -> Forecast:
+        config, meter = self.config, self.meter
+        size = config.evolution.population
+        models = TimedModels(self.parts, meter, varies=True)
+        models.open_all()
+        population = self.write_population(min(size, _SAMPLE.get(config.speed.engine, _LARGE_SAMPLE)))
+        rng = np.random.default_rng(0)
+        models.vary(population, population, rng)
+        dimension = models.embed([candidate.text for candidate in population]).shape[1]
+        kept = self.expand(population, rng)
+        rounds, lookahead = config.privacy.rounds, config.evolution.lookahead
+        variations = (rounds - 1) * (1 - config.evolution.kept_parents) + rounds * lookahead
+        times = {
+            "variations": variations * size / len(population),
+            "embedding of candidates": rounds * (1 + lookahead) * size / len(population),
+            "expansion": config.expansion.texts / kept,
+        }
+        phases = {name: phase * times.get(name, 1) for name, phase in meter.phases.items()}
+        per_text = meter.phases["embedding of candidates"].seconds / len(population)
+        if config.initial.public_sets:
+            texts = len(config.initial.public_sets) * config.initial.public_set_texts
+            phases["finding public sets"] = Phase(per_text * texts)
+        if config.privacy.clients is not None:
+            phases["clients"] = Phase(self.client_seconds(per_text, dimension))
+        return Forecast(phases, self.peak_memory(dimension))
 
+    def write_population(self, size: int) -> list[Candidate]:
+        """Make a small initial population; reading counts as it is, writing by the number of texts."""
+        evolution, initial = self.config.evolution, self.config.initial
+        small = self.config.model_copy(update={"evolution": evolution.model_copy(update={"population": size})})
+        with self.meter.phase("initial population"):
+            engine = self.parts.engine() if initial.prompts else None
+            # Which public sets FreD would choose is not known; any of them take as long to read.
+            sets = initial.public_sets[: initial.public_sets_used]
+            population = make_first_population(small, Screen(self.config.screening), engine, sets)
+        if initial.prompts:
+            self.meter.phases["initial population"] *= evolution.population / size
+        return population
 
-def _estimate_client_seconds(config: Config, seconds_per_text: float, dimension: int) -> float:
-    """Embedding all clients' texts once, and voting with them in every round."""
-    privacy, size = config.privacy, config.evolution.population
-    texts = (privacy.clients or 0) * privacy.max_texts_per_client
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((_VOTING_SAMPLE, dimension), np.float32)
-    none = np.zeros(_VOTING_SAMPLE, np.int64)
-    clients = Clients(rows, np.arange(_VOTING_SAMPLE, dtype=np.int64), none)
-    ballot = Ballot(rng.standard_normal((size, dimension), np.float32), np.zeros(size, np.int64))
-    voting, _ = _time_call(lambda: clients.vote(ballot, vote_rule(config)))
-    return texts * (seconds_per_text + privacy.rounds * voting / _VOTING_SAMPLE)
+    def expand(self, population: list[Candidate], rng: np.random.Generator) -> int:
+        """How many of the answers to a sample of prompts pass the screening; at least 1."""
+        expansion, style = self.config.expansion, self.config.prompt_style
+        seeds = [Seed(candidate.text, candidate.label, 0, 1.0, 1.0) for candidate in population]
+        sampling = Sampling.from_section(expansion, style.stops, rng)
+        prompts, _ = PromptSampler(seeds, expansion.examples, style).draw(len(population), rng)
+        screen = Screen(self.config.screening)
+        with self.meter.phase("expansion"):
+            answers = [extract_answer(completion) for completion in self.parts.engine().complete(prompts, sampling)]
+        return max(1, sum(screen.keep(text) for text in answers))
 
+    def client_seconds(self, seconds_per_text: float, dimension: int) -> float:
+        """Embedding all clients' texts once, and voting with them in every round."""
+        privacy, evolution = self.config.privacy, self.config.evolution
+        rng = np.random.default_rng(0)
+        rows = rng.standard_normal((_VOTING_SAMPLE, dimension), np.float32)
+        labels = np.zeros(_VOTING_SAMPLE, np.int64)
+        clients = Clients(rows, np.arange(_VOTING_SAMPLE, dtype=np.int64), labels)
+        points = rng.standard_normal((evolution.population, dimension), np.float32)
+        ballot = Ballot(points, np.zeros(evolution.population, np.int64))
+        started = time.perf_counter()
+        clients.vote(ballot, vote_rule(privacy, evolution.nearest))
+        voting = time.perf_counter() - started
+        return self.texts * (seconds_per_text + privacy.rounds * voting / _VOTING_SAMPLE)
 
-def _estimate_memory(config: Config, dimension: int) -> int:
-    """What is in use now with all models open and used, and what the clients' texts will add."""
-    import psutil
+    def peak_memory(self, dimension: int) -> int:
+        """What is in use now with all models open and used, and what the clients' texts will add."""
+        import psutil
 
-    this = psutil.Process()
-    used = sum(process.memory_info().rss for process in [this, *this.children(recursive=True)])
-    texts = (config.privacy.clients or 0) * config.privacy.max_texts_per_client
-    return int(used + texts * (4 * dimension + _TEXT_BYTES))
+        this = psutil.Process()
+        used = sum(process.memory_info().rss for process in [this, *this.children(recursive=True)])
+        return int(used + self.texts * (4 * dimension + _TEXT_BYTES))
+
+    @property
+    def texts(self) -> int:
+        """Private texts at most, as far as the number of clients is public."""
+        return (self.config.privacy.clients or 0) * self.config.privacy.max_texts_per_client
 
 
 def _format_duration(seconds: float) -> str:
@@ -157,9 +161,3 @@ def _format_duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _time_call(work: Callable[[], Done]) -> tuple[float, Done]:
-    started = time.perf_counter()
-    done = work()
-    return time.perf_counter() - started, done

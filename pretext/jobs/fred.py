@@ -13,12 +13,12 @@ from pretext.fred.design import check_client_estimate, check_embedder, design_qu
 from pretext.fred.query import Question, decode_question, encode_question
 from pretext.fred.recommend import CONFIDENCE, Ranking, ask_clients, measure_sets, rank_sets, resolve_public_sets
 from pretext.home import fred_cache_folder, open_ledger
-from pretext.jobs.accounts import dataset_name, register_dataset
+from pretext.jobs.accounts import dataset_name, open_account, private_source
 from pretext.jobs.parts import Parts
 from pretext.run.folder import Run
 from pretext.run.manifest import seal_run
 from pretext.statement.statement import make_fred_statement
-from pretext.tables import Source, check_columns
+from pretext.tables import check_columns
 from privacy import epsilon
 
 _FIXED_SETTINGS = ("data.", "privacy.", "models.embedder")
@@ -64,8 +64,8 @@ def run_fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, con
     run, question = _load_question(config, folder)
     ledger = open_ledger()
     if question is None and config.data.path:
-        check_columns(Source(config.data.path, config.data.subset, config.data.split), config.data.columns)
-    name = dataset_name(config, ledger)
+        check_columns(private_source(config.data), config.data.columns)
+    name = dataset_name(config.data, config.privacy.dataset, ledger)
     check_client_estimate(config)
     found = measure_sets(config, sets, parts.embedder(), fred_cache_folder())
     if question is None:
@@ -75,10 +75,10 @@ def run_fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, con
     assert run is not None
     check_embedder(question, config, parts.embedder())
     own = epsilon(question.cost(question.relation), config.privacy.delta)
-    account = register_dataset(config, ledger, name, own, confirmed)
+    account = open_account(config, ledger, name, own, confirmed)
     release = ask_clients(question, ledger, account, question.label, parts.federation)
     ranking = rank_sets(question, release, found, choose)
-    privacy = make_fred_statement(config, run.id, question, ledger, ledger.account(name), release)
+    privacy = make_fred_statement(config, run.id, question, ledger, ledger.account(account.name), release)
     run.save("ranking.json", {"confidence": CONFIDENCE, **asdict(ranking)})
     run.save("privacy.json", privacy)
     seal_run(run, ledger)

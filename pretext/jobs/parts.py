@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pretext.clients.federation import Federation, LocalFederation
 from pretext.clients.private_data import read_private
 from pretext.clients.voting import Clients
-from pretext.config.settings import Config
+from pretext.config.settings import Config, Models, Speed
 from pretext.evolution.variation import Variation, open_variation
 from pretext.jobs.timing import Meter
 from pretext.lazy import Once
@@ -36,7 +36,7 @@ class Parts:
     def of(cls, config: Config, rows: Sequence[Any] | None = None, models: ModelPair | None = None) -> Parts:
         """The parts that a configuration names; `rows` take the place of a private file, `models` that of the
         configured engine and embedder."""
-        engine = Once(lambda: _open_engine(config) if models is None else models[0])
+        engine = Once(lambda: _open_engine(config.models, config.speed) if models is None else models[0])
         embedder = Once(lambda: _open_embedder(config) if models is None else models[1])
 
         def gather() -> Clients:
@@ -92,10 +92,10 @@ def open_variation_of(config: Config, engine: Callable[[], Engine]) -> Variation
     return open_variation(config.variation, config.prompt_style, config.models, config.speed, engine)
 
 
-def _open_engine(config: Config) -> Engine:
+def _open_engine(models: Models, speed: Speed) -> Engine:
     from pretext.models.engines import open_engine
 
-    return open_engine(config.models, config.speed)
+    return open_engine(models, speed)
 
 
 def _open_embedder(config: Config) -> Embedder:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pretext.calibration import fred_cost, fred_epsilon, round_cost
+from pretext.calibration import Calibration
 from pretext.clients.voting import VoteRule
-from pretext.config.settings import Config
+from pretext.config.settings import Config, Privacy
 from pretext.evolution.expansion import expand
 from pretext.evolution.initial import make_initial_population
 from pretext.evolution.loop import evolve
@@ -20,9 +20,9 @@ from pretext.fred.design import check_client_estimate, design_question
 from pretext.fred.query import decode_question, encode_question
 from pretext.fred.recommend import ask_clients, measure_sets, rank_sets, resolve_public_sets
 from pretext.home import fred_cache_folder, open_ledger
-from pretext.jobs.accounts import _private_source, dataset_name, register_dataset, save_statement
+from pretext.jobs.accounts import dataset_name, open_account, private_source, save_statement
 from pretext.jobs.parts import Parts, TimedModels
-from pretext.jobs.plan import Plan, make_plan
+from pretext.jobs.plan import make_plan
 from pretext.jobs.timing import Meter
 from pretext.models.engines import Engine
 from pretext.report.card import write_card
@@ -63,35 +63,25 @@ def evolve_run(
         BudgetExceeded: the dataset's budget does not hold all rounds still to come; nothing was drawn.
         PretextError, PrivacyError: see their subclasses; everything done so far is kept.
     """
-    planned = make_plan(config)
+    plan = make_plan(config)
     ledger = ledger or open_ledger()
     if not (folder / "run.json").exists():
         _check_sources(config)
-    name = dataset_name(config, ledger)
+    name = dataset_name(config.data, config.privacy.dataset, ledger)
     run = Run.create(folder, config)
-    account = register_dataset(config, ledger, name, planned.epsilon, confirmed)
+    account = open_account(config, ledger, name, plan.epsilon, confirmed)
     meter = Meter(parts.engine)
+    varies = config.privacy.rounds > 1 or config.evolution.lookahead > 0
+    evolution = _Evolution(config, run, ledger, account, parts, TimedModels(parts, meter, varies))
     with _log_to_folder(run):
-        for warning in planned.warnings:
+        for warning in plan.warnings:
             _log.warning(warning)
-        _check_budget(config, run, planned, account)
+        evolution.check_budget()
         try:
             with meter.persist(run):
-                models = TimedModels(parts, meter, varies=config.privacy.rounds > 1 or config.evolution.lookahead > 0)
-                evolve(
-                    run,
-                    _first_population(config, run, ledger, account, parts, models),
-                    Votes(ledger, account.name, run.id, planned.mechanism, config.privacy.relation),
-                    parts.federation(),
-                    models,
-                    rounds=config.privacy.rounds,
-                    rule=vote_rule(config),
-                    evolution=config.evolution,
-                    screening=config.screening,
-                )
-                save_seeds(config, run)
+                evolution.work()
         finally:
-            save_statement(config, run, ledger, name)
+            save_statement(config, run, ledger, account.name)
         seal_run(run, ledger)
     return run
 
@@ -127,30 +117,9 @@ def save_seeds(config: Config, run: Run) -> list[Seed]:
     return run.save_seeds(collect_seeds(run, config.seed_rounds, config.evolution.seed_power), config.data.labels)
 
 
-def vote_rule(config: Config) -> VoteRule:
+def vote_rule(privacy: Privacy, nearest: int) -> VoteRule:
     """How a client votes."""
-    return VoteRule(config.evolution.nearest, config.privacy.norm_squared, config.privacy.normalize_votes)
-
-
-def _check_sources(config: Config) -> None:
-    """Fail at the door: before a folder is made, a budget is set up or a model is loaded."""
-    if config.data.path:
-        check_columns(_private_source(config), config.data.columns)
-    initial = config.initial
-    if initial.public_sets:
-        resolve_public_sets(config)
-        check_client_estimate(config)
-    if initial.texts is not None:
-        check_columns(Source(initial.texts, initial.subset, initial.split), [initial.text_column])
-
-
-def _check_budget(config: Config, run: Run, planned: Plan, account: Account) -> None:
-    """Refuse before anything private is touched if the budget does not hold the rounds still to come."""
-    releases = releases_of_run(account, run.id)
-    coming = round_cost(config, planned.noise_multiplier, account.relation)
-    found = any(release.label == f"{run.id}/fred" for release in releases)
-    finding = [] if found else [fred_cost(config, account.relation)]
-    account.check(compose([*finding, *[coming] * (config.privacy.rounds - count_voting_rounds(releases))]))
+    return VoteRule(nearest, privacy.norm_squared, privacy.normalize_votes)
 
 
 def make_first_population(
@@ -162,38 +131,83 @@ def make_first_population(
     )
 
 
-def _first_population(
-    config: Config, run: Run, ledger: Ledger, account: Account, parts: Parts, models: TimedModels
-) -> list[Candidate]:
-    """The first population, out of the folder or made and saved now."""
-    if (population := run.population(0)) is not None:
-        return population
-    screen = Screen(config.screening)
-    # Finding public sets asks the clients: how long that takes is private, so it is not timed.
-    locations = _find_public_sets(config, run, ledger, account, parts, models) if config.initial.public_sets else []
-    with models.meter.phase("initial population"):
-        engine = parts.engine() if config.initial.prompts else None
-        population = make_first_population(config, screen, engine, locations)
-    return run.save_population(0, population, dict(screen.dropped))
+@dataclass(frozen=True)
+class _Evolution:
+    """An evolution on its way: its settings, folder, account and models."""
+
+    config: Config
+    run: Run
+    ledger: Ledger
+    account: Account
+    parts: Parts
+    models: TimedModels
+
+    def check_budget(self) -> None:
+        """Refuse before anything private is touched if the budget does not hold the releases still to come."""
+        calibration, relation = Calibration.of(self.config), self.account.relation
+        releases = releases_of_run(self.account, self.run.id)
+        rounds = self.config.privacy.rounds - count_voting_rounds(releases)
+        has_found = any(release.label == f"{self.run.id}/fred" for release in releases)
+        costs = [calibration.round_cost(relation)] * rounds
+        self.account.check(compose(costs if has_found else [calibration.fred_cost(relation), *costs]))
+
+    def work(self) -> None:
+        """Run all rounds and save the seeds."""
+        config = self.config
+        mechanism = Calibration.of(config).mechanism
+        evolve(
+            self.run,
+            self.first_population(),
+            Votes(self.ledger, self.account.name, self.run.id, mechanism, config.privacy.relation),
+            self.parts.federation(),
+            self.models,
+            rounds=config.privacy.rounds,
+            rule=vote_rule(config.privacy, config.evolution.nearest),
+            evolution=config.evolution,
+            screening=config.screening,
+        )
+        save_seeds(config, self.run)
+
+    def first_population(self) -> list[Candidate]:
+        """The first population, out of the folder or made and saved now."""
+        if (population := self.run.population(0)) is not None:
+            return population
+        initial, screen = self.config.initial, Screen(self.config.screening)
+        # Finding public sets asks the clients: how long that takes is private, so it is not timed.
+        locations = self.find_public_sets() if initial.public_sets else []
+        with self.models.meter.phase("initial population"):
+            engine = self.parts.engine() if initial.prompts else None
+            population = make_first_population(self.config, screen, engine, locations)
+        return self.run.save_population(0, population, dict(screen.dropped))
+
+    def find_public_sets(self) -> list[str]:
+        """Where the public sets lie whose mixture is nearest, by a release of the run's own."""
+        config, run, embedder = self.config, self.run, self.parts.embedder()
+        sets = measure_sets(config, resolve_public_sets(config), embedder, fred_cache_folder())
+        plain = run.load("query.json")
+        if plain is None:
+            made = design_question(config, [each for _, each in sets], embedder, Calibration.of(config).fred_epsilon)
+            plain = encode_question(made)
+            run.save("query.json", plain)
+        question = decode_question(plain)
+        self.models.open_all()
+        release = ask_clients(question, self.ledger, self.account, f"{run.id}/fred", self.parts.federation)
+        ranking = rank_sets(question, release, sets, config.initial.public_sets_used)
+        run.save("ranking.json", asdict(ranking))
+        _log.info(ranking.recommendation)
+        return [public.source.location for name in ranking.mixture for public, _ in sets if public.name == name]
 
 
-def _find_public_sets(
-    config: Config, run: Run, ledger: Ledger, account: Account, parts: Parts, models: TimedModels
-) -> list[str]:
-    """Where the candidates lie whose mixture is nearest, by a release of the run's own."""
-    sets = measure_sets(config, resolve_public_sets(config), parts.embedder(), fred_cache_folder())
-    plain = run.load("query.json")
-    if plain is None:
-        made = design_question(config, [each for _, each in sets], parts.embedder(), fred_epsilon(config))
-        plain = encode_question(made)
-        run.save("query.json", plain)
-    question = decode_question(plain)
-    models.open_all()
-    release = ask_clients(question, ledger, account, f"{run.id}/fred", parts.federation)
-    ranking = rank_sets(question, release, sets, config.initial.public_sets_used)
-    run.save("ranking.json", asdict(ranking))
-    _log.info(ranking.recommendation)
-    return [public.source.location for name in ranking.mixture for public, _ in sets if public.name == name]
+def _check_sources(config: Config) -> None:
+    """Fail at the door: before a folder is made, a budget is set up or a model is loaded."""
+    if config.data.path:
+        check_columns(private_source(config.data), config.data.columns)
+    initial = config.initial
+    if initial.public_sets:
+        resolve_public_sets(config)
+        check_client_estimate(config)
+    if initial.texts is not None:
+        check_columns(Source(initial.texts, initial.subset, initial.split), [initial.text_column])
 
 
 @contextmanager

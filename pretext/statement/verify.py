@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pretext.calibration import noise_multiplier
+from pretext.calibration import Calibration
 from pretext.config.settings import Config
 from pretext.errors import PretextError
 from pretext.evolution.selection import collect_seeds, select_round
@@ -28,7 +28,7 @@ from pretext.run.records import format_seed
 from pretext.statement.accountants import find_account, find_releases
 from pretext.statement.provenance import ABSENT, Difference, check_candidates, check_origins
 from pretext.statement.statement import make_fred_statement, make_statement, releases_of_run
-from privacy import Account, DiscreteGaussian, Ledger, LedgerConflict, LedgerCorrupted, Release
+from privacy import Account, Ledger, LedgerConflict, LedgerCorrupted, Release
 from privacy.bounding import grid_for
 
 _READ_ERRORS = (PretextError, KeyError, TypeError, ValueError, IndexError, AttributeError)
@@ -169,7 +169,7 @@ def _compare_question(facts: _Evidence) -> Iterator[Difference]:
 
 def _compare_noise(config: Config, votes: dict[int, Release]) -> Iterator[Difference]:
     privacy = config.privacy
-    planned = DiscreteGaussian.for_sum(noise_multiplier(config), privacy.norm_squared, privacy.relation)
+    planned = Calibration.of(config).mechanism
     grid, norm_squared = grid_for(privacy.norm_squared)
     for number, release in votes.items():
         where = f"round {number}"

@@ -71,7 +71,7 @@ def test_candidates_stand_in_for_the_public_texts(make_config: Make, public_file
     initial = texts.initial.model_copy(update={"texts": None, "public_sets": (str(public_file), str(other))})
     config = texts.model_copy(update={"initial": initial})
     plain, choosing = make_forecast(texts, make_parts(texts)).phases, make_forecast(config, make_parts(config)).phases
-    assert set(choosing) == {*plain, "finding candidates"}
+    assert set(choosing) == {*plain, "finding public sets"}
     assert choosing["variations"].written == pytest.approx(plain["variations"].written, rel=0.2)
 
 

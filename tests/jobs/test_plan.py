@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pretext.calibration import noise_multiplier, round_cost
+from pretext.calibration import Calibration
 from pretext.clients.voting import Ballot, Clients, VoteRule
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
 from pretext.errors import UsageError
 from pretext.jobs.plan import make_plan, max_votes_per_client
 from pretext.vectors import normalize_rows
-from privacy import InvalidParameter, compose, epsilon
+from privacy import InvalidParameter, epsilon
 
 PAPER = ["privacy.epsilon=1.29", "privacy.delta=3e-6", "privacy.rounds=11"]
 
@@ -53,14 +53,13 @@ def test_noise_per_candidate_at_the_default_bound(relation: str, target: float, 
 @pytest.mark.parametrize("target", [0.01, 0.5, 1.0, 3.0, 7.0, 15.0])
 def test_calibration_never_spends_more_than_it_was_given(target: float) -> None:
     config = paper(f"privacy.epsilon={target}")
-    multiplier = noise_multiplier(config)
-    spent = epsilon(compose([round_cost(config, multiplier)] * 11), config.privacy.delta)
+    spent = epsilon(Calibration.of(config).rounds_cost(), config.privacy.delta)
     assert 0.999 * target < spent <= target == pytest.approx(make_plan(config).epsilon, rel=1e-3)
 
 
 @pytest.mark.parametrize(("target", "expected"), [(0.5, 25.14), (1.0, 13.25), (3.0, 4.883), (7.0, 2.332)])
 def test_golden_multipliers(target: float, expected: float) -> None:
-    assert noise_multiplier(paper(f"privacy.epsilon={target}")) == pytest.approx(expected, rel=3e-4)
+    assert Calibration.of(paper(f"privacy.epsilon={target}")).noise_multiplier == pytest.approx(expected, rel=3e-4)
 
 
 def test_a_target_that_cannot_be_met_is_refused() -> None:
@@ -125,9 +124,9 @@ def test_no_client_gives_more_votes_than_planned(
     for embedded in (normalize_rows(rows), normalize_rows(np.tile(rows[:1], (texts, 1))), normalize_rows(spread)):
         bounded = Clients(embedded, np.zeros(texts, np.int64), np.zeros(texts, np.int64)).vote(ballot, rule)
         given.append(float(bounded.value.sum()) * bounded.grid)
-    assert max(given) <= max_votes_per_client(config)
+    assert max(given) <= max_votes_per_client(config.privacy, config.evolution)
     if texts * nearest <= population:
-        assert given[2] == pytest.approx(max_votes_per_client(config))
+        assert given[2] == pytest.approx(max_votes_per_client(config.privacy, config.evolution))
 
 
 def test_tokens_count_every_round() -> None:
