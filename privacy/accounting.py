@@ -24,7 +24,7 @@ _LARGEST_SLACK = 1e-15  # of hundreds of releases
 
 @dataclass(frozen=True)
 class Cost:
-    """Privacy cost of one or many releases; costs add up with `compose`.
+    """Privacy cost of one release or of many; `compose` adds costs up.
 
     Raises:
         InvalidParameter: a part is negative or not finite.
@@ -39,22 +39,22 @@ class Cost:
 
 
 def compose(costs: Iterable[Cost]) -> Cost:
-    """The cost of all releases together, rounded up."""
-    listed = list(costs)
-    if not listed:
+    """Add up the costs of all releases, rounded up."""
+    parts = list(costs)
+    if not parts:
         return Cost()
-    mu_squared = math.fsum(cost.mu_squared for cost in listed)
-    slack = math.fsum(cost.slack for cost in listed)
+    mu_squared = math.fsum(part.mu_squared for part in parts)
+    slack = math.fsum(part.slack for part in parts)
     return Cost(math.nextafter(mu_squared, math.inf), math.nextafter(slack, math.inf))
 
 
 def delta(cost: Cost, epsilon: float) -> float:
-    """The smallest delta at which the releases are (epsilon, delta)-DP, at most 1."""
+    """Compute the smallest delta at which the releases are (epsilon, delta)-DP, at most 1."""
     return min(1.0, _gaussian_delta(cost.mu_squared, epsilon) + _slack_delta(cost, epsilon))
 
 
 def epsilon(cost: Cost, delta_target: float) -> float:
-    """The smallest epsilon (to 1e-9, rounded up) at which the releases are (epsilon, delta_target)-DP.
+    """Compute the smallest epsilon (to 1e-9, rounded up) at which the releases are (epsilon, delta_target)-DP.
 
     Infinite when the slack alone exceeds `delta_target`.
 
@@ -76,7 +76,7 @@ def epsilon(cost: Cost, delta_target: float) -> float:
 
 
 def rdp_epsilon(cost: Cost, delta_target: float) -> float:
-    """The looser epsilon of Renyi accounting (what the PrE-Text paper prints); for comparison, never for a claim."""
+    """Compute the looser epsilon of Renyi accounting (what the PrE-Text paper prints); it never backs a claim."""
     from dp_accounting import GaussianDpEvent
     from dp_accounting.rdp import RdpAccountant
 
@@ -89,7 +89,7 @@ def rdp_epsilon(cost: Cost, delta_target: float) -> float:
 
 
 def fits(cost: Cost, epsilon_target: float, delta_target: float) -> bool:
-    """Whether releases of this cost, chosen adaptively, stay within (epsilon_target, delta_target)."""
+    """Decide whether releases of this cost, chosen adaptively, stay within (epsilon_target, delta_target)."""
     epsilon_target = _cap_epsilon(epsilon_target, delta_target)
     aside = _slack_share(epsilon_target, delta_target) * delta_target
     gaussian = _gaussian_delta(cost.mu_squared, epsilon_target)
@@ -99,13 +99,16 @@ def fits(cost: Cost, epsilon_target: float, delta_target: float) -> bool:
 def calibrate(
     epsilon_target: float, delta_target: float, cost_of: Callable[[float], Cost], fixed_cost: Cost | None = None
 ) -> float:
-    """The smallest noise multiplier (to a relative 1e-9) whose cost fits (epsilon_target, delta_target).
+    """Find the smallest noise multiplier (to a relative 1e-9) whose cost fits (epsilon_target, delta_target).
 
-    `cost_of(noise_multiplier)` builds the releases themselves and adds up their costs, so the answer is checked against
-    the very objects that will draw. `beside` is a fixed cost of other releases that must fit with them.
+    Args:
+        epsilon_target, delta_target: what all releases together may cost.
+        cost_of: builds the releases for a noise multiplier and adds up their costs, so that the answer is checked
+            against the very objects that will draw.
+        fixed_cost: of other releases that must fit the same target.
 
     Raises:
-        InvalidParameter: the target is outside the range of the definition, or `beside` leaves nothing of it.
+        InvalidParameter: the target is outside the range of the definition, or `fixed_cost` leaves nothing of it.
     """
     check_epsilon(epsilon_target)
     check_delta(delta_target)
@@ -130,7 +133,7 @@ def calibrate(
 
 
 def mu_squared_for(epsilon_target: float, delta_target: float) -> float:
-    """The largest mu^2 that fits (epsilon_target, delta_target), to floating-point precision."""
+    """Compute the largest mu^2 that fits (epsilon_target, delta_target), to floating-point precision."""
     epsilon_target = _cap_epsilon(epsilon_target, delta_target)
     from dp_accounting.gaussian_mechanism import get_sigma_gaussian
 
@@ -140,19 +143,19 @@ def mu_squared_for(epsilon_target: float, delta_target: float) -> float:
 
 
 def check_epsilon(value: float) -> None:
-    """Raises InvalidParameter unless 0 < value < infinity."""
+    """Raise InvalidParameter unless 0 < value < infinity."""
     if not (math.isfinite(value) and value > 0):
         raise InvalidParameter(f"epsilon is {value}; it must be a finite number above 0, for example 1.0.")
 
 
 def check_delta(value: float) -> None:
-    """Raises InvalidParameter unless 0 < value < 1."""
+    """Raise InvalidParameter unless 0 < value < 1."""
     if not 0 < value < 1:
         raise InvalidParameter(f"delta is {value}; it must lie between 0 and 1, below one over the number of clients.")
 
 
 def _cap_epsilon(epsilon_target: float, delta_target: float) -> float:
-    """The epsilon that is kept in place of a very large one (above about 20 at delta 1e-6), which follows from it.
+    """The epsilon that is enforced in place of a very large one (above about 20 at delta 1e-6), which it implies.
 
     Slack counts e^epsilon times, so a target of 100 taken literally would have no room for any release.
     """
@@ -160,7 +163,7 @@ def _cap_epsilon(epsilon_target: float, delta_target: float) -> float:
 
 
 def _slack_share(epsilon_target: float, delta_target: float) -> float:
-    """Share of delta that is set aside for the slack: a hundred-thousandth, more where e^epsilon makes slack dear."""
+    """The share of delta that is set aside for the slack: 1e-5, and more where e^epsilon makes slack expensive."""
     if epsilon_target <= 10:
         return 1e-5
     return min(

@@ -1,4 +1,4 @@
-r"""Contribution bounding: the only makers of `Bounded`, the only thing that `Ledger.release` accepts.
+r"""Contribution bounding: the only makers of `Bounded`, and `Ledger.release` accepts nothing else.
 
 Everything lives on an integer grid. Client c holds a vector v_c of integers (votes divided by the grid's spacing,
 rounded toward zero), scaled down where needed so that sum_i v_c[i]^2 <= K for a public integer K. The released
@@ -75,7 +75,7 @@ class Bounded:
 
 
 def sensitivity_squared(norm_squared: int, nonnegative: bool, relation: Relation) -> int:
-    """Squared L2 sensitivity of a sum of vectors of squared norm at most `norm_squared` (proof above)."""
+    """Compute the squared L2 sensitivity of a sum of vectors of squared norm at most `norm_squared` (proof above)."""
     match relation:
         case Relation.ADD_REMOVE:
             return norm_squared
@@ -86,7 +86,7 @@ def sensitivity_squared(norm_squared: int, nonnegative: bool, relation: Relation
 
 
 def grid_for(norm_squared: Fraction) -> tuple[float, int]:
-    """The grid's spacing for a bound on the squared norm (in squared votes), and K, the bound in squared steps.
+    """Choose the grid's spacing for a bound on the squared norm (in squared votes), and K, the bound in squared steps.
 
     Raises:
         InvalidParameter: the bound is outside 2^-100 to 2^100.
@@ -106,7 +106,7 @@ def bounded_sum(
     norm_squared: Fraction,
     normalize: bool = False,
 ) -> Bounded:
-    """Sum of the clients' non-negative vectors, each scaled to a squared L2 norm of at most `norm_squared`.
+    """Sum the clients' non-negative vectors, each scaled to a squared L2 norm of at most `norm_squared`.
 
     The vectors come as triples: client c adds `weight` to `coordinate`; repeated pairs add up.
 
@@ -138,7 +138,7 @@ def bounded_sum(
 
 
 def bounded_rows(blocks: Iterable[NDArray[np.float64]], *, dimension: int, norm_squared: Fraction) -> Bounded:
-    """Sum of the clients' signed vectors, one row a client, each scaled down to a squared L2 norm of `norm_squared`.
+    """Sum the clients' signed vectors, one row a client, each scaled down to a squared L2 norm of `norm_squared`.
 
     Args:
         blocks: each of shape (clients, dimension), finite; one at a time is held, no client in two of them.
@@ -175,7 +175,7 @@ def _merge_votes(
 def _scale_to_grid(
     owner: NDArray[np.int64], votes: NDArray[np.float64], norm_squared: Fraction, normalize: bool, grid: float
 ) -> NDArray[np.int64]:
-    """Each owner's votes scaled to the bound and rounded toward zero, in grid steps."""
+    """Scale each owner's votes to the bound and round them toward zero, in grid steps."""
     norms = np.sqrt(_sum_by_owner(owner, votes * votes))
     scale = math.sqrt(norm_squared) / np.maximum(norms, 1e-9)
     if not normalize:
@@ -184,7 +184,7 @@ def _scale_to_grid(
 
 
 def _sum_by_owner(owner: NDArray[np.int64], values: NDArray[_Number]) -> NDArray[_Number]:
-    """Per-owner sums, shape (owners,)."""
+    """Sum the values of each owner, shape (owners,)."""
     sums = np.zeros(int(owner[-1]) + 1 if owner.size else 0, values.dtype)
     np.add.at(sums, owner, values)
     return sums

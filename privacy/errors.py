@@ -1,4 +1,4 @@
-"""The errors of this package.
+"""The errors of this package, under one root.
 
 PrivacyError
 +-- InvalidParameter      a number that no guarantee can be built on
@@ -6,12 +6,12 @@ PrivacyError
 +-- LedgerError
     +-- LedgerLocked      another process holds the ledger
     +-- LedgerCorrupted   the file is not the ledger that was written
-    +-- LedgerConflict    the request contradicts what the ledger already holds
+    +-- LedgerConflict    the request contradicts what the ledger holds already
 """
 
 
 class PrivacyError(Exception):
-    """Whatever stops a release; the message is a full sentence that holds nothing private."""
+    """Anything that stops a release; the message is a full sentence that holds nothing private."""
 
 
 class InvalidParameter(PrivacyError, ValueError):
@@ -19,15 +19,15 @@ class InvalidParameter(PrivacyError, ValueError):
 
 
 class BudgetExceeded(PrivacyError):
-    """The dataset has not enough budget left; nothing was drawn and nothing was charged."""
+    """The dataset's budget does not hold the release; nothing was drawn and nothing was charged."""
 
 
 class LedgerError(PrivacyError):
-    """The ledger could not do what was asked of it."""
+    """The ledger cannot do what it was asked to do."""
 
 
 class LedgerLocked(LedgerError):
-    """Another process kept the ledger locked for longer than we were willing to wait."""
+    """Another process kept the ledger locked for longer than this one was willing to wait."""
 
 
 class LedgerCorrupted(LedgerError):
@@ -35,4 +35,4 @@ class LedgerCorrupted(LedgerError):
 
 
 class LedgerConflict(LedgerError):
-    """The request contradicts a dataset, a path or a release that the ledger already holds."""
+    """The request contradicts a dataset, a path or a release that the ledger holds already."""

@@ -22,7 +22,7 @@ Proof.
  4. Adaptive composition: replacing the releases one at a time (a hybrid argument) adds up their t; the R's compose to
     one Gaussian of mu^2 = sum of mu_i^2, also when later noise is chosen after earlier releases (Gaussian-DP filters:
     Smith and Thakurta 2022; Koskela, Tobaben and Honkela 2022). A filter's bounds on mu^2 and on the sum of the t are
-    both fixed in advance (`accountant.fits`).
+    both fixed in advance (`accounting.fits`).
 With s above 2^29 grid steps, n = 1024 and eleven releases t is below 1e-14: the price of exactness is not visible.
 """
 
@@ -64,13 +64,13 @@ class DiscreteGaussian:
     def for_sum(
         cls, noise_multiplier: float, norm_squared: Fraction, relation: Relation, *, nonnegative: bool = True
     ) -> DiscreteGaussian:
-        """Noise of `noise_multiplier` sensitivities for a `bounded_sum`, or, signed, for `bounded_rows`."""
+        """Make noise of `noise_multiplier` sensitivities for a `bounded_sum`, or, signed, for `bounded_rows`."""
         grid, bound = grid_for(norm_squared)
         return cls(noise_multiplier * math.sqrt(sensitivity_squared(bound, nonnegative, relation)), grid)
 
     @property
     def name(self) -> str:
-        """Identifies the mechanism in ledgers and statements."""
+        """Name of the mechanism in ledgers and statements."""
         return "discrete Gaussian"
 
     @property
@@ -79,13 +79,13 @@ class DiscreteGaussian:
         return self.sigma * self.grid
 
     def cost(self, dimension: int, squared_sensitivity: int) -> Cost:
-        """What one release of `dimension` coordinates costs (claim above), rounded up."""
+        """Compute what one release of `dimension` coordinates costs (claim above), rounded up."""
         mu_squared = float(Fraction(squared_sensitivity) / Fraction(self.sigma) ** 2)
         slack = dimension / (16.0 * self.sigma**2)
         return Cost(math.nextafter(mu_squared, math.inf), math.nextafter(slack, math.inf))
 
     def draw(self, bounded: Bounded) -> NDArray[np.int64]:
-        """The noisy sum, shape (n,), int64, in grid steps. For `privacy.ledger` alone.
+        """Draw the noisy sum, shape (n,), int64, in grid steps. For `privacy.ledger` alone.
 
         Raises:
             InvalidParameter: the value lives on another grid than the noise.

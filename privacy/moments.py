@@ -7,7 +7,7 @@ and clips it twice: x to |x| <= R, and z, the first r <= n coordinates of x, to 
 
 (A mean is cheap: noise in it does not grow with the number of directions. A covariance is not, so it is asked for in
 the first r directions only.) A client's vector is the mean of v over its texts: every client counts the same, however
-many texts it has, and what is measured is the law of a text drawn from a random client, the same kind of law that a
+many texts it has, and the release measures the law of a text drawn from a random client, the same kind of law that a
 public set of texts has.
 
 Claim. A client's vector has an L2 norm of at most 1.
@@ -57,7 +57,7 @@ _TEXTS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class MomentQuery:
-    """What is asked of the clients. All public.
+    """What the clients are asked for. All public.
 
     Attributes:
         center: m, shape (d,).
@@ -114,11 +114,11 @@ class MomentQuery:
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def vectors(self, rows: NDArray[np.floating]) -> Floats:
-        """v of each row: (m, d) to (m, dimension). Private where the rows are."""
+        """Compute v of each row: (m, d) to (m, dimension). As private as the rows are."""
         projected = (_round_to_grid(rows) - _round_to_grid(self.center)) @ _round_to_grid(self.basis)
         first = _clip_rows(projected[:, : self.rank] / self.second_radius)
         i, j = np.triu_indices(self.rank)
-        second = first[:, i] * first[:, j] * (self.second_weight * _off_diagonal_weights(self.rank))
+        second = first[:, i] * first[:, j] * (self.second_weight * off_diagonal_weights(self.rank))
         count = np.full((len(rows), int(self.count_weight > 0)), self.count_weight)
         return np.hstack([count, self.mean_weight * _clip_rows(projected / self.radius), second])
 
@@ -128,33 +128,33 @@ class MomentQuery:
 
 
 def _round_to_grid(values: NDArray[np.floating]) -> Floats:
-    """Rounded to multiples of 2^-19."""
+    """Round to multiples of 2^-19."""
     return np.rint(values.astype(np.float64) * 2.0**19) / 2.0**19
 
 
 def _clip_rows(rows: Floats) -> Floats:
-    """Rows scaled down to a length of at most 1."""
+    """Scale rows down to a length of at most 1."""
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1.0))
 
 
-def _off_diagonal_weights(rank: int) -> Floats:
-    """sqrt 2 beside the diagonal, 1 on it, in the order of the upper triangle."""
+def off_diagonal_weights(rank: int) -> Floats:
+    """Return the weights in T: sqrt 2 off the diagonal, 1 on it, in the order of the upper triangle."""
     i, j = np.triu_indices(rank)
     return np.where(i == j, 1.0, math.sqrt(2))
 
 
 def moments_mechanism(noise_multiplier: float, relation: Relation) -> DiscreteGaussian:
-    """The noise for a release of moments."""
+    """Make the noise for a release of moments."""
     return DiscreteGaussian.for_sum(noise_multiplier, _NORM_SQUARED, relation, nonnegative=False)
 
 
 def moments_cost(dimension: int, noise: DiscreteGaussian, relation: Relation) -> Cost:
-    """What a release of `dimension` coordinates with this noise costs under a relation."""
+    """Compute what a release of `dimension` coordinates with this noise costs under a relation."""
     return noise.cost(dimension, sensitivity_squared(grid_for(_NORM_SQUARED)[1], False, relation))
 
 
 def bounded_moments(query: MomentQuery, rows: NDArray[np.floating], client: NDArray[np.int64]) -> Bounded:
-    """Sum over clients of their vectors (see above).
+    """Sum the clients' vectors (see above), each bounded.
 
     Args:
         query: public.
@@ -174,7 +174,7 @@ def bounded_moments(query: MomentQuery, rows: NDArray[np.floating], client: NDAr
 def _iterate_client_vectors(
     query: MomentQuery, rows: NDArray[np.floating], client: NDArray[np.int64]
 ) -> Iterator[Floats]:
-    """The clients' vectors in blocks of whole clients."""
+    """Yield the clients' vectors in blocks of whole clients."""
     order = np.argsort(client, kind="stable")
     _, first, counts = np.unique(client[order], return_index=True, return_counts=True)
     for block in np.split(np.arange(first.size), np.flatnonzero(np.diff(first // _TEXTS_AT_ONCE)) + 1):

@@ -1,4 +1,4 @@
-"""Who is protected (the unit) and against which change of the data (the neighboring relation)."""
+"""Who is protected (the unit), and against which change of the data (the neighboring relation)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class Relation(enum.Enum):
-    """When two datasets count as neighbors. A closed set: every `match` over it ends in `assert_never`."""
+    """What makes two datasets neighbors. A closed set: every `match` over it ends in `assert_never`."""
 
     ADD_REMOVE = "add/remove"
     REPLACE_ONE = "replace-one"

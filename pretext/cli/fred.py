@@ -54,17 +54,15 @@ def fred(
 
     An existing FreD folder's release is used again: more candidates cost no privacy.
     """
-    from pretext.jobs.fred import plan_question
+    from pretext.jobs.fred import plan_query
     from pretext.jobs.fred import run_fred as ask
     from pretext.jobs.parts import Parts
 
     resolved = _resolve_fred_flags(config, out, flags)
     parts = Parts.of(resolved)
     if plan:
-        question = plan_question(resolved, parts)
-        click.echo(
-            json.dumps(_fred_plan_to_json(question), indent=1) if as_json else _format_fred_plan(resolved, question)
-        )
+        query = plan_query(resolved, parts)
+        click.echo(json.dumps(_fred_plan_to_json(query), indent=1) if as_json else _format_fred_plan(resolved, query))
         return
     try:
         answer = ask(resolved, out, parts, choose=choose, confirmed=confirm_new_name)
@@ -105,21 +103,21 @@ def _resolve_fred_flags(config: Path | None, out: Path, flags: dict[str, Any]) -
     )
 
 
-def _format_fred_plan(config: Any, question: Any) -> str:
+def _format_fred_plan(config: Any, query: Any) -> str:
     from privacy import epsilon
     from privacy.rounding import round_up
 
-    query, promise, privacy = question.query, question.promise, config.privacy
-    cost = epsilon(question.cost(privacy.relation), privacy.delta)
+    moments, promise, privacy = query.moments, query.promise, config.privacy
+    cost = epsilon(query.cost(privacy.relation), privacy.delta)
     return "\n".join(
         [
             f"Epsilon            {round_up(cost)} (delta {privacy.delta:g}, unit {config.unit.name}, relation "
             f"{privacy.relation.value})",
-            f"Clients            {privacy.clients:,}, {'taken as exact' if question.clients else 'counted by the way'}",
-            f"Noise              {question.mechanism.standard_deviation:.4g} on a sum of vectors of norm 1, "
-            f"{query.dimension:,} coordinates",
-            f"Mean               in {query.directions} directions, {query.mean_weight**2:.0%} of the sensitivity",
-            f"Second moments     in {query.rank} directions, {promise.explained:.0%} of the candidates' variance",
+            f"Clients            {privacy.clients:,}, {'taken as exact' if query.clients else 'counted by the way'}",
+            f"Noise              {query.mechanism.standard_deviation:.4g} on a sum of vectors of norm 1, "
+            f"{moments.dimension:,} coordinates",
+            f"Mean               in {moments.directions} directions, {moments.mean_weight**2:.0%} of the sensitivity",
+            f"Second moments     in {moments.rank} directions, {promise.explained:.0%} of the candidates' variance",
             "Expected, with each candidate in the private set's place:",
             f"  bias of a distance before it is removed          {promise.bias:+.4f}",
             f"  error of the gap between two, in all directions  {promise.error:.4f}",
@@ -128,16 +126,15 @@ def _format_fred_plan(config: Any, question: Any) -> str:
     )
 
 
-def _fred_plan_to_json(question: Any) -> dict[str, Any]:
+def _fred_plan_to_json(query: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
-    query = question.query
     return {
-        "noise": question.mechanism.standard_deviation,
-        "coordinates": query.dimension,
-        "mean_directions": query.directions,
-        "second_moment_directions": query.rank,
-        **asdict(question.promise),
+        "noise": query.mechanism.standard_deviation,
+        "coordinates": query.moments.dimension,
+        "mean_directions": query.moments.directions,
+        "second_moment_directions": query.moments.rank,
+        **asdict(query.promise),
     }
 
 
@@ -176,5 +173,5 @@ def _answer_to_json(answer: Any) -> str:
     from pretext.files import replace_nonfinite
     from pretext.fred.recommend import CONFIDENCE
 
-    told = {"confidence": CONFIDENCE, **asdict(answer.ranking), "plan": _fred_plan_to_json(answer.question)}
+    told = {"confidence": CONFIDENCE, **asdict(answer.ranking), "plan": _fred_plan_to_json(answer.query)}
     return json.dumps(replace_nonfinite({**told, "privacy": answer.privacy}), indent=1)

@@ -1,8 +1,8 @@
-"""Variation by a masked language model, PrE-Text's own: hide a share of a text's tokens and sample them anew. Public.
+"""Vary texts with a masked language model, as PrE-Text does: hide a share of the tokens and sample them anew. Public.
 
-The paper (arXiv 2406.02958) refills one token per forward pass, on rows padded to the maximum. Here rows of like length
-share a pass, several tokens of a row may be refilled in one (`variation.masks_per_pass`; 1 is the paper's way), and the
-vocabulary is scored at those positions alone.
+The paper (arXiv 2406.02958) refills one token per forward pass, on rows padded to the maximum. Here rows of similar
+length share a pass, a pass may refill several tokens of a row (`variation.masks_per_pass`; the paper's way is 1), and
+the vocabulary is scored at those positions alone.
 """
 
 from __future__ import annotations
@@ -23,8 +23,16 @@ from pretext.run.records import Candidate
 
 @dataclass(frozen=True)
 class _MaskedText:
-    """One text on its way: token ids as given and, changed in place, as they are now; where each token stands in the
-    text; which of them may be hidden; and the text's own randomness."""
+    """A text whose tokens are refilled.
+
+    Attributes:
+        text: as it came.
+        original_ids: shape (n,), its token ids.
+        ids: shape (n,), the token ids after the passes so far; changed in place.
+        spans: start and end of each token in the text; empty without word pieces.
+        maskable: positions that may be hidden.
+        rng: the text's own randomness.
+    """
 
     text: str
     original_ids: NDArray[np.int64]
@@ -46,14 +54,14 @@ class _Pass:
 class MaskFill:
     """PrE-Text's variation with any Hugging Face masked language model.
 
-    The share is taken per text; special, added and unused tokens are never hidden nor sampled; texts are cut to
+    The share is taken per text. Special, added and unused tokens are neither hidden nor sampled. Texts are cut to
     `variation.max_tokens`, special tokens included. Each text has randomness of its own, so the rest of its batch
     changes its logits by rounding at most.
 
     Args:
         model: the masked language model.
         variation: share, passes, temperature and length.
-        batch_size: texts of full length in a forward pass.
+        batch_size: texts of the longest length in a forward pass; more of shorter ones.
 
     Raises:
         UsageError: the model does not take texts of `variation.max_tokens`.
@@ -68,7 +76,7 @@ class MaskFill:
     def __call__(
         self, parents: Sequence[Candidate], pool: Sequence[Candidate], rng: np.random.Generator
     ) -> list[str | None]:
-        """See `pretext.evolution.variation.Variation`; the pool is not used."""
+        """Vary each parent; see `pretext.evolution.variation.Variation`. The pool is not used."""
         rows = self._tokenize_rows([parent.text for parent in parents], rng)
         with show_progress("Refilling masked tokens", len(rows)) as advance:
             for batch in _batch_rows(rows, self._batch_tokens):
@@ -89,12 +97,12 @@ class MaskFill:
         )
         spans = encoded.get("offset_mapping", [[]] * len(texts))
         seeds = rng.integers(2**63, size=len(texts))
-        return [self._make_row(*row) for row in zip(texts, encoded["input_ids"], spans, seeds, strict=True)]
-
-    def _make_row(self, text: str, tokens: list[int], spans: list[tuple[int, int]], seed: int) -> _MaskedText:
-        ids = np.array(tokens, np.int64)
-        ordinary = np.flatnonzero(~np.isin(ids, self._model.excluded))
-        return _MaskedText(text, ids.copy(), ids, spans, ordinary, np.random.default_rng(seed))
+        rows = []
+        for text, tokens, text_spans, seed in zip(texts, encoded["input_ids"], spans, seeds, strict=True):
+            ids = np.array(tokens, np.int64)
+            maskable = np.flatnonzero(~np.isin(ids, self._model.excluded))
+            rows.append(_MaskedText(text, ids.copy(), ids, text_spans, maskable, np.random.default_rng(seed)))
+        return rows
 
     def _refill(self, rows: Sequence[_MaskedText]) -> None:
         """Hide a share of every row's tokens and refill them, in as many passes as the row with most of them needs."""
@@ -112,16 +120,16 @@ class MaskFill:
             row.ids[:] = filled[: len(row.ids)]
 
     def _decode_row(self, row: _MaskedText) -> str:
-        """What the row reads as now; where word pieces have lost spaces and capitals, these come from the old text."""
+        """Decode the row as it is now; word pieces lose spaces and capitals, so these come from the original text."""
         tokenizer = self._model.tokenizer
         if not self._model.has_word_pieces:
             return str(tokenizer.decode(row.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
-        given, now = (tokenizer.convert_ids_to_tokens(ids.tolist()) for ids in (row.original_ids, row.ids))
-        return splice_word_pieces(row.text, row.spans, given, now)
+        old_tokens, new_tokens = (tokenizer.convert_ids_to_tokens(ids.tolist()) for ids in (row.original_ids, row.ids))
+        return splice_word_pieces(row.text, row.spans, old_tokens, new_tokens)
 
 
 def _batch_rows(rows: Sequence[_MaskedText], max_tokens: int) -> Iterator[list[_MaskedText]]:
-    """Rows of like length, the longest first, as many as hold so many tokens with their padding, but at least one."""
+    """Batch rows of similar length, longest first: at most `max_tokens` with padding, but at least one row."""
     ordered = sorted(rows, key=lambda row: -len(row.ids))
     start = 0
     while start < len(ordered):
@@ -131,11 +139,11 @@ def _batch_rows(rows: Sequence[_MaskedText], max_tokens: int) -> Iterator[list[_
 
 
 def _plan_passes(rows: Sequence[_MaskedText], share: float, masks_per_pass: int) -> list[_Pass]:
-    """The positions of all rows, pass by pass: a row that needs fewer passes than another leaves early."""
-    dealt = [_deal_positions(row.maskable, share, masks_per_pass, row.rng) for row in rows]
+    """Plan which positions each pass refills: a row that needs fewer passes than others leaves early."""
+    positions = [_deal_positions(row.maskable, share, masks_per_pass, row.rng) for row in rows]
     passes = []
-    for step in range(max(map(len, dealt), default=0)):
-        active = [(number, groups[step]) for number, groups in enumerate(dealt) if step < len(groups)]
+    for step in range(max(map(len, positions), default=0)):
+        active = [(number, groups[step]) for number, groups in enumerate(positions) if step < len(groups)]
         sizes = [len(group) for _, group in active]
         uniforms = [rows[number].rng.random(size, np.float32) for (number, _), size in zip(active, sizes, strict=True)]
         numbers = np.repeat([number for number, _ in active], sizes)
@@ -146,19 +154,19 @@ def _plan_passes(rows: Sequence[_MaskedText], share: float, masks_per_pass: int)
 def _deal_positions(
     maskable: NDArray[np.int64], share: float, masks_per_pass: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """The positions to refill, `share` of the ordinary ones and at least one, in groups of at most `at_once`.
+    """Draw `share` of the maskable positions, at least one, and deal them into groups of at most `masks_per_pass`.
 
-    They are dealt out like cards and the groups shuffled: neighbors, which depend on each other the most, are refilled
+    They are dealt like cards, and the groups are shuffled: neighbors, which depend on each other the most, are refilled
     one after the other, and with groups of one the order is uniformly random.
     """
     count = min(len(maskable), max(1, round(share * len(maskable))))
-    chosen = np.sort(rng.choice(maskable, count, replace=False)) if count else maskable
+    hidden = np.sort(rng.choice(maskable, count, replace=False)) if count else maskable
     groups = math.ceil(count / masks_per_pass)
-    return [chosen[first::groups] for first in rng.permutation(groups).tolist()]
+    return [hidden[first::groups] for first in rng.permutation(groups).tolist()]
 
 
 def _pad_rows(rows: Sequence[NDArray[np.int64]], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Token ids and attention mask, both (rows, longest), padded on the right."""
+    """Pad token ids on the right; return them and the attention mask, both (rows, longest)."""
     lengths = np.array([len(row) for row in rows])
     attention = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
     ids = np.full(attention.shape, pad, np.int64)

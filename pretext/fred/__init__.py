@@ -1,1 +1,1 @@
-"""FreD: which public set of texts is nearest to the private ones, told by one release. Begin with `procedure`."""
+"""FreD: find the public set of texts that is nearest to the private ones, by one release. Begin with `recommend`."""

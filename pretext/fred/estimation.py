@@ -1,4 +1,7 @@
-"""Estimation."""
+"""Estimate the clients' moments from a noisy release, and know the law of what the noise did to them.
+
+Everything here is post-processing of a release and public data; it costs no privacy.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from privacy.errors import InvalidParameter
-from privacy.moments import Floats, MomentQuery, _off_diagonal_weights
+from privacy.moments import Floats, MomentQuery, off_diagonal_weights
 
 
 @dataclass(frozen=True)
@@ -27,18 +30,18 @@ class MomentNoise:
 
     @classmethod
     def of(cls, query: MomentQuery, deviation: float, clients: float) -> MomentNoise:
-        """For noise of standard deviation `deviation` per coordinate of the sum over `clients` clients."""
+        """Derive the law from the standard deviation of the noise per coordinate of the sum over so many clients."""
         relative = deviation / clients
         scale = relative / query.count_weight if query.count_weight else 0.0
         second = query.second_radius**2 * relative / query.second_weight if query.rank else 0.0
         return cls(query.radius * relative / query.mean_weight, second, scale)
 
     def edge(self, rank: int) -> float:
-        """The largest eigenvalue, in absolute value, of the noise on second moments in `rank` directions (Wigner)."""
+        """Predict the largest eigenvalue, in absolute value, of the noise on second moments of this rank (Wigner)."""
         return self.second * math.sqrt(2 * rank)
 
     def simulate(self, moments: Moments, draws: int, rng: np.random.Generator) -> Moments:
-        """What `draws` other releases of the same moments could have been. For simulation, never for a release."""
+        """Draw what `draws` releases of the same moments could have been. For simulation, never for a release."""
         rank, directions = moments.second.shape[-1], moments.mean.shape[-1]
         square = rng.standard_normal((draws, rank, rank)) * (self.second / 2)
         # Twice the half on the diagonal, sqrt 2 times the half beside it.
@@ -70,13 +73,13 @@ class Moments:
 def estimate_moments(
     query: MomentQuery, noisy: Floats, deviation: float, clients: int | None = None
 ) -> tuple[Moments, MomentNoise]:
-    """The moments in a release, unbiased, and the law of their noise.
+    """Estimate the moments in a release, without bias, and the law of their noise.
 
     Args:
-        query: the one that was asked.
+        query: what the clients were asked for.
         noisy: shape (dimension,), the released sum.
         deviation: standard deviation of its noise.
-        clients: the public number of clients, needed where the query does not ask for it.
+        clients: the public number of clients; needed where the query does not count them.
 
     Raises:
         InvalidParameter: the release is not an answer to this query, or the number of clients is missing.
@@ -84,26 +87,26 @@ def estimate_moments(
     if noisy.shape != (query.dimension,):
         raise InvalidParameter(f"The release has {noisy.size} coordinates, the query {query.dimension}.")
     if query.count_weight:
-        # Where noise outweighs the clients, fewer than the noise amounts to cannot be told from none.
+        # Where noise outweighs the clients, any count below the noise is indistinguishable from none.
         count, noisy = max(noisy[0], deviation) / query.count_weight, noisy[1:]
     elif clients is None:
-        raise InvalidParameter("The query does not ask for the number of clients; state the public one.")
+        raise InvalidParameter("The query does not count the clients; state their public number.")
     else:
         count = float(clients)
     mean = noisy[: query.directions] * (query.radius / (query.mean_weight * count))
     second, upper = np.zeros((query.rank, query.rank)), np.triu_indices(query.rank)
     if query.rank:
         unit = query.second_radius**2 / (query.second_weight * count)
-        second[upper] = second.T[upper] = noisy[query.directions :] * unit / _off_diagonal_weights(query.rank)
+        second[upper] = second.T[upper] = noisy[query.directions :] * unit / off_diagonal_weights(query.rank)
     return Moments(mean, second), MomentNoise.of(query, deviation, count)
 
 
 def estimate_covariance(noisy: Moments, noise: MomentNoise, prior: Floats) -> Floats:
-    """A positive semi-definite covariance of noisy moments, or of a stack of them.
+    """Estimate a positive semi-definite covariance from noisy moments, or from a stack of them.
 
-    The square of the noise in the mean is added back, the result drawn toward a public prior as far as the known energy
-    of the noise accounts for the distance between the two (positive-part James and Stein 1961), and its negative
-    eigenvalues set to zero.
+    The square of the noise in the mean is added back; the result is shrunk toward a public prior as far as the known
+    energy of the noise accounts for the distance between the two (positive-part James and Stein 1961); its negative
+    eigenvalues are set to zero.
 
     Args:
         noisy: mean of shape (..., r).
@@ -119,6 +122,6 @@ def estimate_covariance(noisy: Moments, noise: MomentNoise, prior: Floats) -> Fl
 
 
 def nearest_covariance(symmetric: Floats) -> Floats:
-    """The positive semi-definite matrix nearest to a symmetric one in Frobenius norm; also for stacks."""
+    """Project a symmetric matrix, or a stack of them, to the nearest positive semi-definite one in Frobenius norm."""
     values, vectors = np.linalg.eigh(symmetric)
     return np.asarray((vectors * np.maximum(values, 0.0)[..., None, :]) @ np.swapaxes(vectors, -1, -2))

@@ -1,8 +1,8 @@
-"""What FreD knows of a public set of texts: moments of its embeddings in groups, streamed, and cached by content.
+"""Measure a public set of texts: moments of its embeddings in groups, streamed, and cached by content.
 
-The groups are there for the bootstrap: every chunk of texts is dealt out over `GROUPS` groups, and drawing the groups
-with replacement tells how far the moments of so many texts can be trusted. Memory and cache do not grow with the number
-of texts.
+The groups serve the bootstrap: every chunk of texts is dealt out over `GROUPS` groups, and drawing the groups with
+replacement shows how far the moments of so many texts can be trusted. Memory and cache do not grow with the number of
+texts.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _SEED = 20230218
 
 @dataclass(frozen=True)
 class PublicSet:
-    """A public set of texts to prefinetune on."""
+    """A public set of texts to prefinetune on, or to take the initial population from."""
 
     name: str
     source: Source
     column: str = "text"
 
     def texts(self) -> Iterator[str]:
-        """Its usable texts: strings that are not blank. Raises UsageError as `read_columns` does."""
+        """Yield its usable texts: strings that are not blank. Raises UsageError as `read_columns` does."""
         for batch in read_columns(self.source, [self.column]):
             yield from filter(is_usable_text, batch[self.column])
 
@@ -72,12 +72,12 @@ class Statistics:
 
     @property
     def moments(self) -> Moments:
-        """Of all rows together, about the origin."""
+        """Moments of all rows together, about the origin."""
         rows = self.count.sum()
         return Moments(self.total.sum(axis=0) / rows, self.square.sum(axis=0) / rows)
 
     def project(self, query: MomentQuery) -> ProjectedSet:
-        """The same sums for rows that are centered and projected as the query does it, but not clipped."""
+        """Sum the same rows centered and projected as the query does it, but not clipped."""
         total = (self.total - self.count[:, None] * query.center) @ query.basis
         first = query.basis[:, : query.rank]
         sums, offset = self.total @ first, query.center @ first
@@ -96,38 +96,38 @@ class ProjectedSet:
 
     @property
     def moments(self) -> Moments:
-        """Of all rows together."""
-        return self.weighted_moments(np.ones_like(self.count))
+        """Moments of all rows together."""
+        return self._weigh_moments(np.ones_like(self.count))
 
-    def weighted_moments(self, weight: Floats) -> Moments:
-        """The moments where group g counts `weight[..., g]` times; a stack of them for a stack of weights."""
-        rows = (weight @ self.count)[..., None]
-        second = np.tensordot(weight, self.square, axes=1) / rows[..., None]
-        return Moments(weight @ self.total / rows, second)
-
-    def resampled_moments(self, draws: int, rng: np.random.Generator) -> Moments:
-        """The moments of `draws` bootstrap samples of the groups that hold rows, a stack.
+    def resample_moments(self, draws: int, rng: np.random.Generator) -> Moments:
+        """Draw `draws` bootstrap samples of the groups that hold rows, and stack their moments.
 
         One group fewer is drawn than there are: then the spread is not too small by 1 / groups (Rao and Wu 1988).
         """
         filled = np.flatnonzero(self.count)
         weight = np.zeros((draws, self.count.size))
         weight[:, filled] = rng.multinomial(max(filled.size - 1, 1), np.full(filled.size, 1 / filled.size), size=draws)
-        return self.weighted_moments(weight)
+        return self._weigh_moments(weight)
+
+    def _weigh_moments(self, weight: Floats) -> Moments:
+        """The moments where group g counts `weight[..., g]` times; a stack of them for a stack of weights."""
+        rows = (weight @ self.count)[..., None]
+        second = np.tensordot(weight, self.square, axes=1) / rows[..., None]
+        return Moments(weight @ self.total / rows, second)
 
 
 def mix_sets(sets: Sequence[ProjectedSet]) -> ProjectedSet:
-    """The mixture of sets in equal parts, whatever their sizes."""
-    shares = [1 / each.count.sum() for each in sets]
-    parts = [
-        sum(share * getattr(each, name) for share, each in zip(shares, sets, strict=True))
+    """Mix sets in equal parts, whatever their sizes."""
+    shares = [1 / projected.count.sum() for projected in sets]
+    sums = [
+        sum(share * getattr(projected, name) for share, projected in zip(shares, sets, strict=True))
         for name in ("count", "total", "square")
     ]
-    return ProjectedSet(*(np.asarray(part) for part in parts))
+    return ProjectedSet(*map(np.asarray, sums))
 
 
 def sum_in_groups(chunks: Iterable[NDArray[np.float32]], digest: str = "", texts: int = 0) -> Statistics:
-    """Running sums over chunks of rows, each of shape (any, d); one chunk at a time is held."""
+    """Sum over chunks of rows, each of shape (any, d), holding one chunk at a time."""
     rng = np.random.default_rng(_SEED)
     sums: tuple[Floats, Floats, Floats] | None = None
     sample, keys = np.empty((0, 0), np.float32), np.full(_SAMPLE_ROWS, np.inf)
@@ -145,19 +145,21 @@ def sum_in_groups(chunks: Iterable[NDArray[np.float32]], digest: str = "", texts
 def _sample_chunk(
     sample: NDArray[np.float32], keys: Floats, chunk: NDArray[np.float32], rng: np.random.Generator
 ) -> None:
-    """Keep, in place, the rows with the smallest random keys of those sampled so far and the chunk's; a place with an
-    infinite key is free."""
-    drawn = rng.random(len(chunk))
-    fresh = np.flatnonzero(drawn < keys.max())
-    merged = np.concatenate([keys, drawn[fresh]])
+    """Keep in `sample`, in place, the rows with the smallest random keys of those sampled so far and the chunk's.
+
+    A place with an infinite key is free.
+    """
+    chunk_keys = rng.random(len(chunk))
+    contenders = np.flatnonzero(chunk_keys < keys.max())
+    merged = np.concatenate([keys, chunk_keys[contenders]])
     smallest = np.argpartition(merged, keys.size - 1)[: keys.size]
-    came = smallest[smallest >= keys.size]
-    gone = np.setdiff1d(np.arange(keys.size), smallest)
-    sample[gone], keys[gone] = chunk[fresh[came - keys.size]], merged[came]
+    entering = smallest[smallest >= keys.size]
+    leaving = np.setdiff1d(np.arange(keys.size), smallest)
+    sample[leaving], keys[leaving] = chunk[contenders[entering - keys.size]], merged[entering]
 
 
 def _add_chunk(chunk: NDArray[np.float32], number: int, count: Floats, total: Floats, square: Floats) -> None:
-    """Deal a chunk out over the groups: products in 32 bits within a part of it, sums over parts in 64.
+    """Deal a chunk out over the groups, in place: products in 32 bits within a part of it, sums over parts in 64.
 
     The first chunks go to all groups; later ones, in larger parts that multiply faster, to a few at a time.
     """
@@ -173,14 +175,14 @@ def _add_chunk(chunk: NDArray[np.float32], number: int, count: Floats, total: Fl
 def measure_public_set(
     public: PublicSet, embed: Embedder, identity: str, max_texts: int | None, cache: Path
 ) -> Statistics:
-    """The statistics of a public set, out of the cache if this content was embedded before.
+    """Measure a public set, or take its statistics from the cache if this content was embedded before.
 
     Args:
         public: the set.
         embed: the embedder.
         identity: tells embedders apart in the cache.
-        max_texts: a uniform sample of so many texts is embedded; None embeds all, in chunks.
-        cache: folder of cached statistics, made if missing.
+        max_texts: size of the uniform sample of texts that is embedded; None embeds all.
+        cache: folder of cached statistics; made if it is missing.
 
     Raises:
         UsageError: the set cannot be read or holds no usable text.
@@ -188,26 +190,25 @@ def measure_public_set(
     digest, count, sample = _survey_texts(public, max_texts)
     key = hashlib.sha256(json.dumps([identity, digest, max_texts, GROUPS, _SEED]).encode()).hexdigest()
     path = cache / f"{key}.npz"
-    stored = _load_statistics(path)
-    if stored is not None:
-        return stored
+    if (statistics := _load_statistics(path)) is not None:
+        return statistics
     texts = iter(sample) if sample is not None else public.texts()
     with show_progress(f"Embedding {public.name}", count if sample is None else len(sample)) as advance:
-        made = sum_in_groups(_embed_chunks(_split_chunks(texts), embed, advance), digest, count)
-    _save_statistics(path, made)
-    return made
+        statistics = sum_in_groups(_embed_in_chunks(texts, embed, advance), digest, count)
+    _save_statistics(path, statistics)
+    return statistics
 
 
-def _embed_chunks(
-    chunks: Iterable[list[str]], embed: Embedder, advance: Callable[[int], None]
+def _embed_in_chunks(
+    texts: Iterator[str], embed: Embedder, advance: Callable[[int], None]
 ) -> Iterator[NDArray[np.float32]]:
-    for chunk in chunks:
+    while chunk := list(islice(texts, _CHUNK_TEXTS)):
         yield embed(chunk)
         advance(len(chunk))
 
 
 def _survey_texts(public: PublicSet, max_texts: int | None) -> tuple[str, int, list[str] | None]:
-    """Digest and number of the texts, and a uniform sample of at most `max_texts`; one pass."""
+    """Digest and count the texts, and sample at most `max_texts` of them uniformly, in one pass."""
     hasher = hashlib.sha256()
     reservoir = Reservoir[str](max_texts or 0, np.random.default_rng(_SEED).integers)
     for text in public.texts():
@@ -216,29 +217,24 @@ def _survey_texts(public: PublicSet, max_texts: int | None) -> tuple[str, int, l
         reservoir.add(text)
     if not reservoir.seen:
         raise UsageError(
-            f"The candidate {public.source.location} holds no usable text in column {public.column!r}; a usable text "
-            "is a string that is not blank."
+            f"The public set {public.source.location} holds no usable text in column {public.column!r}; a usable "
+            "text is a string that is not blank."
         )
     return hasher.hexdigest(), reservoir.seen, None if max_texts is None else reservoir.sample
 
 
-def _split_chunks(texts: Iterator[str]) -> Iterator[list[str]]:
-    while chunk := list(islice(texts, _CHUNK_TEXTS)):
-        yield chunk
-
-
 def _load_statistics(path: Path) -> Statistics | None:
-    """What was cached, or None if there is nothing or it is damaged."""
-    broken = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-    with contextlib.suppress(*broken), path.open("rb") as file, np.load(file) as arrays:
-        held = {name: arrays[name] for name in ("count", "total", "square", "sample")}
-        return Statistics(str(arrays["digest"]), int(arrays["texts"]), **held)
+    """The cached statistics, or None if there are none or the file is damaged."""
+    errors = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    with contextlib.suppress(*errors), path.open("rb") as file, np.load(file) as arrays:
+        sums = {name: arrays[name] for name in ("count", "total", "square", "sample")}
+        return Statistics(str(arrays["digest"]), int(arrays["texts"]), **sums)
     return None
 
 
-def _save_statistics(path: Path, made: Statistics) -> None:
-    """Write atomically; a cache that cannot be written is done without."""
+def _save_statistics(path: Path, statistics: Statistics) -> None:
+    """Write the cache atomically; where it cannot be written, do without."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open_atomically(path) as file:
-            np.savez(file, **vars(made))
+            np.savez(file, **vars(statistics))

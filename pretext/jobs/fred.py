@@ -1,17 +1,28 @@
-"""The FreD job: wires the parts together and ranks candidates. Asking and asking again are the same function."""
+"""The FreD job: wire the parts together and rank public sets. Asking and asking again are the same function."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pretext.calibration import moments_multiplier
 from pretext.config.resolve import compare_configs
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError
-from pretext.fred.design import check_client_estimate, check_embedder, design_question
-from pretext.fred.query import Question, decode_question, encode_question
-from pretext.fred.recommend import CONFIDENCE, Ranking, ask_clients, measure_sets, rank_sets, resolve_public_sets
+from pretext.fred.design import check_embedder, design_fred_query, embedder_identity, require_client_estimate
+from pretext.fred.public_sets import PublicSet
+from pretext.fred.query import QUERY_FILE, FredQuery, load_query
+from pretext.fred.recommend import (
+    CONFIDENCE,
+    MeasuredSets,
+    Ranking,
+    ask_clients,
+    measure_sets,
+    rank_sets,
+    resolve_public_sets,
+)
 from pretext.home import fred_cache_folder, open_ledger
 from pretext.jobs.accounts import dataset_name, open_account, private_source
 from pretext.jobs.parts import Parts
@@ -26,85 +37,90 @@ _FIXED_SETTINGS = ("data.", "privacy.", "models.embedder")
 
 @dataclass(frozen=True)
 class Answer:
-    """A ranking, the question behind it, and the privacy statement."""
+    """A ranking, the query behind it, and the privacy statement."""
 
     folder: Path
     ranking: Ranking
-    question: Question
+    query: FredQuery
     privacy: dict[str, Any]
 
 
-def plan_question(config: Config, parts: Parts) -> Question:
-    """What would be asked, and what it promises. Nothing private is touched.
-
-    Raises:
-        UsageError: a candidate cannot be used, or there are fewer than two, or the number of clients is not stated.
-    """
-    sets = resolve_public_sets(config)
-    check_client_estimate(config)
-    found = measure_sets(config, sets, parts.embedder(), fred_cache_folder())
-    return design_question(config, [each for _, each in found], parts.embedder())
-
-
 def run_fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, confirmed: bool = False) -> Answer:
-    """Rank the configured candidates by one release, made now or found in the folder or in the ledger.
+    """Rank the configured public sets by one release: drawn now, or replayed from the ledger.
 
     Args:
         config: resolved settings; `initial.public_sets` are ranked.
-        folder: holds the question and the ranking; an existing one's release is used again, at no cost.
+        folder: keeps the query and the ranking; the release of an existing folder is used again, at no cost.
         parts: embedder and federation.
-        choose: how many candidates the mixture may hold.
+        choose: sets in the recommended mixture, at most.
         confirmed: the source may be charged under a name other than before.
 
     Raises:
         BudgetExceeded: nothing was drawn.
         PretextError, PrivacyError: see their subclasses.
     """
-    sets = resolve_public_sets(config)
-    run, question = _load_question(config, folder)
+    sets = resolve_public_sets(config.initial)
+    run, query = _open_folder(config, folder)
     ledger = open_ledger()
-    if question is None and config.data.path:
+    if query is None and config.data.path:
         check_columns(private_source(config.data), config.data.columns)
     name = dataset_name(config.data, config.privacy.dataset, ledger)
-    check_client_estimate(config)
-    found = measure_sets(config, sets, parts.embedder(), fred_cache_folder())
-    if question is None:
-        question = design_question(config, [each for _, each in found], parts.embedder())
+    require_client_estimate(config.privacy)
+    measured = measure_public_sets(config, sets, parts)
+    if query is None:
+        query = make_query(config, measured, parts)
         run = Run.create(folder, config)
-        run.save("query.json", encode_question(question))
+        run.write(QUERY_FILE, query.to_json())
     assert run is not None
-    check_embedder(question, config, parts.embedder())
-    own = epsilon(question.cost(question.relation), config.privacy.delta)
-    account = open_account(config, ledger, name, own, confirmed)
-    release = ask_clients(question, ledger, account, question.label, parts.federation)
-    ranking = rank_sets(question, release, found, choose)
-    privacy = make_fred_statement(config, run.id, question, ledger, ledger.account(account.name), release)
+    check_embedder(query, config.models, parts.embedder())
+    own_epsilon = epsilon(query.cost(query.relation), config.privacy.delta)
+    account = open_account(config, ledger, name, own_epsilon, confirmed)
+    release = ask_clients(query, ledger, account, query.label, parts.federation)
+    ranking = rank_sets(query, release, measured, choose)
+    privacy = make_fred_statement(config, run.id, query, ledger, ledger.account(name), release)
     run.save("ranking.json", {"confidence": CONFIDENCE, **asdict(ranking)})
     run.save("privacy.json", privacy)
     seal_run(run, ledger)
-    return Answer(folder, ranking, question, privacy)
+    return Answer(folder, ranking, query, privacy)
 
 
-def _load_question(config: Config, folder: Path) -> tuple[Run | None, Question | None]:
-    """The folder's run and question, if it holds them.
+def plan_query(config: Config, parts: Parts) -> FredQuery:
+    """Make the query that `run_fred` would ask, with what it promises. Nothing private is touched.
 
     Raises:
-        RunFolderError: the folder belongs to another question, or is damaged.
+        UsageError: a public set cannot be used, or there are fewer than two, or no number of clients is stated.
+    """
+    sets = resolve_public_sets(config.initial)
+    require_client_estimate(config.privacy)
+    return make_query(config, measure_public_sets(config, sets, parts), parts)
+
+
+def measure_public_sets(config: Config, sets: Sequence[PublicSet], parts: Parts) -> MeasuredSets:
+    """Measure the sets as configured, with the user's cache. Raises UsageError if two hold the same texts."""
+    identity, max_texts = embedder_identity(config.models), config.initial.public_set_texts
+    return measure_sets(sets, parts.embedder(), identity, max_texts, fred_cache_folder())
+
+
+def make_query(config: Config, measured: MeasuredSets, parts: Parts, epsilon: float | None = None) -> FredQuery:
+    """Design the query whose release costs at most `epsilon` (default: all of the configured guarantee)."""
+    multiplier = moments_multiplier(config.privacy, epsilon)
+    statistics = [statistics for _, statistics in measured]
+    return design_fred_query(statistics, config.privacy, multiplier, config.models, parts.embedder())
+
+
+def _open_folder(config: Config, folder: Path) -> tuple[Run | None, FredQuery | None]:
+    """Open the folder's run and read its query, if it holds them.
+
+    Raises:
+        RunFolderError: the folder belongs to another query, or is damaged.
     """
     if not (folder / "run.json").exists():
         return None, None
-    run, before = Run.open(folder)
-    changed = [key for key in compare_configs(before, config) if key.startswith(_FIXED_SETTINGS)]
+    run, stored_config = Run.open(folder)
+    changed = [key for key in compare_configs(stored_config, config) if key.startswith(_FIXED_SETTINGS)]
     if changed:
         raise RunFolderError(
-            f"{folder} holds a release of another question (it differs in {', '.join(changed)}); give another folder "
+            f"{folder} holds the release of another query (it differs in {', '.join(changed)}); give another folder "
             "with --out, or the same settings."
         )
-    plain = run.load("query.json")
-    try:
-        return run, None if plain is None else decode_question(plain)
-    except (KeyError, TypeError, ValueError):
-        raise RunFolderError(
-            f"{folder / 'query.json'} is damaged; delete the folder: if nothing else changed, the ledger replays its "
-            "release at no cost."
-        ) from None
+    return run, load_query(folder)

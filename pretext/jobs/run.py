@@ -16,11 +16,12 @@ from pretext.evolution.initial import make_initial_population
 from pretext.evolution.loop import evolve
 from pretext.evolution.selection import collect_seeds
 from pretext.evolution.votes import Votes
-from pretext.fred.design import check_client_estimate, design_question
-from pretext.fred.query import decode_question, encode_question
-from pretext.fred.recommend import ask_clients, measure_sets, rank_sets, resolve_public_sets
-from pretext.home import fred_cache_folder, open_ledger
+from pretext.fred.design import require_client_estimate
+from pretext.fred.query import QUERY_FILE, load_query
+from pretext.fred.recommend import ask_clients, rank_sets, resolve_public_sets
+from pretext.home import open_ledger
 from pretext.jobs.accounts import dataset_name, open_account, private_source, save_statement
+from pretext.jobs.fred import make_query, measure_public_sets
 from pretext.jobs.parts import Parts, TimedModels
 from pretext.jobs.plan import make_plan
 from pretext.jobs.timing import Meter
@@ -181,18 +182,16 @@ class _Evolution:
         return self.run.save_population(0, population, dict(screen.dropped))
 
     def find_public_sets(self) -> list[str]:
-        """Where the public sets lie whose mixture is nearest, by a release of the run's own."""
-        config, run, embedder = self.config, self.run, self.parts.embedder()
-        sets = measure_sets(config, resolve_public_sets(config), embedder, fred_cache_folder())
-        plain = run.load("query.json")
-        if plain is None:
-            made = design_question(config, [each for _, each in sets], embedder, Calibration.of(config).fred_epsilon)
-            plain = encode_question(made)
-            run.save("query.json", plain)
-        question = decode_question(plain)
+        """Find where the public sets lie whose mixture is nearest, by a release of the run's own."""
+        config, run = self.config, self.run
+        sets = measure_public_sets(config, resolve_public_sets(config.initial), self.parts)
+        query = load_query(run.folder)
+        if query is None:
+            query = make_query(config, sets, self.parts, Calibration.of(config).fred_epsilon)
+            run.write(QUERY_FILE, query.to_json())
         self.models.open_all()
-        release = ask_clients(question, self.ledger, self.account, f"{run.id}/fred", self.parts.federation)
-        ranking = rank_sets(question, release, sets, config.initial.public_sets_used)
+        release = ask_clients(query, self.ledger, self.account, f"{run.id}/fred", self.parts.federation)
+        ranking = rank_sets(query, release, sets, config.initial.public_sets_used)
         run.save("ranking.json", asdict(ranking))
         _log.info(ranking.recommendation)
         return [public.source.location for name in ranking.mixture for public, _ in sets if public.name == name]
@@ -204,8 +203,8 @@ def _check_sources(config: Config) -> None:
         check_columns(private_source(config.data), config.data.columns)
     initial = config.initial
     if initial.public_sets:
-        resolve_public_sets(config)
-        check_client_estimate(config)
+        resolve_public_sets(initial)
+        require_client_estimate(config.privacy)
     if initial.texts is not None:
         check_columns(Source(initial.texts, initial.subset, initial.split), [initial.text_column])
 

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pretext.config.settings import Config
-from pretext.errors import RunFolderError
-from pretext.fred.query import decode_question
+from pretext.fred.query import load_query
 from pretext.run.folder import Run
 from pretext.run.manifest import charged_dataset
 from pretext.statement.statement import releases_of_run
@@ -53,17 +52,12 @@ def find_account(run: Run, config: Config, ledger: Ledger) -> Account:
 
 
 def find_releases(run: Run, account: Account) -> list[Release]:
-    """The releases of a run, or the one that a FreD folder answers from. Raises RunFolderError if its question is
+    """The releases of a run, or the one that a FreD folder answers from. Raises RunFolderError if its query is
     damaged."""
     found = releases_of_run(account, run.id)
-    stored = run.load("query.json")
-    if found or stored is None:
+    if found or (query := load_query(run.folder)) is None:
         return found
-    try:
-        label = decode_question(stored).label
-    except (KeyError, TypeError, ValueError):
-        raise RunFolderError(f"{run.folder / 'query.json'} is damaged; put it back from a copy.") from None
-    return [release for release in account.releases if release.label == label]
+    return [release for release in account.releases if release.label == query.label]
 
 
 def epsilon_curve(releases: Sequence[Release], deltas: Sequence[float] = DELTAS) -> list[CurvePoint]:

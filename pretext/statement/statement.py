@@ -9,7 +9,7 @@ from typing import Any
 
 from pretext.config.settings import Config
 from pretext.formatting import format_count
-from pretext.fred.query import Question
+from pretext.fred.query import FredQuery
 from privacy import Account, Ledger, Relation, Release, compose, epsilon, rdp_epsilon
 from privacy.rounding import round_up
 
@@ -181,18 +181,18 @@ def release_part(release: Release, relation: Relation) -> dict[str, Any]:
 
 
 def make_fred_statement(
-    config: Config, run_id: str, question: Question, ledger: Ledger, account: Account, release: Release
+    config: Config, run_id: str, query: FredQuery, ledger: Ledger, account: Account, release: Release
 ) -> dict[str, Any]:
     """The machine-readable statement of a release of moments."""
     return {
         "format": "pretext privacy statement of a release of moments, version 1",
         "run": run_id,
-        **guarantee_part(config, account, [release], question.relation),
-        "releases": [release_part(release, question.relation)],
+        **guarantee_part(config, account, [release], query.relation),
+        "releases": [release_part(release, query.relation)],
         "bounding": {
             "max_texts_per_client": config.privacy.max_texts_per_client,
             "vector": "mean over a client's texts of (count, mean, second moments), signed, of L2 norm 1 at most",
-            "clients": "public" if question.clients else "counted by the release itself",
+            "clients": "public" if query.clients else "counted by the release itself",
         },
         "proof": "PRIVACY.md and the docstring of privacy.moments",
         "dataset": dataset_part(account, ledger),

@@ -21,7 +21,7 @@ from pretext.config.settings import Config
 from pretext.errors import PretextError
 from pretext.evolution.selection import collect_seeds, select_round
 from pretext.files import replace_nonfinite
-from pretext.fred.query import decode_question
+from pretext.fred.query import load_query
 from pretext.run.folder import Run
 from pretext.run.manifest import MANIFEST, digest_files, file_digest
 from pretext.run.records import format_seed
@@ -147,9 +147,8 @@ def _compare_statement(facts: _Evidence, ledger: Ledger) -> Iterator[Difference]
     yield from _diff_values("privacy.json", len(facts.releases), counted, "releases of the run")
     if not facts.is_fred_folder:
         expected = make_statement(config, run.id, ledger, then)
-    elif facts.releases:
-        question = decode_question(run.load("query.json"))
-        expected = make_fred_statement(config, run.id, question, ledger, then, facts.releases[0])
+    elif facts.releases and (query := load_query(run.folder)) is not None:
+        expected = make_fred_statement(config, run.id, query, ledger, then, facts.releases[0])
     else:
         return  # that there is no answer to the question is told where the question is looked at
     stated["dataset"]["ledger"] = expected["dataset"]["ledger"]  # it may lie elsewhere now
@@ -157,13 +156,14 @@ def _compare_statement(facts: _Evidence, ledger: Ledger) -> Iterator[Difference]
 
 
 def _compare_question(facts: _Evidence) -> Iterator[Difference]:
-    question = decode_question(facts.run.load("query.json"))
-    noise = question.mechanism.standard_deviation
-    asked = [each for each in facts.releases if each.label in (question.label, f"{facts.run.id}/fred")]
+    query = load_query(facts.run.folder)
+    assert query is not None
+    noise = query.mechanism.standard_deviation
+    asked = [each for each in facts.releases if each.label in (query.label, f"{facts.run.id}/fred")]
     if not asked:
-        yield Difference("ledger", question.label, "a release", ABSENT)
+        yield Difference("ledger", query.label, "a release", ABSENT)
     for release in asked:
-        yield from _diff_values("query.json", release.subject, question.subject, "digest of the question")
+        yield from _diff_values("query.json", release.subject, query.subject, "digest of the question")
         yield from _diff_values("query.json", release.mechanism.standard_deviation, noise, "noise")
 
 

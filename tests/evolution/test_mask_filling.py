@@ -1,3 +1,5 @@
+"""Mask filling samples what the model predicts, at every batch size, and leaves control tokens alone."""
+
 from __future__ import annotations
 
 import itertools
@@ -23,8 +25,8 @@ from tests.support.tiny_masked import TINY, save_bert, save_roberta
 Make = Callable[..., Config]
 
 
-def mask_fill(config: Config) -> MaskFill:
-    """As the configuration names it."""
+def open_mask_fill(config: Config) -> MaskFill:
+    """Open the variation as the configuration names it."""
     model = MaskedLM(config.models.masked, config.speed.device, config.speed.dtype)
     return MaskFill(model, config.variation, config.speed.batch_size)
 
@@ -34,17 +36,17 @@ Fill = Callable[..., MaskFill]
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    made = {name: tmp_path_factory.mktemp(name) for name in ("bert", "roberta")}
-    save_bert(made["bert"])
-    save_roberta(made["roberta"])
-    return made
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("bert", "roberta")}
+    save_bert(folders["bert"])
+    save_roberta(folders["roberta"])
+    return folders
 
 
 @pytest.fixture(params=["bert", "roberta"])
 def make_fill(request: pytest.FixtureRequest, folders: dict[str, Path], make_config: Make) -> Callable[..., MaskFill]:
     def make(*overrides: str) -> MaskFill:
         base = [f"models.masked={folders[request.param]}", "speed.device=cpu", "speed.dtype=float32"]
-        return mask_fill(make_config(*base, "variation.max_tokens=32", *overrides))
+        return open_mask_fill(make_config(*base, "variation.max_tokens=32", *overrides))
 
     return make
 
@@ -77,14 +79,14 @@ def test_temperature_zero_refills_the_likeliest(make_fill: Fill) -> None:
     assert fill(vary, ["a"], 1) == fill(vary, ["a"], 2)
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
-def test_company_does_not_matter(make_fill: Fill, at_once: int) -> None:
+@pytest.mark.parametrize("masks_per_pass", [1, 3])
+def test_the_rest_of_the_batch_does_not_matter(make_fill: Fill, masks_per_pass: int) -> None:
     # Each text draws from its own generator, so batches of any size, and the slow twin of one text at a time, agree.
-    settings = ["variation.mask_share=0.5", f"variation.masks_per_pass={at_once}"]
-    together, apart = make_fill(*settings), make_fill(*settings, "speed.batch_size=1")
+    settings = ["variation.mask_share=0.5", f"variation.masks_per_pass={masks_per_pass}"]
+    together, single = make_fill(*settings), make_fill(*settings, "speed.batch_size=1")
     assert len([*_batch_rows(together._tokenize_rows(TEXTS, np.random.default_rng(0)), together._batch_tokens)]) == 1
-    assert len([*_batch_rows(apart._tokenize_rows(TEXTS, np.random.default_rng(0)), apart._batch_tokens)]) > 1
-    assert fill(together, TEXTS) == fill(apart, TEXTS)
+    assert len([*_batch_rows(single._tokenize_rows(TEXTS, np.random.default_rng(0)), single._batch_tokens)]) > 1
+    assert fill(together, TEXTS) == fill(single, TEXTS)
 
 
 def test_scoring_all_positions_gives_the_same(make_fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +111,7 @@ def test_the_heads_of_these_families_take_positions(family: str) -> None:
 
 
 class HeadThatNeedsAllPositions:
-    """Wraps a masked model so that its head looks at neighbors: gathering positions before it would be wrong."""
+    """Wrap a masked model so that its head looks at neighbors: gathering positions before it would be wrong."""
 
     def __init__(self, model: Any, shifts: bool) -> None:
         import torch
@@ -135,7 +137,7 @@ def test_a_head_that_needs_all_positions_gets_them(folders: dict[str, Path], shi
     assert not head_takes_positions(HeadThatNeedsAllPositions(model, shifts))
 
 
-def joint(vary: MaskFill) -> np.ndarray:
+def joint_probabilities(vary: MaskFill) -> np.ndarray:
     """Probability of each pair of tokens when both of two are hidden and refilled one at a time, in either order.
 
     By the model itself, without anything of `MaskFill` but its list of excluded tokens; shape (vocabulary, vocabulary).
@@ -161,7 +163,7 @@ def joint(vary: MaskFill) -> np.ndarray:
     return total
 
 
-def unlikeliness(vary: MaskFill, exact: np.ndarray, count: int = 20_000) -> float:
+def p_value(vary: MaskFill, exact: np.ndarray, count: int = 20_000) -> float:
     """P-value of a chi-square test of `count` refills against the exact probabilities; rare pairs are pooled."""
     from scipy.stats import chisquare
 
@@ -169,24 +171,24 @@ def unlikeliness(vary: MaskFill, exact: np.ndarray, count: int = 20_000) -> floa
     assert all(len(row.ids) == 4 for row in rows)
     for batch in _batch_rows(rows, 4 * 2000):
         vary._refill(batch)
-    seen = np.zeros_like(exact)
-    np.add.at(seen, tuple(np.array([row.ids[1:3] for row in rows]).T), 1)
+    counts = np.zeros_like(exact)
+    np.add.at(counts, tuple(np.array([row.ids[1:3] for row in rows]).T), 1)
     common = exact * count >= 10
-    observed = [*seen[common], seen[~common].sum()]
+    observed = [*counts[common], counts[~common].sum()]
     expected = [*(exact[common] * count), exact[~common].sum() * count]
     return float(chisquare(observed, np.array(expected) * (count / np.sum(expected))).pvalue)
 
 
 def test_the_tokens_follow_the_model_s_distribution(make_fill: Fill) -> None:
-    # False alarms: one in a million. The twins sample both tokens at once, or too hot, and must be found out.
+    # False alarms: one in a million. The twins sample both tokens at once, or too hot, and must be rejected.
     whole = ["variation.mask_share=1", "variation.mask_passes=1", "variation.temperature=1"]
     paper = make_fill(*whole, "variation.masks_per_pass=1")
-    exact = joint(paper)
+    exact = joint_probabilities(paper)
     assert exact.sum() == pytest.approx(1)
-    assert unlikeliness(paper, exact) > 1e-6
-    assert unlikeliness(make_fill(*whole, "variation.masks_per_pass=2"), exact) < 1e-6
+    assert p_value(paper, exact) > 1e-6
+    assert p_value(make_fill(*whole, "variation.masks_per_pass=2"), exact) < 1e-6
     hot = [*whole[:2], "variation.temperature=1.2", "variation.masks_per_pass=1"]
-    assert unlikeliness(make_fill(*hot), exact) < 1e-6
+    assert p_value(make_fill(*hot), exact) < 1e-6
 
 
 def test_excluded_tokens_are_never_sampled(make_fill: Fill) -> None:
@@ -221,20 +223,20 @@ def test_unused_tokens_and_ids_without_a_token_are_excluded(tmp_path: Path, make
     files["model"]["vocab"] |= {"[unused7]": size, "unused": size + 1}
     (tmp_path / "tokenizer.json").write_text(json.dumps(files))
     BertForMaskedLM(BertConfig(vocab_size=size + 4, **TINY)).save_pretrained(tmp_path)
-    vary = mask_fill(make_config(f"models.masked={tmp_path}", "speed.device=cpu"))
+    vary = open_mask_fill(make_config(f"models.masked={tmp_path}", "speed.device=cpu"))
     assert vary._model.excluded.tolist() == [0, 1, 2, 3, 4, size, size + 2, size + 3]
 
 
 @settings(deadline=None)
 @given(st.integers(0, 60), st.floats(0.01, 1), st.integers(1, 70), st.integers(0, 99))
-def test_the_share_is_dealt_into_groups(count: int, share: float, at_once: int, seed: int) -> None:
-    ordinary = np.arange(count) * 3 + 1
-    groups = _deal_positions(ordinary, share, at_once, np.random.default_rng(seed))
+def test_the_share_is_dealt_into_groups(count: int, share: float, masks_per_pass: int, seed: int) -> None:
+    maskable = np.arange(count) * 3 + 1
+    groups = _deal_positions(maskable, share, masks_per_pass, np.random.default_rng(seed))
     positions = [position for group in groups for position in group.tolist()]
-    assert set(positions) <= set(ordinary.tolist()) and len(set(positions)) == len(positions)
+    assert set(positions) <= set(maskable.tolist()) and len(set(positions)) == len(positions)
     assert len(positions) == (max(1, round(share * count)) if count else 0)
-    assert len(groups) == -(-len(positions) // at_once)
-    assert max(map(len, groups), default=0) <= at_once
+    assert len(groups) == -(-len(positions) // masks_per_pass)
+    assert max(map(len, groups), default=0) <= masks_per_pass
     # Two neighbors among the hidden ones share a group only where there is one group.
     ordered = sorted(positions)
     pairs = set(itertools.pairwise(ordered))
@@ -254,37 +256,36 @@ def test_every_position_is_as_likely_to_come_first() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 40), max_size=40), st.integers(1, 200))
-def test_batches_hold_rows_of_like_length(lengths: list[int], tokens: int) -> None:
-    none = np.empty(0, np.int64)
-    rows = [_MaskedText("", none, np.zeros(n, np.int64), [], none, np.random.default_rng(0)) for n in lengths]
+def test_batches_hold_rows_of_similar_length(lengths: list[int], tokens: int) -> None:
+    empty = np.empty(0, np.int64)
+    rows = [_MaskedText("", empty, np.zeros(n, np.int64), [], empty, np.random.default_rng(0)) for n in lengths]
     batches = [[len(row.ids) for row in batch] for batch in _batch_rows(rows, tokens)]
     assert [length for batch in batches for length in batch] == sorted(lengths, reverse=True)
     assert all(max(batch) * len(batch) <= max(tokens, max(batch)) for batch in batches)
 
 
 def test_fewer_passes_with_more_tokens_at_once(make_fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
-    def passes(at_once: int) -> int:
-        vary = make_fill(f"variation.masks_per_pass={at_once}", "variation.mask_share=1", "variation.mask_passes=1")
+    def count_passes(masks_per_pass: int) -> int:
+        vary = make_fill(
+            f"variation.masks_per_pass={masks_per_pass}", "variation.mask_share=1", "variation.mask_passes=1"
+        )
         calls: list[int] = []
         logits = vary._model.logits
         monkeypatch.setattr(vary._model, "logits", lambda *inputs: calls.append(1) or logits(*inputs))
-        assert (
-            fill(vary, ["red and blue oven"])
-            and len(vary._tokenize_rows(["red and blue oven"], np.random.default_rng(0))) == 1
-        )
+        assert fill(vary, ["red and blue oven"])
         return len(calls)
 
-    ordinary = passes(1)
-    assert ordinary >= 4 and passes(2) == -(-ordinary // 2) and passes(99) == 1
+    positions = count_passes(1)
+    assert positions >= 4 and count_passes(2) == -(-positions // 2) and count_passes(99) == 1
 
 
-def test_each_text_keeps_what_is_not_hidden(make_fill: Callable[..., MaskFill]) -> None:
+def test_each_text_retains_what_is_not_hidden(make_fill: Callable[..., MaskFill]) -> None:
     vary = make_fill("variation.mask_passes=1", "speed.batch_size=2")
     letters = "vwxyz"
     for letter, new in zip(letters, fill(vary, [f"{letter} " * 10 for letter in letters]), strict=True):
         # Three words of ten are hidden, or six bytes of twenty: at least four letters stay, in any batch.
         assert new is not None and new != " ".join(letter * 10)
-        assert new.count(letter) >= 4 and new.count(letter) == max(new.count(other) for other in letters)
+        assert new.count(letter) >= 4 and new.count(letter) == max(map(new.count, letters))
 
 
 def test_an_empty_text_stays_empty(make_fill: Callable[..., MaskFill]) -> None:
@@ -302,11 +303,13 @@ def test_a_long_text_is_cut(make_fill: Callable[..., MaskFill]) -> None:
 @pytest.mark.parametrize("control", ["[SEP]", "[MASK]", "</s>", "<mask>", "<s>", "[PAD]"])
 def test_control_tokens_inside_a_text_stay_text(make_fill: Callable[..., MaskFill], control: str) -> None:
     vary = make_fill("variation.mask_share=0.01", "variation.temperature=0", "variation.mask_passes=1")
-    # One token of the text is refilled. A control token that was understood would be gone without trace, or all of it
-    # would have been filled in; letters of its name in most of the draws show that it was read as text.
+    # One token of the text is refilled. A control token that was understood would vanish, or all of it would
+    # be refilled; letters of its name in one of the draws show that it was read as text.
     name = re.sub(r"\W", "", control).lower()
-    kept = [name in re.sub(r"\W", "", str(fill(vary, [f"red {control} blue"], seed)[0])).lower() for seed in range(8)]
-    assert any(kept)
+    has_name = [
+        name in re.sub(r"\W", "", str(fill(vary, [f"red {control} blue"], seed)[0])).lower() for seed in range(8)
+    ]
+    assert any(has_name)
 
 
 def test_mask_fill_needs_no_engine(folders: dict[str, Path], make_config: Make) -> None:
@@ -323,7 +326,7 @@ def test_a_causal_model_is_refused(tmp_path: Path, folders: dict[str, Path], mak
 
     GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=1, n_positions=8)).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(folders["roberta"]).save_pretrained(tmp_path)
-    refused(make_config, tmp_path, "is no masked language model")
+    check_refusal(make_config, tmp_path, "masked language model")
 
 
 def test_a_model_without_a_mask_token_is_refused(tmp_path: Path, make_config: Make) -> None:
@@ -333,7 +336,7 @@ def test_a_model_without_a_mask_token_is_refused(tmp_path: Path, make_config: Ma
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     tokenizer.mask_token = None
     tokenizer.save_pretrained(tmp_path)
-    refused(make_config, tmp_path, "has no mask token")
+    check_refusal(make_config, tmp_path, "mask token")
 
 
 def test_an_encoder_without_a_head_is_refused(tmp_path: Path, folders: dict[str, Path], make_config: Make) -> None:
@@ -341,7 +344,7 @@ def test_an_encoder_without_a_head_is_refused(tmp_path: Path, folders: dict[str,
 
     BertModel.from_pretrained(folders["bert"], add_pooling_layer=False).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(folders["bert"]).save_pretrained(tmp_path)
-    refused(make_config, tmp_path, "saved without the head")
+    check_refusal(make_config, tmp_path, "without the head")
 
 
 @pytest.mark.parametrize("tokens", [2, 71])
@@ -351,14 +354,14 @@ def test_lengths_that_the_model_does_not_take(make_fill: Fill, tokens: int) -> N
     assert fill(make_fill("variation.max_tokens=3"), ["red soup"])[0]
 
 
-def test_what_is_no_model_is_one_sentence(tmp_path: Path, make_config: Make) -> None:
+def test_a_folder_without_a_model_is_one_sentence(tmp_path: Path, make_config: Make) -> None:
     (tmp_path / "empty").mkdir()
-    refused(make_config, tmp_path / "empty", "has no configuration")
-    refused(make_config, tmp_path / "missing", "There is no model folder")
+    check_refusal(make_config, tmp_path / "empty", "configuration")
+    check_refusal(make_config, tmp_path / "missing", "no model folder")
 
 
-def refused(make_config: Make, folder: Path, reason: str) -> None:
+def check_refusal(make_config: Make, folder: Path, reason: str) -> None:
     with pytest.raises(ModelError, match=reason) as caught:
-        mask_fill(make_config(f"models.masked={folder}", "speed.device=cpu"))
+        open_mask_fill(make_config(f"models.masked={folder}", "speed.device=cpu"))
     message = str(caught.value)
     assert str(folder) in message and "\n" not in message and message.endswith(".")

@@ -1,4 +1,4 @@
-"""What a ranking claims, against simulation: intervals that cover, a recommendation that is seldom wrong."""
+"""A ranking keeps its claims in simulation: intervals cover, a recommendation is seldom wrong."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ def law(kind: int) -> Moments:
     return Moments(mean, np.diag(SPECTRUM * stretch**2) + np.outer(mean, mean))
 
 
-def seen(moments: Moments, query: MomentQuery) -> Moments:
+def project(moments: Moments, query: MomentQuery) -> Moments:
     first = query.basis[:, : query.rank]
     mean = moments.mean - query.center
     second = moments.covariance + np.outer(mean, mean)
     return Moments(mean @ query.basis, first.T @ second @ first)
 
 
-def query_for(known: list[Statistics], deviation: float, clients: int = 3000) -> MomentQuery:
-    return design_query(known, deviation, clients, count_clients=False).query
+def find_query(statistics: list[Statistics], deviation: float, clients: int = 3000) -> MomentQuery:
+    return design_query(statistics, deviation, clients, count_clients=False).query
 
 
 @pytest.mark.parametrize("deviation", [3.0, 15.0])
 def test_a_90_percent_interval_covers_as_often_as_it_says(deviation: float) -> None:
-    """Private moments with noise, candidates of 600 texts drawn anew each time; 120 rounds of 3 candidates.
+    """Private moments with noise, sets of 600 texts drawn anew each time; 120 rounds of 3 sets.
 
     The mean coverage of rounds has a standard deviation of at most sqrt(0.09 / 120), 2.7 %.
     """
     rng = np.random.default_rng(0)
-    query = query_for([sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2, 3)], deviation)
+    query = find_query([sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2, 3)], deviation)
     noise = MomentNoise.of(query, deviation, 3000)
-    private = seen(law(4), query)
-    truth = np.array([float(frechet(private, seen(law(kind), query))) for kind in (1, 2, 3)])
+    private = project(law(4), query)
+    truth = np.array([float(frechet(private, project(law(kind), query))) for kind in (1, 2, 3)])
     covered = []
     for _ in range(120):
-        drawn = noise.simulate(private, 1, rng)
-        released = Moments(drawn.mean[0], drawn.second[0])
+        noisy = noise.simulate(private, 1, rng)
+        released = Moments(noisy.mean[0], noisy.second[0])
         sets = [sum_in_groups([rows(kind, 600, rng)]).project(query) for kind in (1, 2, 3)]
         low, high = estimate_distances(released, noise, sets, 150).interval(0.9).T
         covered.append(((low <= truth) & (truth <= high)).mean())
@@ -66,51 +66,53 @@ def test_a_90_percent_interval_covers_as_often_as_it_says(deviation: float) -> N
 def test_bias_is_removed() -> None:
     """Without the correction the mean error is many standard errors off; with it, it is not."""
     rng = np.random.default_rng(1)
-    known = [sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2)]
-    query = query_for(known, 100.0)
+    statistics = [sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2)]
+    query = find_query(statistics, 100.0)
     noise = MomentNoise.of(query, 100.0, 3000)
-    sets = [each.project(query) for each in known]
-    private = seen(law(1), query)
-    truth = np.array([float(frechet(private, each.moments)) for each in sets])
+    sets = [measured.project(query) for measured in statistics]
+    private = project(law(1), query)
+    truth = np.array([float(frechet(private, projected.moments)) for projected in sets])
     with_bias, without = [], []
     for _ in range(60):
-        drawn = noise.simulate(private, 1, rng)
-        found = estimate_distances(Moments(drawn.mean[0], drawn.second[0]), noise, sets, 100)
-        without.append(found.distance - truth)
-        with_bias.append(found.distance + found.bias - truth)
+        noisy = noise.simulate(private, 1, rng)
+        estimate = estimate_distances(Moments(noisy.mean[0], noisy.second[0]), noise, sets, 100)
+        without.append(estimate.distance - truth)
+        with_bias.append(estimate.distance + estimate.bias - truth)
     error = np.std(without, axis=0) / np.sqrt(60)
     assert (np.abs(np.mean(without, axis=0)) < 4 * error).all()
     assert (np.abs(np.mean(with_bias, axis=0)) > 5 * error).all()
 
 
-def test_two_equal_candidates_are_seldom_told_apart() -> None:
+def test_two_equal_sets_are_seldom_told_apart() -> None:
     """The false-alarm rate of "nearest with probability 0.95" in the worst case, two equal laws.
 
     Each of the two may be named, so 10 % is what the threshold allows (10 to 11 % were seen in 800 rounds); 200 rounds
     have a standard deviation of 2.2 %.
     """
     rng = np.random.default_rng(2)
-    query = query_for([sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2)], 15.0)
+    query = find_query([sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2)], 15.0)
     noise = MomentNoise.of(query, 15.0, 3000)
-    private = seen(law(3), query)
+    private = project(law(3), query)
     alarms = 0
     for _ in range(200):
-        drawn = noise.simulate(private, 1, rng)
+        noisy = noise.simulate(private, 1, rng)
         sets = [sum_in_groups([rows(1, 400, rng)]).project(query) for _ in range(2)]
-        alarms += estimate_distances(Moments(drawn.mean[0], drawn.second[0]), noise, sets, 120).best.max() >= 0.95
+        alarms += estimate_distances(Moments(noisy.mean[0], noisy.second[0]), noise, sets, 120).best.max() >= 0.95
     assert alarms / 200 <= 0.18
 
 
-def test_the_nearest_is_found_with_its_probability() -> None:
+def test_the_nearest_is_estimate_with_its_probability() -> None:
     rng = np.random.default_rng(3)
-    known = [sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2, 3)]
-    query = query_for(known, 2.0)
+    statistics = [sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2, 3)]
+    query = find_query(statistics, 2.0)
     noise = MomentNoise.of(query, 2.0, 3000)
-    drawn = noise.simulate(seen(law(2), query), 1, rng)
-    found = estimate_distances(Moments(drawn.mean[0], drawn.second[0]), noise, [each.project(query) for each in known])
-    assert found.distance.argmin() == 1
-    assert found.best[1] > 0.99
-    assert found.best.sum() == pytest.approx(1)
+    noisy = noise.simulate(project(law(2), query), 1, rng)
+    estimate = estimate_distances(
+        Moments(noisy.mean[0], noisy.second[0]), noise, [measured.project(query) for measured in statistics]
+    )
+    assert estimate.distance.argmin() == 1
+    assert estimate.best[1] > 0.99
+    assert estimate.best.sum() == pytest.approx(1)
 
 
 # The choice of the query
@@ -118,39 +120,41 @@ def test_the_nearest_is_found_with_its_probability() -> None:
 
 def test_more_is_asked_where_there_is_less_noise() -> None:
     rng = np.random.default_rng(4)
-    known = [sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2, 3)]
-    made = [design_query(known, deviation, 3000, count_clients=False) for deviation in (1e4, 20.0, 0.1)]
-    ranks = [each.query.rank for each in made]
+    statistics = [sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2, 3)]
+    designs = [design_query(statistics, deviation, 3000, count_clients=False) for deviation in (1e4, 20.0, 0.1)]
+    ranks = [design.query.rank for design in designs]
     assert ranks[0] == 0 < ranks[2]
     assert ranks == sorted(ranks)
-    chances = [each.promise.chance for each in made]
+    chances = [design.promise.chance for design in designs]
     assert chances == sorted(chances)
     assert chances[0] < 0.75
-    assert made[2].promise.error < made[0].promise.error
+    assert designs[2].promise.error < designs[0].promise.error
 
 
 def test_the_choice_is_repeatable_and_knows_no_order() -> None:
     rng = np.random.default_rng(5)
-    known = [sum_in_groups([rows(kind, 1000, rng)]) for kind in (1, 2)]
-    one, again = (design_query(known, 5.0, 2000, count_clients=True).query for _ in range(2))
-    assert one.digest == again.digest
-    assert one.count_weight > 0
+    statistics = [sum_in_groups([rows(kind, 1000, rng)]) for kind in (1, 2)]
+    first, second = (design_query(statistics, 5.0, 2000, count_clients=True).query for _ in range(2))
+    assert first.digest == second.digest
+    assert first.count_weight > 0
 
 
 def test_fewer_clients_than_dimensions() -> None:
     rng = np.random.default_rng(6)
-    known = [sum_in_groups([rows(kind, 1000, rng)]) for kind in (1, 2)]
-    made = design_query(known, 5.0, 3, count_clients=False)
-    assert made.query.rank in (0, *RANKS)
-    assert made.promise.chance < 0.8
+    statistics = [sum_in_groups([rows(kind, 1000, rng)]) for kind in (1, 2)]
+    design = design_query(statistics, 5.0, 3, count_clients=False)
+    assert design.query.rank in (0, *RANKS)
+    assert design.promise.chance < 0.8
 
 
 def test_sets_of_one_text_or_of_identical_texts() -> None:
-    one = sum_in_groups([np.eye(1, 6, dtype=np.float32)])
-    same = sum_in_groups([np.tile(np.eye(1, 6, 2, dtype=np.float32), (9, 1))])
-    made = design_query([one, same], 5.0, 100, count_clients=False)
-    noise = MomentNoise.of(made.query, 5.0, 100)
-    released = Moments(np.zeros(6), np.zeros((made.query.rank, made.query.rank)))
-    found = estimate_distances(released, noise, [each.project(made.query) for each in (one, same)], 50)
-    assert np.isfinite(found.distance).all()
-    assert np.isfinite(found.interval(0.9)).all()
+    single = sum_in_groups([np.eye(1, 6, dtype=np.float32)])
+    identical = sum_in_groups([np.tile(np.eye(1, 6, 2, dtype=np.float32), (9, 1))])
+    design = design_query([single, identical], 5.0, 100, count_clients=False)
+    noise = MomentNoise.of(design.query, 5.0, 100)
+    released = Moments(np.zeros(6), np.zeros((design.query.rank, design.query.rank)))
+    estimate = estimate_distances(
+        released, noise, [statistics.project(design.query) for statistics in (single, identical)], 50
+    )
+    assert np.isfinite(estimate.distance).all()
+    assert np.isfinite(estimate.interval(0.9)).all()

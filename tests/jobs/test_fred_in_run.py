@@ -1,4 +1,4 @@
-"""FreD inside the main job: it finds the initial population's source, within the run's own epsilon."""
+"""FreD inside the main job: it finds the source of the initial population within the run's own epsilon."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Make = Callable[..., Config]
 
 
 @pytest.fixture
-def make_found(make_config: Make, tmp_path: Path, private_file: Path) -> Make:
-    """A run that may choose between talk like the clients' and something else."""
+def make_fred_config(make_config: Make, tmp_path: Path, private_file: Path) -> Make:
+    """Configure a run that may choose between talk like the clients' and something else."""
     write_rows(private_file, rows_of(clients=600))
     rng = np.random.default_rng(1)
     foreign = ["haus", "garten", "suppe", "blume", "ofen", "tisch", "stuhl", "wand"]
@@ -40,8 +40,8 @@ def make_found(make_config: Make, tmp_path: Path, private_file: Path) -> Make:
     return make
 
 
-def test_the_population_comes_from_the_nearest_candidate(make_found: Make, tmp_path: Path) -> None:
-    config = make_found("privacy.rounds=2")
+def test_the_population_comes_from_the_nearest_public_set(make_fred_config: Make, tmp_path: Path) -> None:
+    config = make_fred_config("privacy.rounds=2")
     run = synthesize(config, tmp_path / "run", make_parts(config))
     population = run.population(0)
     assert population is not None
@@ -54,54 +54,56 @@ def test_the_population_comes_from_the_nearest_candidate(make_found: Make, tmp_p
     assert run.load("ranking.json")["mixture"] == ["near"]
 
 
-def test_the_share_is_what_finding_costs(make_found: Make, tmp_path: Path) -> None:
-    config = make_found("initial.public_sets_share=0.25")
+def test_public_sets_share__a_quarter__is_what_finding_costs(make_fred_config: Make, tmp_path: Path) -> None:
+    config = make_fred_config("initial.public_sets_share=0.25")
     run = synthesize(config, tmp_path / "run", make_parts(config))
     account = open_ledger().account("private")
     assert epsilon(account.releases[0].cost(account.relation), config.privacy.delta) == pytest.approx(2, abs=1e-3)
     assert account.spent_epsilon <= 8
     assert make_plan(config).epsilon == pytest.approx(account.spent_epsilon, abs=1e-6)
-    assert run.load("ranking.json")["lines"][0]["candidate"] == "near"
+    assert run.load("ranking.json")["lines"][0]["public_set"] == "near"
 
 
-def test_two_candidates_in_equal_parts(make_found: Make, tmp_path: Path) -> None:
-    config = make_found("initial.public_sets_used=2", "privacy.rounds=2")
+def test_two_public_sets_in_equal_parts(make_fred_config: Make, tmp_path: Path) -> None:
+    config = make_fred_config("initial.public_sets_used=2", "privacy.rounds=2")
     population = synthesize(config, tmp_path / "run", make_parts(config)).population(0)
     assert population is not None
     near = sum(set(candidate.text.split()) <= set(WORDS) for candidate in population)
     assert near == 12
 
 
-def test_a_first_candidate_that_is_in_no_candidate_set_is_found(make_found: Make, tmp_path: Path) -> None:
-    config = make_found("privacy.rounds=2")
+def test_check_origins__a_text_of_no_public_set__is_reported(make_fred_config: Make, tmp_path: Path) -> None:
+    config = make_fred_config("privacy.rounds=2")
     run = synthesize(config, tmp_path / "run", make_parts(config))
     assert list(check_origins(config, run)) == []
-    edit(run, 0, lambda stored: stored["candidates"].__setitem__(3, ["what the server knows of somebody", 0]))
-    assert "1 text not in there" in [each.actual for each in check_origins(config, run)]
+    edit(run, 0, lambda population: population["candidates"].__setitem__(3, ["what the server knows of somebody", 0]))
+    assert "population/000.json" in [difference.what for difference in check_origins(config, run)]
 
 
-def test_a_kill_after_the_release_replays_it(make_found: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = make_found("privacy.rounds=2")
+def test_a_kill_after_the_release_replays_it(
+    make_fred_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_fred_config("privacy.rounds=2")
 
-    def interrupted(*arguments: object) -> None:
+    def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pretext.jobs.run.rank_sets", interrupted)
+        patch.setattr("pretext.jobs.run.rank_sets", interrupt)
         with pytest.raises(KeyboardInterrupt):
             synthesize(config, tmp_path / "run", make_parts(config))
     first = open_ledger().account("private").releases
     assert len(first) == 1
     synthesize(config, tmp_path / "run", make_parts(config))
-    again = open_ledger().account("private").releases
-    assert len(again) == 3
-    np.testing.assert_array_equal(first[0].noisy, again[0].noisy)
+    resumed = open_ledger().account("private").releases
+    assert len(resumed) == 3
+    np.testing.assert_array_equal(first[0].noisy, resumed[0].noisy)
 
 
 def test_a_budget_that_holds_the_rounds_alone_is_refused_before_anything_is_drawn(
-    make_found: Make, tmp_path: Path
+    make_fred_config: Make, tmp_path: Path
 ) -> None:
-    config = make_found("privacy.budget_epsilon=7.5")
+    config = make_fred_config("privacy.budget_epsilon=7.5")
     with pytest.raises(BudgetExceeded):
         synthesize(config, tmp_path / "run", make_parts(config))
     assert not open_ledger().account("private").releases
@@ -109,21 +111,23 @@ def test_a_budget_that_holds_the_rounds_alone_is_refused_before_anything_is_draw
     assert synthesize(config, tmp_path / "run", make_parts(config)).population(0)
 
 
-def test_it_composes_with_a_release_of_the_command(make_found: Make, tmp_path: Path) -> None:
-    config = make_found("privacy.budget_epsilon=8")
+def test_it_composes_with_a_release_of_the_command(make_fred_config: Make, tmp_path: Path) -> None:
+    config = make_fred_config("privacy.budget_epsilon=8")
     run_fred(config, tmp_path / "fred", make_parts(config))
     with pytest.raises(BudgetExceeded, match="left is 0"):
         synthesize(config, tmp_path / "run", make_parts(config))
 
 
-def test_wrong_settings_are_told_at_the_door(make_found: Make, make_config: Make, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="either texts or candidates"):
+def test_wrong_settings_are_refused_before_a_folder_is_made(
+    make_fred_config: Make, make_config: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="initial"):
         make_config('initial.public_sets=["a.jsonl", "b.jsonl"]')
-    config = make_found()
+    config = make_fred_config()
     unknown = config.model_copy(update={"privacy": config.privacy.model_copy(update={"clients": None})})
-    with pytest.raises(UsageError, match="public estimate of the number of clients"):
+    with pytest.raises(UsageError, match="--clients"):
         synthesize(unknown, tmp_path / "run", make_parts(unknown))
-    lonely = config.initial.model_copy(update={"public_sets": config.initial.public_sets[:1]})
-    with pytest.raises(UsageError, match="at least two"):
-        synthesize(config.model_copy(update={"initial": lonely}), tmp_path / "run", make_parts(config))
+    single = config.initial.model_copy(update={"public_sets": config.initial.public_sets[:1]})
+    with pytest.raises(UsageError, match="--public-set"):
+        synthesize(config.model_copy(update={"initial": single}), tmp_path / "run", make_parts(config))
     assert not (tmp_path / "run").exists()

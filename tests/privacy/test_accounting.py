@@ -1,4 +1,4 @@
-"""Accounting: golden values, an independent accountant, and never the unsafe side."""
+"""Accounting agrees with golden values and an independent accountant, and never errs to the unsafe side."""
 
 from __future__ import annotations
 
@@ -157,11 +157,11 @@ def test_epsilon_is_the_smallest_beside_much_slack() -> None:
 
 
 @given(costs, costs, deltas)
-def test_more_releases_cost_more(one: Cost, other: Cost, delta_target: float) -> None:
-    both = compose([one, other])
-    assert both.mu_squared > one.mu_squared
-    assert both.slack > one.slack
-    assert epsilon(both, delta_target) >= epsilon(one, delta_target) - 1e-9
+def test_more_releases_cost_more(first: Cost, second: Cost, delta_target: float) -> None:
+    both = compose([first, second])
+    assert both.mu_squared > first.mu_squared
+    assert both.slack > first.slack
+    assert epsilon(both, delta_target) >= epsilon(first, delta_target) - 1e-9
 
 
 @given(costs, deltas, st.floats(1.01, 10.0))
@@ -176,11 +176,11 @@ def test_delta_falls_with_epsilon(cost: Cost, at: float, more: float) -> None:
 
 
 @given(st.lists(costs, max_size=20))
-def test_composition_is_rounded_up(listed: list[Cost]) -> None:
-    together = compose(listed)
-    assert together.mu_squared >= math.fsum(cost.mu_squared for cost in listed)
-    assert together.slack >= math.fsum(cost.slack for cost in listed)
-    assert together.mu_squared == pytest.approx(sum(cost.mu_squared for cost in listed), rel=1e-12)
+def test_composition_is_rounded_up(parts: list[Cost]) -> None:
+    together = compose(parts)
+    assert together.mu_squared >= math.fsum(cost.mu_squared for cost in parts)
+    assert together.slack >= math.fsum(cost.slack for cost in parts)
+    assert together.mu_squared == pytest.approx(sum(cost.mu_squared for cost in parts), rel=1e-12)
 
 
 def test_nothing_costs_nothing() -> None:
@@ -355,9 +355,9 @@ def test_the_bound_of_these_tests_is_the_papers() -> None:
 
 
 def test_calibration_beside_other_releases_uses_what_they_leave() -> None:
-    other = Cost(mu_squared_for(1.0, 1e-6) * 0.3)
-    multiplier = calibrate(1.0, 1e-6, lambda m: Cost(m**-2), other)
-    together = compose([other, Cost(multiplier**-2)])
+    fixed = Cost(mu_squared_for(1.0, 1e-6) * 0.3)
+    multiplier = calibrate(1.0, 1e-6, lambda m: Cost(m**-2), fixed)
+    together = compose([fixed, Cost(multiplier**-2)])
     assert fits(together, 1.0, 1e-6)
     assert epsilon(together, 1e-6) > 0.9999
     with pytest.raises(InvalidParameter, match="leave nothing of epsilon 1"):

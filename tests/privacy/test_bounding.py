@@ -17,7 +17,7 @@ from tests.privacy.helpers import BOUND, Federation, add_up
 
 DIMENSION = 6
 LARGEST = 2.0**20
-"""The largest weight that is taken, in votes."""
+"""The largest weight that is accepted, in votes."""
 
 weights = st.one_of(
     st.sampled_from([0.0, 1.0, 2.0, 3.0, 1 / 3, 0.1, math.sqrt(8), math.sqrt(8 / 3), 1e-9, 5e-324, 1e3, LARGEST]),
@@ -99,7 +99,7 @@ def test_weights_that_sit_on_the_bound(votes: list[tuple[int, float]], normalize
     assert squared > bounded.norm_squared * (1 - 1e-7)
 
 
-def test_votes_under_the_bound_are_kept_as_they_are() -> None:
+def test_votes_under_the_bound_stay_as_they_are() -> None:
     value = add_up({0: [(0, 1.0), (1, 2.0)]}, DIMENSION).value * grid_for(BOUND)[0]
     np.testing.assert_allclose(value, [1, 2, 0, 0, 0, 0], atol=1e-8)
 
@@ -110,8 +110,8 @@ def test_repeated_votes_add_up_before_they_are_clipped() -> None:
 
 
 def test_normalize_lifts_small_clients_to_the_bound() -> None:
-    lifted = add_up({0: [(3, 0.001)]}, DIMENSION, normalize=True)
-    assert lifted.value[3] * lifted.grid == pytest.approx(math.sqrt(8), rel=1e-8)
+    bounded = add_up({0: [(3, 0.001)]}, DIMENSION, normalize=True)
+    assert bounded.value[3] * bounded.grid == pytest.approx(math.sqrt(8), rel=1e-8)
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -161,12 +161,12 @@ def test_the_order_of_the_triples_does_not_matter(federation: Federation, shuffl
     triples = [(client, where, weight) for client, votes in federation.items() for where, weight in votes]
     # Dyadic weights, so that floating-point addition itself is exact in every order.
     triples = [(client, where, math.floor(min(weight, 1e6) * 4) / 4) for client, where, weight in triples]
-    mixed = list(triples)
-    shuffler.shuffle(mixed)  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(total(triples).value, total(mixed).value)
+    shuffled = list(triples)
+    shuffler.shuffle(shuffled)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(add_up_triples(triples).value, add_up_triples(shuffled).value)
 
 
-def total(triples: list[tuple[int, int, float]]) -> Bounded:
+def add_up_triples(triples: list[tuple[int, int, float]]) -> Bounded:
     return bounded_sum(
         np.array([client for client, _, _ in triples], np.int64),
         np.array([where for _, where, _ in triples], np.int64),
@@ -178,9 +178,9 @@ def total(triples: list[tuple[int, int, float]]) -> Bounded:
 
 @given(federations, st.booleans())
 def test_the_names_of_the_clients_do_not_matter(federation: Federation, normalize: bool) -> None:
-    renamed = {10**15 - client * 7: votes for client, votes in federation.items()}
+    with_other_names = {10**15 - client * 7: votes for client, votes in federation.items()}
     expected = add_up(federation, DIMENSION, normalize=normalize)
-    np.testing.assert_array_equal(expected.value, add_up(renamed, DIMENSION, normalize=normalize).value)
+    np.testing.assert_array_equal(expected.value, add_up(with_other_names, DIMENSION, normalize=normalize).value)
 
 
 def test_an_empty_federation_is_zero_with_the_same_sensitivity() -> None:
@@ -191,8 +191,8 @@ def test_an_empty_federation_is_zero_with_the_same_sensitivity() -> None:
 
 
 def test_many_full_clients_do_not_overflow() -> None:
-    everybody = add_up({client: [(0, 100.0)] for client in range(20_000)}, 2)
-    assert everybody.value[0] * everybody.grid == pytest.approx(20_000 * math.sqrt(8), rel=1e-8)
+    bounded = add_up({client: [(0, 100.0)] for client in range(20_000)}, 2)
+    assert bounded.value[0] * bounded.grid == pytest.approx(20_000 * math.sqrt(8), rel=1e-8)
 
 
 # Neighbors
@@ -225,9 +225,9 @@ def test_replacing_a_client_moves_the_sum_by_at_most_the_sensitivity(
 def test_the_replace_one_sensitivity_is_reached() -> None:
     """Two clients that share no candidate: sqrt 2 is needed, 1 would be too small."""
     old, new = add_up({0: [(0, 9.0)]}, 2), add_up({0: [(1, 9.0)]}, 2)
-    reached = distance_squared(old, new)
-    assert reached > old.sensitivity_squared(Relation.ADD_REMOVE)
-    assert reached >= old.sensitivity_squared(Relation.REPLACE_ONE) * (1 - 1e-7)
+    distance = distance_squared(old, new)
+    assert distance > old.sensitivity_squared(Relation.ADD_REMOVE)
+    assert distance >= old.sensitivity_squared(Relation.REPLACE_ONE) * (1 - 1e-7)
 
 
 def test_signed_vectors_need_twice_the_norm_when_replaced() -> None:
@@ -289,12 +289,12 @@ def test_bad_coordinates_are_refused_and_not_named(coordinate: int) -> None:
 def test_a_vector_that_is_too_long_after_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The integer check guards the guarantee, not the floating-point scaling before it."""
 
-    def doubled(
+    def double(
         owner: NDArray[np.int64], votes: NDArray[np.float64], norm_squared: Fraction, normalize: bool, grid: float
     ) -> NDArray[np.int64]:
         return (2 * votes / grid).astype(np.int64)
 
-    monkeypatch.setattr("privacy.bounding._scale_to_grid", doubled)
+    monkeypatch.setattr("privacy.bounding._scale_to_grid", double)
     assert add_up({0: [(0, 1.0)]}, DIMENSION).value[0] > 0
     with pytest.raises(InvalidParameter, match="refusing to release") as caught:
         add_up({0: [(0, 1.0)], 1: [(0, 1.5)]}, DIMENSION)
@@ -303,10 +303,10 @@ def test_a_vector_that_is_too_long_after_all_is_refused(monkeypatch: pytest.Monk
 
 def test_repr_shows_no_value() -> None:
     bounded = add_up({0: [(0, 1.0)]}, DIMENSION)
-    shown = repr(bounded) + str(bounded) + f"{bounded}"
-    assert "value" not in shown
-    assert str(int(bounded.value[0])) not in shown
-    assert "array" not in shown
+    text = repr(bounded) + str(bounded) + f"{bounded}"
+    assert "value" not in text
+    assert str(int(bounded.value[0])) not in text
+    assert "array" not in text
 
 
 @pytest.mark.parametrize("norm_squared", [0, -1, 2**62 + 1, 2**64])

@@ -1,4 +1,4 @@
-"""The noise: what is proved about it, and what is drawn.
+"""The noise: its proof in numbers, and the draws themselves.
 
 Every statistical test rejects the right noise with probability at most 1e-6, and has a twin that must reject noise
 whose sigma is wrong by 20 % (or, where sigma does not matter, another fault).
@@ -34,14 +34,14 @@ Floats = NDArray[np.float64]
 # The proof, in numbers
 
 
-def discrete(sigma: float) -> Floats:
+def discrete_law(sigma: float) -> Floats:
     """N_Z(0, sigma^2) on the integers of +-40 sigma."""
     weight = np.exp(-(support(sigma) ** 2) / (2 * sigma**2))
     law: Floats = weight / weight.sum()
     return law
 
 
-def rounded(sigma: float) -> Floats:
+def rounded_law(sigma: float) -> Floats:
     """round(N(0, sigma^2)); from the left tail, where the distribution function is exact."""
     left = -np.abs(support(sigma))
     law: Floats = ndtr((left + 0.5) / sigma) - ndtr((left - 0.5) / sigma)
@@ -56,7 +56,7 @@ def support(sigma: float) -> Floats:
 @pytest.mark.parametrize("sigma", [1.0, 1.1, 1.5, 2.0, 3.0, 7.5, 20.0, 100.0])
 def test_total_variation_to_the_rounded_gaussian(sigma: float) -> None:
     """The proof's 1 / (16 s^2) holds, and wastes a factor of three to four (1/8 for a kernel whose mean is 1/24)."""
-    distance = 0.5 * float(np.abs(discrete(sigma) - rounded(sigma)).sum())
+    distance = 0.5 * float(np.abs(discrete_law(sigma) - rounded_law(sigma)).sum())
     bound = 1 / (16 * sigma**2)
     assert distance <= bound
     assert distance >= bound / 4
@@ -64,7 +64,7 @@ def test_total_variation_to_the_rounded_gaussian(sigma: float) -> None:
 
 @pytest.mark.parametrize("sigma", [1.0, 1.5, 3.0])
 def test_total_variation_adds_up_over_coordinates(sigma: float) -> None:
-    pair = np.outer(discrete(sigma), discrete(sigma)) - np.outer(rounded(sigma), rounded(sigma))
+    pair = np.outer(discrete_law(sigma), discrete_law(sigma)) - np.outer(rounded_law(sigma), rounded_law(sigma))
     assert 0.5 * np.abs(pair).sum() <= 2 / (16 * sigma**2)
 
 
@@ -73,10 +73,10 @@ def test_total_variation_adds_up_over_coordinates(sigma: float) -> None:
 @pytest.mark.parametrize("at", [0.0, 0.1, 0.5, 1.0, 3.0])
 def test_the_claim_holds_for_the_discrete_gaussian_itself(sigma: float, shift: int, at: float) -> None:
     """The divergence of the two output laws, summed up term by term, is at most what the accountant says."""
-    here = np.pad(discrete(sigma), (0, shift))
-    there = np.pad(discrete(sigma), (shift, 0))
+    law = np.pad(discrete_law(sigma), (0, shift))
+    moved = np.pad(discrete_law(sigma), (shift, 0))
     cost = DiscreteGaussian(sigma, 1.0).cost(1, shift**2)
-    for left, right in ((here, there), (there, here)):
+    for left, right in ((law, moved), (moved, law)):
         assert np.maximum(left - math.exp(at) * right, 0).sum() <= delta(cost, at)
 
 
@@ -156,11 +156,11 @@ def test_value_and_noise_must_share_a_grid() -> None:
         DiscreteGaussian(10.0, 0.5).draw(zeros(3, grid=1.0))
 
 
-# The noise drawn
+# The draws
 
 
-def drawn(mechanism: DiscreteGaussian, samples: int = SAMPLES) -> Floats:
-    """Noise in units of the mechanism's own sigma."""
+def draw_noise(mechanism: DiscreteGaussian, samples: int = SAMPLES) -> Floats:
+    """Draw noise, in units of the mechanism's own sigma."""
     return mechanism.draw(zeros(samples, grid=mechanism.grid)) / mechanism.sigma
 
 
@@ -183,23 +183,23 @@ def shape_rejects(noise: Floats) -> bool:
 def counts_reject(steps: NDArray[np.int64], sigma: float) -> bool:
     """Chi-square test of the counts of single integers against the discrete Gaussian; tails are pooled."""
     reach = 4 * int(sigma)
-    law = discrete(sigma)
+    law = discrete_law(sigma)
     center = law.size // 2
     inner = law[center - reach : center + reach + 1]
     expected = np.append(inner, 1 - inner.sum()) * steps.size
     inside = steps[np.abs(steps) <= reach]
-    counted = np.append(np.bincount(inside + reach, minlength=2 * reach + 1), steps.size - inside.size)
-    # Pool what is expected less than ten times, where the chi-square law is not yet valid.
+    counts = np.append(np.bincount(inside + reach, minlength=2 * reach + 1), steps.size - inside.size)
+    # Pool the integers expected less than ten times: the chi-square law is not valid for them yet.
     rare = expected < 10
     expected = np.append(expected[~rare], expected[rare].sum())
-    counted = np.append(counted[~rare], counted[rare].sum())
-    return bool(stats.chisquare(counted, expected, sum_check=False).pvalue < ALPHA)
+    counts = np.append(counts[~rare], counts[rare].sum())
+    return bool(stats.chisquare(counts, expected, sum_check=False).pvalue < ALPHA)
 
 
 @pytest.fixture(scope="module", params=[SMALL, LARGE], ids=["small sigma", "large sigma"])
 def noise(request: pytest.FixtureRequest) -> Floats:
     mechanism: DiscreteGaussian = request.param
-    return drawn(mechanism)
+    return draw_noise(mechanism)
 
 
 def test_variance(noise: Floats) -> None:
@@ -208,7 +208,7 @@ def test_variance(noise: Floats) -> None:
 
 @pytest.mark.parametrize("factor", [0.8, 1.2])
 def test_variance_notices_a_wrong_sigma(factor: float) -> None:
-    assert variance_rejects(drawn(DiscreteGaussian(LARGE.sigma * factor, LARGE.grid)) * factor)
+    assert variance_rejects(draw_noise(DiscreteGaussian(LARGE.sigma * factor, LARGE.grid)) * factor)
 
 
 def test_mean(noise: Floats) -> None:
@@ -221,17 +221,17 @@ def test_mean_notices_a_bias(noise: Floats) -> None:
 
 
 def test_shape() -> None:
-    assert not shape_rejects(drawn(LARGE))
+    assert not shape_rejects(draw_noise(LARGE))
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.2])
 def test_shape_notices_a_wrong_sigma(factor: float) -> None:
-    assert shape_rejects(drawn(LARGE) * factor)
+    assert shape_rejects(draw_noise(LARGE) * factor)
 
 
 def test_shape_notices_laplace_noise_of_the_same_variance() -> None:
     laplace = np.random.default_rng(1).laplace(scale=math.sqrt(0.5), size=SAMPLES)
-    assert not variance_rejects(drawn(LARGE))
+    assert not variance_rejects(draw_noise(LARGE))
     assert shape_rejects(laplace)
 
 
@@ -274,23 +274,23 @@ def test_two_draws_differ() -> None:
 def test_global_seeds_do_not_reach_the_noise() -> None:
     torch = pytest.importorskip("torch")
 
-    def after_seeding() -> NDArray[np.int64]:
+    def draw_after_seeding() -> NDArray[np.int64]:
         random.seed(0)
         np.random.seed(0)
         torch.manual_seed(0)
         return LARGE.draw(zeros(50, grid=LARGE.grid))
 
-    assert (after_seeding() != after_seeding()).all()
+    assert (draw_after_seeding() != draw_after_seeding()).all()
 
 
 def test_forked_processes_draw_different_noise() -> None:
     """A generator that was filled before the fork would give every child the same noise."""
     LARGE.draw(zeros(8, grid=LARGE.grid))
-    draws = [drawn_in_a_fork() for _ in range(3)] + [LARGE.draw(zeros(8, grid=LARGE.grid)).tobytes()]
+    draws = [draw_in_a_fork() for _ in range(3)] + [LARGE.draw(zeros(8, grid=LARGE.grid)).tobytes()]
     assert len(set(draws)) == len(draws)
 
 
-def drawn_in_a_fork() -> bytes:
+def draw_in_a_fork() -> bytes:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""Words for the privacy unit and the neighboring relation."""
+"""The privacy unit and the neighboring relation in words, and the errors' one root."""
 
 from __future__ import annotations
 
