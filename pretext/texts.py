@@ -26,6 +26,8 @@ class Reservoir(Generic[Item]):
             seeded generator.
     """
 
+    __slots__ = ("_draw_below", "_size", "sample", "seen")
+
     def __init__(self, size: int, draw_below: Callable[[int], int]) -> None:
         self.sample: list[Item] = []
         self.seen = 0

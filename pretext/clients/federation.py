@@ -1,4 +1,4 @@
-"""Asks the clients. Here they sit in this process; a network can stand behind the same Protocol."""
+"""Ask all clients. Here they are in this process; a network can stand behind the same Protocol."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from privacy.moments import MomentQuery
 
 
 class Federation(Protocol):
-    """Whoever can ask all clients."""
+    """Anything that can ask all clients."""
 
     def vote(self, ballot: Ballot, rule: VoteRule) -> Bounded:
-        """The sum of all clients' bounded votes. Private: it goes to `Ledger.release` and nowhere else."""
+        """Sum all clients' bounded votes. Private: the sum goes to `Ledger.release` and nowhere else."""
         ...
 
     def sum_moments(self, query: MomentQuery) -> Bounded:
-        """The sum of all clients' bounded moments. Private likewise."""
+        """Sum all clients' bounded moments. Private likewise."""
         ...
 
 
 class LocalFederation:
-    """All clients in this process, gathered at the first question: a run that only replays never opens the private
-    file."""
+    """All clients in this process. They are opened at the first question: a run that only replays never opens the
+    private file."""
 
-    def __init__(self, gather: Callable[[], Clients]) -> None:
-        self._gather = gather
+    def __init__(self, open_clients: Callable[[], Clients]) -> None:
+        self._open = open_clients
         self._clients: Clients | None = None
 
     def vote(self, ballot: Ballot, rule: VoteRule) -> Bounded:
@@ -40,5 +40,5 @@ class LocalFederation:
 
     def _open_clients(self) -> Clients:
         if self._clients is None:
-            self._clients = self._gather()
+            self._clients = self._open()
         return self._clients

@@ -1,7 +1,7 @@
 """The one door to raw private text.
 
-What comes in here is seen by `pretext.clients.voting` alone. Nothing of it is printed, logged, saved or quoted in an
-exception: not a text, not a count, not a length.
+Only `pretext.clients.voting` sees what comes in here. Nothing of it is printed, logged, saved or quoted in an
+exception: no text, no count, no length.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pretext.tables import Source, read_columns
 from pretext.texts import Reservoir, is_usable_text
 
 MAX_PRIVATE_CHARACTERS = 4_000
-"""Characters of a text that are kept; the embedder reads far fewer, and one giant text cannot fill the memory."""
+"""Longer texts are cut here: the embedder reads far fewer characters, and one giant text cannot fill the memory."""
 
 
 @dataclass(frozen=True)
 class PrivateTexts:
-    """At most `max_texts_per_client` texts of each client. The repr tells nothing.
+    """At most `max_texts_per_client` texts of each client. The repr shows nothing.
 
     Attributes:
         texts: the texts.
@@ -38,9 +38,9 @@ class PrivateTexts:
     label: NDArray[np.int64] = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PrivateRecord:
-    """One record on its way in."""
+    """One usable record."""
 
     text: str = field(repr=False)
     client: str = field(repr=False)
@@ -48,21 +48,22 @@ class PrivateRecord:
 
 
 def read_private(data: Data, max_texts_per_client: int, records: Sequence[Any] | None = None) -> PrivateTexts:
-    """Read the private source once and keep a random `max_texts_per_client` texts of each client.
+    """Read the private source once and sample at most `max_texts_per_client` texts of each client.
 
-    Records without a usable text (a non-blank string), without a client or with an unlisted label are passed over; how
-    many is not told. The choice comes from the operating system's entropy.
+    Records without a usable text, without a client or with an unlisted label are passed over; how many is not told. The
+    sample comes from the operating system's entropy.
 
     Args:
         data: where the texts are, and in which columns.
         max_texts_per_client: public cap.
-        records: rows as mappings, instead of a file (for the Python API).
+        records: rows as mappings in place of a file, for the Python API.
 
     Raises:
         UsageError: the source cannot be read, or holds texts of fewer than two clients.
     """
-    batches = _iterate_records(data, records) if records is not None else _read_source_records(data)
-    return _sample_per_client(batches, max_texts_per_client, _describe_source(data, records))
+    if records is None:
+        return _sample_per_client(_read_source_records(data), max_texts_per_client, data.path)
+    return _sample_per_client(_iterate_records(data, records), max_texts_per_client, "The given collection")
 
 
 def _read_source_records(data: Data) -> Iterator[PrivateRecord]:
@@ -113,7 +114,3 @@ def _sample_per_client(records: Iterable[PrivateRecord], cap: int, name: str) ->
         np.repeat(np.arange(len(clients), dtype=np.int64), [len(client) for client in clients]),
         np.array([record.label for client in clients for record in client], dtype=np.int64),
     )
-
-
-def _describe_source(data: Data, records: Sequence[Any] | None) -> str:
-    return data.path if records is None else "The given collection"

@@ -1,4 +1,4 @@
-"""What runs on the clients' side: embed their texts once, then vote. Only a `Bounded` leaves this module."""
+"""The clients' side: embed the texts once, then vote. Only a `Bounded` leaves this module."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from privacy.moments import MomentQuery, bounded_moments
 
 @dataclass(frozen=True)
 class Ballot:
-    """What clients are asked: the public positions of the candidates.
+    """The question to the clients: the public positions of the candidates.
 
     Attributes:
         points: shape (n, d), unit rows.
@@ -45,7 +45,7 @@ class VoteRule:
 
 @dataclass(frozen=True)
 class Clients:
-    """Clients that sit in this process. The repr tells nothing.
+    """Clients in this process. The repr shows nothing.
 
     Attributes:
         embeddings: shape (m, d), unit rows, one per text.
@@ -59,13 +59,13 @@ class Clients:
 
     @classmethod
     def embed(cls, private: PrivateTexts, embed: Embedder) -> Clients:
-        """Embed every text once; the texts themselves are not kept."""
+        """Embed every text once, and forget the texts."""
         return cls(embed(private.texts, announce="Clients embed their texts"), private.client, private.label)
 
     def vote(self, ballot: Ballot, rule: VoteRule) -> Bounded:
-        """Sum of the clients' votes: each text votes for its nearest candidates of the same label.
+        """Sum the clients' votes: each text votes for its nearest candidates of the same label.
 
-        A client's votes over all labels are one vector with one bound (proof of the sensitivity: `privacy.bounding`);
+        A client's votes over all labels are one vector with one bound; `privacy.bounding` proves the sensitivity, and
         which candidates a text is near to does not enter the proof.
         """
         client, candidate, weight = self._assign_votes(ballot, rule.nearest)
@@ -79,19 +79,19 @@ class Clients:
         )
 
     def sum_moments(self, query: MomentQuery) -> Bounded:
-        """Sum of the clients' moments (proof of the sensitivity: `privacy.moments`)."""
+        """Sum the clients' moments; `privacy.moments` proves the sensitivity."""
         return bounded_moments(query, self.embeddings, self.client)
 
     def _assign_votes(self, ballot: Ballot, q: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Who votes, for which candidate, with what weight: one entry for each text and each of its candidates."""
+        """Client, candidate and weight of each vote: one entry for each text and each of its candidates."""
         client, candidate, weight = [], [], []
         for label in np.unique(ballot.label):
             candidates = np.flatnonzero(ballot.label == label)
             texts = np.flatnonzero(self.label == label)
-            # Rows, not a copy of the embeddings; none where everybody is asked, which is the usual case.
+            # Row numbers in place of a copy of the embeddings; None where all texts vote, which is the usual case.
             rows = None if len(texts) == len(self.label) else texts
-            found = find_nearest(ballot.points[candidates], self.embeddings, q, rows)
-            client.append(np.repeat(self.client[texts], found.shape[1]))
-            candidate.append(candidates[found.ravel()])
-            weight.append(np.full(found.size, 1.0 / found.shape[1]))
+            nearest = find_nearest(ballot.points[candidates], self.embeddings, q, rows)
+            client.append(np.repeat(self.client[texts], nearest.shape[1]))
+            candidate.append(candidates[nearest.ravel()])
+            weight.append(np.full(nearest.size, 1.0 / nearest.shape[1]))
         return np.concatenate(client), np.concatenate(candidate), np.concatenate(weight)

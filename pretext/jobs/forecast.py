@@ -1,4 +1,4 @@
-"""What a run will take, foretold: tokens, seconds and memory, from a short measurement on public texts."""
+"""Forecast a run's tokens, seconds and memory from a short measurement on public texts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Forecast:
     """What a run will take on this machine.
 
     Attributes:
-        phases: seconds and tokens by name: those of timings.json, `clients` if their number is stated, and `finding
+        phases: seconds and tokens by name, as in timings.json; also `clients` if their number is stated, and `finding
             public sets` (at most) where FreD chooses among them.
         memory: peak of all processes together, in bytes.
     """
@@ -58,10 +58,10 @@ class Forecast:
 
 
 def make_forecast(config: Config, parts: Parts) -> Forecast:
-    """Open the models, do a sample of every kind of work and multiply. Nothing private is touched.
+    """Open the models, do a sample of every kind of work, and multiply. Nothing private is touched.
 
-    The sample is public texts (or texts written from the prompts), so private texts count as if they were as long, and
-    every client as having the most texts allowed: without `privacy.clients` their side is left out.
+    The sample is of public texts, or of texts written from the prompts. Private texts count as if they were as long,
+    and each client as if it had the most texts allowed; without `privacy.clients` their side is left out.
 
     Raises:
         ModelError, EngineError, UsageError: as the run itself would.

@@ -1,4 +1,4 @@
-"""The main job: wires the parts together and runs them. Running and resuming are the same function."""
+"""The main job: wire the parts together and run them. Running and resuming are the same function."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _log = logging.getLogger("pretext")
 def synthesize(
     config: Config, folder: Path, parts: Parts, *, confirmed: bool = False, ledger: Ledger | None = None
 ) -> Run:
-    """Evolve, state and expand; arguments and errors as `evolve_run`."""
+    """Evolve, state the guarantee, and expand; arguments and errors as `evolve_run`."""
     run = evolve_run(config, folder, parts, confirmed=confirmed, ledger=ledger)
     with _log_to_folder(run):
         expand_run(config, run, parts, config.expansion.texts, ledger)
@@ -51,7 +51,7 @@ def synthesize(
 def evolve_run(
     config: Config, folder: Path, parts: Parts, *, confirmed: bool = False, ledger: Ledger | None = None
 ) -> Run:
-    """Evolve and state, without the expansion; whatever the folder already holds is not done again.
+    """Evolve and state the guarantee, without the expansion. What the folder already holds is not done again.
 
     Args:
         config: resolved settings.
@@ -88,8 +88,10 @@ def evolve_run(
 
 
 def expand_run(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledger | None = None) -> Path:
-    """Write `texts` synthetic texts in all from a finished evolution, and seal the folder in the ledger (default: the
-    user's). Costs no privacy."""
+    """Write synthetic texts from a finished evolution until there are `texts`, and seal the folder in the ledger.
+
+    Costs no privacy. The ledger defaults to the user's.
+    """
     meter = Meter(parts.engine)
     with meter.persist(run), meter.phase("expansion"):
         target = expand_seeds(config, run, save_seeds(config, run), parts.engine, texts)

@@ -1,6 +1,6 @@
 """Where a run's time and tokens went, by phase.
 
-Only work on public data is timed: how long the clients' side takes tells how many texts there are.
+Only work on public data is timed: the duration of the clients' side would tell how many texts there are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TIMINGS_FILE = "timings.json"
 
 @dataclass(frozen=True)
 class Phase:
-    """What a phase took so far: seconds, and tokens that the generator read and wrote in it."""
+    """What a phase took so far: seconds, and tokens that the generator read and wrote."""
 
     seconds: float = 0.0
     read: int = 0
@@ -33,7 +33,7 @@ class Phase:
 
 
 class Meter:
-    """Sums seconds and the engine's tokens by phase."""
+    """Adds up seconds and the engine's tokens by phase."""
 
     def __init__(self, engine: Once[Engine]) -> None:
         self._engine = engine
@@ -41,7 +41,7 @@ class Meter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Adds what happens inside to the phase of that name. Phases do not nest."""
+        """Count the block toward the phase of that name. Phases do not nest."""
         started, before = time.perf_counter(), self._usage()
         try:
             yield
@@ -52,8 +52,10 @@ class Meter:
 
     @contextmanager
     def persist(self, run: Run) -> Iterator[None]:
-        """Goes on from the sums in the run folder and writes them back when what happens inside ends, however it
-        ends; a kill loses the times of its sitting."""
+        """Continue the sums of the run folder, and write them back when the block ends, however it ends.
+
+        A kill loses the times since the last start.
+        """
         self.phases |= {name: Phase(**stored) for name, stored in (run.load(_TIMINGS_FILE) or {}).items()}
         try:
             yield
