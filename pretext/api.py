@@ -67,10 +67,10 @@ class Result:
         from pretext.jobs.parts import Parts
         from pretext.run.folder import Run
 
-        run, config = Run.open(self.folder)
+        _, config = Run.open(self.folder)
         parts = Parts.of(config)
         embed, engine = parts.embedder() if embedding else None, parts.engine() if control else None
-        return check_memorization(config, run, embed=embed, engine=engine, control=control, rows=_convert_rows(data))
+        return check_memorization(self.folder, embed=embed, engine=engine, control=control, rows=_convert_rows(data))
 
 
 def synthesize(

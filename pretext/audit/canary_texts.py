@@ -1,4 +1,4 @@
-"""Invented texts, and models that cost nothing: what a whole run needs to be repeated hundreds of times."""
+"""Invented texts and models that cost nothing, so that a whole run can be repeated hundreds of times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WORDS = sorted({word for parts in (_SUBJECTS, _VERBS, _TIMES, _ENDS) for part i
 
 @dataclass(frozen=True)
 class HashEmbedder:
-    """Bag of hashed words, in at most 256 dimensions; texts that share words are near to each other."""
+    """A bag of hashed words, in at most 256 dimensions; texts that share words are near each other."""
 
     dimensions: int = 32
 
@@ -37,15 +37,15 @@ class HashEmbedder:
 
 
 def edit_sample(prompt: Prompt, rng: np.random.Generator) -> str:
-    """A script for `ScriptedEngine`: the prompt's last sample with one word exchanged."""
+    """Return the prompt's last sample with one word exchanged; a script for `ScriptedEngine`."""
     samples = [part.split("\n", 1)[-1].strip() for part in prompt.text.split(HEADER)]
-    said = next((sample for sample in reversed(samples) if sample), "some plain words").split()
-    said[int(rng.integers(len(said)))] = str(rng.choice(_WORDS))
-    return " ".join(said)
+    words = next((sample for sample in reversed(samples) if sample), "some plain words").split()
+    words[int(rng.integers(len(words)))] = str(rng.choice(_WORDS))
+    return " ".join(words)
 
 
 def invent_sentences(count: int, rng: np.random.Generator) -> list[str]:
-    """Different natural sentences, at most 720."""
+    """Return different natural sentences, at most 720."""
     places = rng.permutation(len(_SUBJECTS) * len(_VERBS) * len(_TIMES) * len(_ENDS))[:count]
     shape = (len(_SUBJECTS), len(_VERBS), len(_TIMES), len(_ENDS))
     return [
@@ -55,5 +55,5 @@ def invent_sentences(count: int, rng: np.random.Generator) -> list[str]:
 
 
 def invent_nonces(count: int, rng: np.random.Generator) -> list[str]:
-    """Texts of eight random words each, which no model and no public text can have known."""
+    """Return texts of eight random words each, which no model and no public text can have known."""
     return [" ".join(rng.bytes(4).hex() for _ in range(8)) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""What an attack found, beside what the program claims."""
+"""What an attack proved, beside what the program claims."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from privacy.rounding import round_down
 
 BOUND_CONFIDENCE = 0.95
 ACCUSATION_CONFIDENCE = 1 - 1e-7
-"""Confidence of an accusation: of all attacks of an audit together, about ten, a sound program is accused once in a
-million audits. At 95 % it might be in every second one."""
+"""Confidence of an accusation. An audit makes about ten attacks; together they accuse a sound program once in a million
+audits. At 95 % they might accuse it in every second one."""
 
 Verdict = Literal["below the claim", "above, within chance", "ABOVE THE CLAIM"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One attack's result. All epsilons are at the same delta.
+    """The result of one attack. All epsilons are at the same delta.
 
     Attributes:
         attack: its name.
         method: how epsilon was bounded, in a few words.
-        trials: games that were played (for each of them a client was there or not).
+        trials: games played; in each, a client took part or not.
         bound: lower bound on epsilon at confidence 95 %.
         certain: lower bound on epsilon at the confidence of an accusation.
         claim: epsilon that the program states for what was attacked.
@@ -48,7 +48,7 @@ class Finding:
 
     @property
     def bound_text(self) -> str:
-        """`bound` for people, rounded down."""
+        """`bound` in print, rounded down."""
         return "no finite one" if math.isinf(self.bound) else round_down(self.bound, 3)
 
     @property
@@ -62,14 +62,14 @@ class Finding:
 def finding_from_errors(
     attack: str, without: NDArray[np.float64], with_: NDArray[np.float64], claim: float, delta: float
 ) -> Finding:
-    """From scores of independent games."""
+    """Bound epsilon from the scores of independent games, one array for each of the two worlds."""
     errors = count_errors(without, with_)
 
     def bound(confidence: float) -> float:
-        # Half the doubt for each of the two bounds, so that the larger one may be taken.
-        each = (1 + confidence) / 2
-        mu = mu_from_errors(errors, each)
-        return max(epsilon_from_mu(mu, delta), epsilon_from_errors(errors, delta, each))
+        # Each of the two bounds gets half the doubt, so that the larger one may be taken.
+        per_bound = (1 + confidence) / 2
+        mu = mu_from_errors(errors, per_bound)
+        return max(epsilon_from_mu(mu, delta), epsilon_from_errors(errors, delta, per_bound))
 
     return Finding(
         attack,
@@ -84,9 +84,10 @@ def finding_from_errors(
 def finding_from_guesses(
     attack: str, scores: NDArray[np.float64], present: NDArray[np.bool_], claim: float, delta: float
 ) -> Finding:
-    """From scores of canaries that may depend on each other."""
+    """Bound epsilon from the scores and coins of canaries, which may depend on each other."""
     guesses = max(2, min(len(scores), max(len(scores) // 8, 32)))
     bound, certain = (
-        epsilon_in_one_run(scores, present, guesses, delta, each) for each in (BOUND_CONFIDENCE, ACCUSATION_CONFIDENCE)
+        epsilon_in_one_run(scores, present, guesses, delta, confidence)
+        for confidence in (BOUND_CONFIDENCE, ACCUSATION_CONFIDENCE)
     )
     return Finding(attack, f"{guesses} guesses, any mechanism", len(scores), bound, certain, claim)

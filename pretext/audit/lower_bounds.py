@@ -1,9 +1,9 @@
-r"""Lower bounds on epsilon out of attacks. Numbers only: who attacked what is told in `pretext.audit`.
+r"""Lower bounds on epsilon from attacks. Numbers only: the attacks themselves are in the rest of `pretext.audit`.
 
-An attack tells two neighboring worlds apart: "without" (the client is not there) and "with". It gives a score to what
-was released, the larger the more it believes in "with". Every bound here has a confidence c: where a mechanism keeps
-its epsilon, a bound above that epsilon comes up with probability at most 1 - c (the false-alarm rate). A bound below it
-proves nothing: another attack may be better.
+An attack tells two neighboring worlds apart: "without" (the client takes no part) and "with". It gives a score to what
+was released: the larger the score, the more the attack believes in "with". Every bound here has a confidence c: where a
+mechanism keeps its epsilon, a bound above that epsilon occurs with probability at most 1 - c (the false-alarm rate). A
+bound below it proves nothing: another attack may be better.
 
 1. `mu_from_errors`, `epsilon_from_errors`. At a threshold fixed before the counting, false positives and negatives are
    binomial, and Clopper and Pearson (1934) bound both rates from above, each at confidence 1 - (1 - c)/2; both hold
@@ -48,13 +48,12 @@ from privacy.errors import InvalidParameter
 Floats = NDArray[np.float64]
 
 _THRESHOLD_CONFIDENCE = 1 - 1e-6
-"""Confidence at which thresholds are compared. Any is right; a low one would choose lucky thresholds in the tails."""
+"""Confidence at which thresholds are compared. Any is valid; a low one would choose lucky thresholds in the tails."""
 
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """How often a test with a fixed threshold erred: `false_positives` of `without` trials, `false_negatives` of
-    `with_` trials."""
+    """Errors of a test with a fixed threshold: `false_positives` of `without` trials, `false_negatives` of `with_`."""
 
     false_positives: int
     without: int
@@ -68,30 +67,34 @@ class ErrorCounts:
             raise InvalidParameter("An attack needs trials of both worlds.")
 
     def upper_rates(self, confidence: float) -> tuple[float, float]:
-        """Bounds on the rates of false positives and false negatives that both hold with probability `confidence`."""
-        each = (1 + _check_confidence(confidence)) / 2
+        """Bound the rates of false positives and false negatives; both bounds hold with probability `confidence`."""
+        per_rate = (1 + _check_confidence(confidence)) / 2
         return (
-            _upper_rate(self.false_positives, self.without, each),
-            _upper_rate(self.false_negatives, self.with_, each),
+            _upper_rate(self.false_positives, self.without, per_rate),
+            _upper_rate(self.false_negatives, self.with_, per_rate),
         )
 
 
 def count_errors(without: Floats, with_: Floats) -> ErrorCounts:
-    """Errors of a threshold that is chosen on the first half of the trials and counted on the second.
+    """Choose a threshold on the first half of the trials and count its errors on the second.
 
     Args:
         without, with_: scores in the two worlds, each of shape (trials,), at least two, in an order that tells nothing.
-            The first halves choose the threshold that proves the largest mu on them.
+            The threshold is the one that proves the largest mu on the first halves.
+
+    Raises:
+        InvalidParameter: fewer than two trials of a world.
     """
     if min(len(without), len(with_)) < 2:
         raise InvalidParameter("An attack needs at least two trials of both worlds.")
     a, b = len(without) // 2, len(with_) // 2
-    at = _choose_threshold(without[:a], with_[:b])
-    return _errors(without[a:], with_[b:], at)
+    threshold = _choose_threshold(without[:a], with_[:b])
+    false_positives, false_negatives = (without[a:] > threshold).sum(), (with_[b:] <= threshold).sum()
+    return ErrorCounts(int(false_positives), len(without) - a, int(false_negatives), len(with_) - b)
 
 
 def mu_from_errors(errors: ErrorCounts, confidence: float) -> float:
-    """Lower bound on mu if the mechanism is mu-GDP; 0 where the attack was no better than chance."""
+    """Bound mu from below if the mechanism is mu-GDP; 0 where the attack was no better than chance."""
     from scipy import stats
 
     false_positive, false_negative = errors.upper_rates(confidence)
@@ -99,58 +102,61 @@ def mu_from_errors(errors: ErrorCounts, confidence: float) -> float:
 
 
 def epsilon_from_mu(mu: float, delta: float) -> float:
-    """Epsilon at `delta` of a mu-GDP mechanism."""
+    """Return epsilon at `delta` of a mu-GDP mechanism."""
     return epsilon(Cost(mu**2), delta)
 
 
 def epsilon_from_errors(errors: ErrorCounts, delta: float, confidence: float) -> float:
-    """Lower bound on epsilon at `delta` of any mechanism; 0 where the attack was no better than chance."""
+    """Bound epsilon at `delta` from below, for any mechanism; 0 where the attack was no better than chance."""
     check_delta(delta)
     false_positive, false_negative = errors.upper_rates(confidence)
     pairs = ((false_positive, false_negative), (false_negative, false_positive))
-    return max(0.0, *(_extended_log(1 - delta - one) - _extended_log(other) for one, other in pairs))
+    return max(0.0, *(_log_or_minus_infinity(1 - delta - a) - _log_or_minus_infinity(b) for a, b in pairs))
 
 
 def epsilon_in_one_run(
     scores: Floats, present: NDArray[np.bool_], guesses: int, delta: float, confidence: float
 ) -> float:
-    """Lower bound on epsilon at `delta` from many canaries with a fair coin each (bound above).
+    """Bound epsilon at `delta` from below, from many canaries with a fair coin each (bound 2 above).
 
     Args:
         scores: shape (m,), larger for canaries that seem present.
-        present: shape (m,), the coins; looked at only to count.
+        present: shape (m,), the coins; used only to count the right guesses.
         guesses: how many are guessed, 2 to m, fixed in advance: one half, with the largest scores, as present, the
             other, with the smallest, as absent. Few extreme ones are surer, many prove more of what they show.
+
+    Raises:
+        InvalidParameter: the shapes differ, or there are too few or too many guesses.
     """
     check_delta(delta)
     if scores.shape != present.shape or not 2 <= guesses <= scores.size:
         raise InvalidParameter("An audit in one run needs a score and a coin for each canary, and two guesses or more.")
     order = np.argsort(scores, kind="stable")
-    each = guesses // 2
-    right = int((~present[order[:each]]).sum() + present[order[-each:]].sum())
-    return _largest_refuted_epsilon(right, 2 * each, scores.size, delta, 1 - _check_confidence(confidence))
+    half = guesses // 2
+    right = int((~present[order[:half]]).sum() + present[order[-half:]].sum())
+    return _largest_refuted_epsilon(right, 2 * half, scores.size, delta, 1 - _check_confidence(confidence))
 
 
 def _largest_refuted_epsilon(right: int, guesses: int, canaries: int, delta: float, alarm: float) -> float:
-    """The largest epsilon (to 1e-6, rounded down) at which so many right guesses have a chance of at most `alarm`."""
+    """Return the largest epsilon (to 1e-6, rounded down) at which so many right guesses have chance `alarm` at most."""
     low, high = 0.0, 1.0
-    if _chance(right, guesses, canaries, low, delta) > alarm:
+    if _bound_chance(right, guesses, canaries, low, delta) > alarm:
         return 0.0
-    while _chance(right, guesses, canaries, high, delta) <= alarm:
+    while _bound_chance(right, guesses, canaries, high, delta) <= alarm:
         low, high = high, 2 * high
     while high - low > 1e-6:
         middle = (low + high) / 2
-        low, high = (middle, high) if _chance(right, guesses, canaries, middle, delta) <= alarm else (low, middle)
+        low, high = (middle, high) if _bound_chance(right, guesses, canaries, middle, delta) <= alarm else (low, middle)
     return low
 
 
-def _chance(right: int, guesses: int, canaries: int, epsilon_target: float, delta: float) -> float:
-    """The bound above on the chance of at least `right` right guesses under (at, delta)-DP."""
+def _bound_chance(right: int, guesses: int, canaries: int, tested_epsilon: float, delta: float) -> float:
+    """Bound the chance of at least `right` right guesses under (tested_epsilon, delta)-DP (bound 2 above)."""
     from scipy import stats
 
     if right == 0:
         return 1.0
-    law = stats.binom(guesses, 1 / (1 + math.exp(-epsilon_target)))
+    law = stats.binom(guesses, 1 / (1 + math.exp(-tested_epsilon)))
     # P(W >= v) and P(W < v), both in units of P(W = v), which may be too small for a float.
     relative = np.exp(np.minimum(law.logpmf(np.arange(guesses + 1)) - law.logpmf(right), 600.0))
     above, below = relative[right:].sum(), relative[:right].sum()
@@ -158,7 +164,7 @@ def _chance(right: int, guesses: int, canaries: int, epsilon_target: float, delt
 
 
 def _choose_threshold(without: Floats, with_: Floats) -> float:
-    """Of the thresholds between two scores, the one that proves the largest mu."""
+    """Choose, of the thresholds between two scores, the one that proves the largest mu."""
     from scipy import stats
 
     seen = np.unique(np.concatenate([without, with_]))
@@ -170,17 +176,12 @@ def _choose_threshold(without: Floats, with_: Floats) -> float:
     return float(between[int(np.argmax(stats.norm.isf(false_positive) - stats.norm.ppf(false_negative)))])
 
 
-def _errors(without: Floats, with_: Floats, threshold: float) -> ErrorCounts:
-    above, below = int((without > threshold).sum()), int((with_ <= threshold).sum())
-    return ErrorCounts(above, len(without), below, len(with_))
-
-
 def _upper_rate(errors: int, trials: int, confidence: float) -> float:
     return float(_upper_rates(np.array([errors]), trials, confidence)[0])
 
 
 def _upper_rates(errors: NDArray[np.int64], trials: int, confidence: float) -> Floats:
-    """Clopper and Pearson's one-sided upper bounds on a rate."""
+    """Return Clopper and Pearson's one-sided upper bounds on a rate."""
     from scipy import stats
 
     bounds = stats.beta.ppf(confidence, errors + 1, np.maximum(trials - errors, 1))
@@ -193,5 +194,5 @@ def _check_confidence(confidence: float) -> float:
     return confidence
 
 
-def _extended_log(value: float) -> float:
+def _log_or_minus_infinity(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf

@@ -1,9 +1,9 @@
 """Attacks on the release path: the clients' vote, the clipping, the noise, the ledger. No text and no model.
 
-`Clients.vote`, `bounded_sum` and `Ledger.release` are the program's own, with a ledger file in a scratch folder;
-every game is a dataset of its own in it, charged with all rounds. The candidates stand at right angles, so that a
-client's votes fall where the attacker wants them, and the attacked clients are the worst there can be: all their texts,
-more than the bound lets count, are nearest to one candidate, and (replace-one) the other client's to another one.
+`Clients.vote`, `bounded_sum` and `Ledger.release` are the program's own, on a ledger in a scratch folder. Every game
+registers a dataset of its own and charges it for all rounds. The candidates stand at right angles, so that a client's
+votes fall where the attacker wants them. The attacked clients are the worst possible ones: all their texts, more than
+the bound lets count, are nearest to one candidate, and (replace-one) those of the client's substitute to another.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 
 from pretext.audit.finding import Finding, finding_from_errors, finding_from_guesses
 from pretext.clients.voting import Ballot, Clients, VoteRule
-from pretext.config.settings import Config
+from pretext.config.settings import Privacy
 from pretext.errors import PretextError
-from pretext.jobs.plan import make_plan
+from pretext.jobs.plan import Plan
 from pretext.vectors import normalize_rows
 from privacy import Bounded, Budget, DiscreteGaussian, Ledger, Relation, Unit, compose, epsilon
 
 Floats = NDArray[np.float64]
-_CANARIES_PER_RELEASE = 128  # of one release
-_COMPARED_COORDINATES = 64  # coordinates of two processes
+_CANARIES_PER_RELEASE = 128
+_COMPARED_COORDINATES = 64  # of the noise of two processes
 
 
 @dataclass(frozen=True)
@@ -45,77 +45,79 @@ class ReleasePath:
     budget: Budget
 
     @classmethod
-    def of(cls, config: Config, ledger: Ledger) -> ReleasePath:
-        """With the noise that the program itself calibrates."""
-        privacy, planned = config.privacy, make_plan(config)
-        budget = Budget(privacy.epsilon or planned.epsilon, privacy.delta)
+    def of(cls, privacy: Privacy, plan: Plan, ledger: Ledger) -> ReleasePath:
+        """Take the noise that the program itself calibrates (`pretext.jobs.plan.make_plan`)."""
         return cls(
             ledger,
-            planned.mechanism,
+            plan.mechanism,
             privacy.relation,
             privacy.norm_squared,
             privacy.normalize_votes,
             privacy.rounds,
-            budget,
+            Budget(privacy.epsilon or plan.epsilon, privacy.delta),
         )
 
     @property
     def texts_per_attacker(self) -> int:
-        """Texts of an attacking client: four times what the bound lets count."""
+        """How many texts an attacking client holds: four times what the bound lets count."""
         return min(4 * math.ceil(math.sqrt(self.norm_squared)), 4096)
 
     def vote(self, clients: Clients, candidates: int) -> Bounded:
-        """The sum of the clients' votes over candidates at right angles."""
+        """Sum the clients' votes for candidates at right angles."""
         ballot = Ballot(np.eye(candidates, dtype=np.float32), np.zeros(candidates, np.int64))
         return clients.vote(ballot, self.vote_rule(1))
 
     def vote_rule(self, nearest: int) -> VoteRule:
-        """How clients vote, as configured but for `nearest`."""
+        """Return the configured rule of voting, but for `nearest`."""
         return VoteRule(nearest, self.norm_squared, self.normalize)
 
     def play_game(self, clients: Clients, candidates: int, asks_per_label: int = 1) -> tuple[Floats, float]:
-        """What a run's worth of releases from these clients tells: the mean over the rounds, and what is claimed.
+        """Release a run's worth of rounds from these clients.
 
         Args:
-            asks_per_label: how often each label is asked for; only the first may cost or tell anything.
+            clients: who votes.
+            candidates: for which they vote.
+            asks_per_label: how often each release is asked for; only the first time may cost or tell anything.
+
+        Returns:
+            the noisy votes, shape (candidates,), averaged over all answers, and the epsilon that the ledger claims.
         """
         return self.release_rounds(lambda: self.vote(clients, candidates), asks_per_label)
 
     def release_rounds(self, vote: Callable[[], Bounded], asks_per_label: int = 1) -> tuple[Floats, float]:
-        """The same for whatever `vote` gives in each round."""
-        name, told = secrets.token_hex(8), []
+        """Do the same for the votes that `vote` returns in each round."""
+        name, answers = secrets.token_hex(8), []
         self.ledger.register(name, name, Unit("client"), self.relation, self.budget)
         for round_number in range(self.rounds):
             label = f"votes/{round_number}"
             for _ in range(asks_per_label):
                 release = self.ledger.release(name, label, "audit", vote(), self.mechanism, self.relation)
-                told.append(release.noisy)
-        return np.mean(told, axis=0), self.ledger.account(name).spent_epsilon
+                answers.append(release.noisy)
+        return np.mean(answers, axis=0), self.ledger.account(name).spent_epsilon
 
 
-def attack_releases(config: Config, ledger: Ledger, games: int, advance: Callable[[int], None]) -> Iterator[Finding]:
-    """All attacks of this level; each plays about so many `games`, and `advance` hears of each that is done."""
-    path = ReleasePath.of(config, ledger)
-    delta = config.privacy.delta
-    yield compare_neighbors(path, delta)
+def attack_releases(path: ReleasePath, games: int, advance: Callable[[int], None]) -> Iterator[Finding]:
+    """Make all attacks on the release path; each plays about `games` games and reports them to `advance`."""
+    delta = path.budget.delta
+    yield compare_neighbors(path)
     if hasattr(os, "fork"):
         yield compare_processes(path)
-    for attack, asks, rehearsed in (
+    for attack, asks_per_label, subtract_rehearsal in (
         ("one candidate for each client", 1, False),
         ("every release asked for again", 5, False),
         ("the noise of a rehearsal taken off", 1, True),
     ):
-        scores, present, claim = _score_canaries(path, games, asks, rehearsed, advance)
+        scores, present, claim = _score_canaries(path, games, asks_per_label, subtract_rehearsal, advance)
         yield finding_from_errors(attack, scores[~present], scores[present], claim, delta)
-        if asks == 1 and not rehearsed:
+        if asks_per_label == 1 and not subtract_rehearsal:
             yield finding_from_guesses(f"{attack}, no assumption", scores, present, claim, delta)
     without, with_, claim = _score_crowd(path, games, advance)
     yield finding_from_errors("one client against the crowd", without, with_, claim, delta)
 
 
-def count_games(config: Config, games: int) -> int:
-    """What `advance` will have heard in the end."""
-    return 3 * _CANARIES_PER_RELEASE * _count_releases(games) + 2 * _count_crowds(games, config.privacy.rounds)
+def count_games(games: int, rounds: int) -> int:
+    """Return how many games `attack_releases` reports in all."""
+    return 3 * _CANARIES_PER_RELEASE * _count_releases(games) + 2 * _count_crowds(games, rounds)
 
 
 def _count_releases(games: int) -> int:
@@ -123,17 +125,19 @@ def _count_releases(games: int) -> int:
 
 
 def _count_crowds(games: int, rounds: int) -> int:
-    """These games take a dataset each, so there are fewer of them."""
+    """Fewer games: each of these takes a dataset of its own."""
     return max(8, games // (8 * rounds))
 
 
 def compare_processes(path: ReleasePath) -> Finding:
-    """The noise that two copies of this process draw: were it equal, as from a generator that lives in the program and
-    was seeded once, whoever has a copy could take it off. Two equal coordinates have a chance below 1e-12."""
+    """Compare the noise that two copies of this process draw.
+
+    Equal noise, as from a generator that lives in the program and is seeded once, could be subtracted by whoever has a
+    copy. Two equal coordinates have a chance below 1e-12.
+    """
     votes = path.vote(_make_no_clients(_COMPARED_COORDINATES), _COMPARED_COORDINATES)
-    told = [_release_in_fork(path, votes) for _ in range(2)]
-    known = int((told[0] == told[1]).sum()) > 1
-    bound = math.inf if known else 0.0
+    first, second = _release_in_fork(path, votes), _release_in_fork(path, votes)
+    bound = math.inf if int((first == second).sum()) > 1 else 0.0
     return Finding(
         "the noise of two processes",
         "compared, exact",
@@ -145,7 +149,7 @@ def compare_processes(path: ReleasePath) -> Finding:
 
 
 def _release_in_fork(path: ReleasePath, votes: Bounded) -> Floats:
-    """What a copy of this process is told. It does nothing but release: threads and GPUs are not copied with it."""
+    """Release votes in a copy of this process, which does nothing else: threads and GPUs are not copied with it."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of copies of processes with threads
@@ -157,11 +161,11 @@ def _release_in_fork(path: ReleasePath, votes: Bounded) -> Floats:
             os._exit(0)
     os.close(writing)
     with open(reading, "rb") as pipe:  # noqa: PTH123  # a descriptor, not a path
-        told = pipe.read()
+        noisy = pipe.read()
     os.waitpid(child, 0)
-    if len(told) != 8 * _COMPARED_COORDINATES:
+    if len(noisy) != 8 * _COMPARED_COORDINATES:
         raise PretextError("A copy of this process could not release anything; see whether there is room on the disk.")
-    return np.frombuffer(told)
+    return np.frombuffer(noisy)
 
 
 def _make_no_clients(candidates: int) -> Clients:
@@ -171,23 +175,20 @@ def _make_no_clients(candidates: int) -> Clients:
 def _score_canaries(
     path: ReleasePath, games: int, asks_per_label: int, subtract_rehearsal: bool, advance: Callable[[int], None]
 ) -> tuple[Floats, NDArray[np.bool_], float]:
-    """Scores and coins of many canaries, each with candidates of its own, and the claim for what was released.
+    """Return scores and coins of many canaries, each with candidates of its own, and the claim for what was released.
 
-    Coordinates get independent noise, so that the games of one release are independent of each other; were they not,
-    that would be a defect too, and `epsilon_in_one_run` does not rest on it.
+    Coordinates get independent noise, so the games of one release are independent of each other; if they were not, that
+    would be a defect too, and `epsilon_in_one_run` does not rest on it.
     """
+    candidates = 2 * _CANARIES_PER_RELEASE
     scores, coins, claim = [], [], 0.0
     for _ in range(_count_releases(games)):
         present = np.random.default_rng().random(_CANARIES_PER_RELEASE) < 0.5
-        told, claim = path.play_game(_make_canary_clients(path, present), 2 * _CANARIES_PER_RELEASE, asks_per_label)
+        noisy, claim = path.play_game(_make_canary_clients(path, present), candidates, asks_per_label)
         if subtract_rehearsal:
-            told = (
-                told
-                - path.play_game(
-                    _make_no_clients(2 * _CANARIES_PER_RELEASE), 2 * _CANARIES_PER_RELEASE, asks_per_label
-                )[0]
-            )
-        pairs = told.reshape(_CANARIES_PER_RELEASE, 2)
+            rehearsal, _ = path.play_game(_make_no_clients(candidates), candidates, asks_per_label)
+            noisy = noisy - rehearsal
+        pairs = noisy.reshape(_CANARIES_PER_RELEASE, 2)
         scores.append(pairs[:, 0] if path.relation is Relation.ADD_REMOVE else pairs[:, 0] - pairs[:, 1])
         coins.append(present)
         advance(_CANARIES_PER_RELEASE)
@@ -195,74 +196,71 @@ def _score_canaries(
 
 
 def _make_canary_clients(path: ReleasePath, present: NDArray[np.bool_]) -> Clients:
-    """Those who are there vote for the first of their two candidates; the others, if they must be somebody, for the
-    second."""
-    chosen = 2 * np.arange(len(present)) + ~present
-    there = present | (path.relation is Relation.REPLACE_ONE)
-    return _make_voting_clients([(int(where), path.texts_per_attacker) for where in chosen[there]], 2 * len(present))
+    """Let present canaries vote for the first of their two candidates, and substitutes (replace-one) for the second."""
+    favorites = 2 * np.arange(len(present)) + ~present
+    voting = present | (path.relation is Relation.REPLACE_ONE)
+    votes = [(int(candidate), path.texts_per_attacker) for candidate in favorites[voting]]
+    return _make_voting_clients(votes, 2 * len(present))
 
 
 def _make_voting_clients(votes: list[tuple[int, int]], candidates: int) -> Clients:
-    """One client for each (candidate, number of texts)."""
-    where = np.repeat([candidate for candidate, _ in votes], [texts for _, texts in votes])
+    """Make one client for each (candidate, number of texts)."""
+    candidate_of_text = np.repeat([candidate for candidate, _ in votes], [texts for _, texts in votes])
     owner = np.repeat(np.arange(len(votes)), [texts for _, texts in votes])
-    return Clients(np.eye(candidates, dtype=np.float32)[where], owner, np.zeros(len(where), np.int64))
+    rows = np.eye(candidates, dtype=np.float32)[candidate_of_text]
+    return Clients(rows, owner, np.zeros(len(rows), np.int64))
 
 
 def _score_crowd(path: ReleasePath, games: int, advance: Callable[[int], None]) -> tuple[Floats, Floats, float]:
-    """A client with far more texts than all others together comes, or is exchanged for another such one.
+    """Let a client with far more texts than all others together join, or be exchanged for another such one.
 
-    The score is the release's inner product with the difference that the client makes, the best test there is.
+    The score is the release's inner product with the difference that the client makes, the best possible test.
     """
     crowd, many = (0, path.texts_per_attacker), 50 * path.texts_per_attacker
     worlds = [[crowd], [crowd, (1, many)]]
     if path.relation is Relation.REPLACE_ONE:
         worlds[0] = [crowd, (2, many)]
     clients = [_make_voting_clients(world, 4) for world in worlds]
-    one, other = (path.vote(each, 4).value.astype(np.float64) for each in clients)
-    direction = (other - one) / max(float(np.linalg.norm(other - one)), 1.0)
-    scores, claim = [], 0.0
-    for each in clients:
-        of_world = []
-        for _ in range(_count_crowds(games, path.rounds)):
-            told, claim = path.play_game(each, 4)
-            of_world.append(float(told @ direction))
-            advance(1)
-        scores.append(np.array(of_world))
+    without, with_ = (path.vote(world, 4).value.astype(np.float64) for world in clients)
+    direction = (with_ - without) / max(float(np.linalg.norm(with_ - without)), 1.0)
+    scores, claim = np.zeros((2, _count_crowds(games, path.rounds))), 0.0
+    for world, game in np.ndindex(scores.shape):
+        noisy, claim = path.play_game(clients[world], 4)
+        scores[world, game] = noisy @ direction
+        advance(1)
     return scores[0], scores[1], claim
 
 
-def compare_neighbors(path: ReleasePath, delta: float) -> Finding:
-    """Pairs of neighbors compared before the noise, in exact integers: what the worst of them costs.
+def compare_neighbors(path: ReleasePath) -> Finding:
+    """Compare pairs of neighbors before the noise, in exact integers, and compute what the worst of them costs.
 
     This is a calculation, not a measurement: it takes the noise as the accountant does.
     """
     pairs = list(_make_neighboring_pairs(path))
-    claim = max(_epsilon_at_distance(path, x.sensitivity_squared(path.relation), x.dimension, delta) for x, _ in pairs)
-    apart = [sum((int(a) - int(b)) ** 2 for a, b in zip(x.value, y.value, strict=True)) for x, y in pairs]
+    claim = max(_epsilon_at_distance(path, x.sensitivity_squared(path.relation), x.dimension) for x, _ in pairs)
+    distances = [sum((int(a) - int(b)) ** 2 for a, b in zip(x.value, y.value, strict=True)) for x, y in pairs]
     worst = max(
-        _epsilon_at_distance(path, squared, x.dimension, delta) for squared, (x, _) in zip(apart, pairs, strict=True)
+        _epsilon_at_distance(path, squared, x.dimension) for squared, (x, _) in zip(distances, pairs, strict=True)
     )
     return Finding("neighbors before the noise", "calculated, exact", len(pairs), worst, worst, claim)
 
 
-def _epsilon_at_distance(path: ReleasePath, squared: int, dimension: int, delta: float) -> float:
-    return epsilon(compose([path.mechanism.cost(dimension, squared)] * path.rounds), delta)
+def _epsilon_at_distance(path: ReleasePath, squared: int, dimension: int) -> float:
+    return epsilon(compose([path.mechanism.cost(dimension, squared)] * path.rounds), path.budget.delta)
 
 
 def _make_neighboring_pairs(path: ReleasePath) -> Iterator[tuple[Bounded, Bounded]]:
-    """Neighboring sums of votes: the crowd, and random ones among candidates that are equally near."""
+    """Make neighboring sums of votes: the crowd, and random ones among candidates that are equally near."""
     crowd, many = (0, path.texts_per_attacker), 50 * path.texts_per_attacker
-    other = [(2, many)] if path.relation is Relation.REPLACE_ONE else []
+    substitute = [(2, many)] if path.relation is Relation.REPLACE_ONE else []
     yield (
         path.vote(_make_voting_clients([crowd, (1, many)], 4), 4),
-        path.vote(_make_voting_clients([crowd, *other], 4), 4),
+        path.vote(_make_voting_clients([crowd, *substitute], 4), 4),
     )
     rng = np.random.default_rng(0)
     for clients in (2, 20, 334, 1025):
-        points = np.tile(normalize_rows(rng.standard_normal((128, 384)).astype(np.float32)), (2, 1))[
-            rng.permutation(256)
-        ]
+        distinct = normalize_rows(rng.standard_normal((128, 384)).astype(np.float32))
+        points = np.tile(distinct, (2, 1))[rng.permutation(256)]
         rows = normalize_rows(rng.standard_normal((clients, 384)).astype(np.float32))
         for nearest in (1, 3):
             yield _vote_with_and_without(path, Ballot(points, np.zeros(256, np.int64)), rows, nearest)
@@ -271,7 +269,7 @@ def _make_neighboring_pairs(path: ReleasePath) -> Iterator[tuple[Bounded, Bounde
 def _vote_with_and_without(
     path: ReleasePath, ballot: Ballot, rows: NDArray[np.float32], nearest: int
 ) -> tuple[Bounded, Bounded]:
-    """Votes with the last client, and without it or with another in its place."""
+    """Sum the votes with the last client, and without it or with another in its place."""
     owner, label = np.arange(len(rows)), np.zeros(len(rows), np.int64)
     rule = path.vote_rule(nearest)
     with_ = Clients(rows, owner, label).vote(ballot, rule)

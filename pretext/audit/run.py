@@ -1,52 +1,66 @@
-"""The whole audit of a configuration's guarantee, and what it says to people."""
+"""The whole audit of a configuration's guarantee, and its result for people and programs."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pretext.audit.finding import ACCUSATION_CONFIDENCE, BOUND_CONFIDENCE, Finding
-from pretext.audit.release_path import attack_releases, count_games
+from pretext.audit.origins import Origins
+from pretext.audit.release_path import ReleasePath, attack_releases, count_games
 from pretext.audit.whole_runs import Workshop, attack_runs
 from pretext.config.resolve import resolve
-from pretext.config.settings import Config
+from pretext.config.settings import Config, Privacy
 from pretext.files import replace_nonfinite
 from pretext.jobs.parts import ModelPair
+from pretext.jobs.plan import make_plan
 from pretext.progress import show_progress
 from privacy import Ledger
 from privacy.rounding import round_up
 
 MEANING = (
-    "A lower bound says how much of epsilon an attack has shown to be there, with 95 % confidence on each line; on a "
-    "correct program one line in twenty may stand above the claim by chance. ABOVE THE CLAIM is said only where "
-    "chance is ruled out (one false accusation in a million audits): then the program has a defect, and nothing more "
-    "should be released. A bound below the claim is no proof of privacy: a better attack may exist. The proof is in "
-    "PRIVACY.md; this audit looks for mistakes in the program. Only invented clients were attacked: no private file "
-    "was opened, and no budget was charged."
+    "A lower bound is the part of epsilon that an attack has proved, with 95 % confidence on each line; on a correct "
+    "program one line in twenty may exceed the claim by chance. ABOVE THE CLAIM is printed only where chance is ruled "
+    "out (one false accusation in a million audits): then the program has a defect, and you should release nothing "
+    "more. A bound below the claim is no proof of privacy: a better attack may exist. The proof is in PRIVACY.md; this "
+    "audit looks for mistakes in the program. Only invented clients were attacked: no private file was opened, and no "
+    "budget was charged."
 )
 _MEMORY = Path("/dev/shm")  # noqa: S108  # invented data only; a ledger is a hundred times faster where nothing spins
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What all attacks found."""
+    """What all attacks proved.
 
-    config: Config
+    Attributes:
+        privacy: the settings that were attacked.
+        findings: one for each attack.
+        origins: of a run folder's candidates; None without a run folder.
+    """
+
+    privacy: Privacy
     findings: list[Finding]
+    origins: Origins | None = None
 
     @property
     def is_refuted(self) -> bool:
         """Whether any attack refutes the claim."""
         return any(finding.certain > finding.claim for finding in self.findings)
 
+    @property
+    def is_passed(self) -> bool:
+        """Whether no attack refutes the claim and no origin is wrong."""
+        return not self.is_refuted and not (self.origins and self.origins.wrong)
+
     def format_audit(self) -> str:
-        """A table, and what it means."""
-        privacy = self.config.privacy
+        """Format a table, and say what it means."""
+        privacy = self.privacy
         width = max(len(finding.attack) for finding in self.findings)
         methods = max(len(finding.method) for finding in self.findings)
         head = (
@@ -61,28 +75,31 @@ class Audit:
             f"Attacked: {privacy.rounds} rounds, delta {privacy.delta:g}, unit client, relation "
             f"{privacy.relation.value}, all by the program's own code"
         )
-        return "\n".join([guarantee, "", head, *rows, "", *textwrap.wrap(MEANING, 100)])
+        lines = [guarantee, "", head, *rows, "", *textwrap.wrap(MEANING, 100)]
+        if self.origins is not None:
+            lines += ["", f"Origins of the run's candidates: {self.origins.checked}", *self.origins.wrong]
+        return "\n".join(lines)
 
-    def as_json(self) -> dict[str, Any]:
-        """The same for programs; null is a bound that no finite epsilon keeps."""
-        privacy = self.config.privacy
-        return {
-            "delta": privacy.delta,
+    def to_json(self) -> str:
+        """Write the same for programs; null is a bound that no finite epsilon keeps."""
+        document = {
+            "delta": self.privacy.delta,
             "unit": "client",
-            "relation": privacy.relation.value,
-            "rounds": privacy.rounds,
+            "relation": self.privacy.relation.value,
+            "rounds": self.privacy.rounds,
             "confidence": BOUND_CONFIDENCE,
             "confidence_of_an_accusation": ACCUSATION_CONFIDENCE,
-            "findings": [
-                replace_nonfinite(asdict(finding) | {"verdict": finding.verdict}) for finding in self.findings
-            ],
+            "findings": [asdict(finding) | {"verdict": finding.verdict} for finding in self.findings],
             "exceeded": self.is_refuted,
             "meaning": MEANING,
         }
+        if self.origins is not None:
+            document["origins"] = asdict(self.origins)
+        return json.dumps(replace_nonfinite(document), indent=1)
 
 
 def default_config() -> Config:
-    """What is attacked when nothing is named."""
+    """Return the configuration that is attacked when none is named."""
     return resolve(
         settings={
             "privacy": {"epsilon": 4.0, "delta": 1e-5, "rounds": 4},
@@ -91,14 +108,17 @@ def default_config() -> Config:
     )
 
 
-def run_audit(config: Config, *, games: int, runs: int, models: ModelPair | None = None) -> Audit:
+def run_audit(
+    config: Config, *, games: int, runs: int, models: ModelPair | None = None, origins: Origins | None = None
+) -> Audit:
     """Attack the release path and whole runs at a configuration's guarantee.
 
     Args:
-        config: its privacy section is what is attacked; its data are not looked at.
+        config: its privacy section is attacked; its data are not opened.
         games: of each attack on the release path, about.
-        runs: whole runs, so many honest ones and so many of a hostile server's; 0 leaves them out.
+        runs: so many whole runs of an honest server, and so many of a hostile one; 0 leaves them out.
         models: generator and embedder for the runs; default: a scripted and a hashing one, fast.
+        origins: what `check_run_origins` found, for the result.
 
     Raises:
         PretextError, PrivacyError: as the main job.
@@ -106,21 +126,21 @@ def run_audit(config: Config, *, games: int, runs: int, models: ModelPair | None
     findings: list[Finding] = []
     with make_scratch_folder() as folder:
         ledger = Ledger(folder / "ledger.sqlite")
-        with show_progress("Attacking the release path", count_games(config, games)) as advance:
-            findings += attack_releases(config, ledger, games, advance)
+        with show_progress("Attacking the release path", count_games(games, config.privacy.rounds)) as advance:
+            path = ReleasePath.of(config.privacy, make_plan(config), ledger)
+            findings += attack_releases(path, games, advance)
         if runs:
             with show_progress("Attacking whole runs", 2 * runs) as advance:
                 findings += attack_runs(Workshop.of(config, folder, ledger, models), runs, advance)
-    return Audit(config, findings)
+    return Audit(config.privacy, findings, origins)
 
 
 @contextmanager
 def make_scratch_folder() -> Iterator[Path]:
-    """A folder that goes away again, in memory where there is such a place."""
-    place = _MEMORY if _MEMORY.is_dir() else None
+    """Make a folder that is deleted when the block ends, in memory where the platform has such a place."""
     try:
-        made = tempfile.TemporaryDirectory(prefix="pretext-audit-", dir=place)
+        scratch = tempfile.TemporaryDirectory(prefix="pretext-audit-", dir=_MEMORY if _MEMORY.is_dir() else None)
     except OSError:
-        made = tempfile.TemporaryDirectory(prefix="pretext-audit-")
-    with made as folder:
+        scratch = tempfile.TemporaryDirectory(prefix="pretext-audit-")
+    with scratch as folder:
         yield Path(folder)

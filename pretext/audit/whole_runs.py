@@ -1,10 +1,10 @@
 """Attacks on whole runs: the program's main job, from the private rows to the synthetic texts, again and again.
 
-In every run each of some canaries, invented clients, is there or not by a fair coin of its own (replace-one: it holds
-one text or another). Three attackers, who know every canary, every other client and the whole program, guess the coins:
-from the synthetic texts alone (similarity and 2-grams, after Meeus et al., "The Canary's Echo", ICML 2025); from all
-releases, by the votes that a canary would cast; and a server that makes the populations of the canaries themselves, so
-that each round asks for them by name. What the last one finds is the most that a run can tell of anybody.
+Canaries are invented clients. In every run each of them takes part or not by a fair coin of its own (replace-one: it
+holds one text or another). Three attackers, who know every canary, every other client and the whole program, guess the
+coins: from the synthetic texts alone (similarity and 2-grams, after Meeus et al., "The Canary's Echo", ICML 2025); from
+all releases, by the votes that a canary would cast; and a server that makes the populations of the canaries themselves,
+so that each round asks for them by name. What the last one proves is the most that a run can reveal of anybody.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from pretext.audit.canary_texts import HashEmbedder, edit_sample, invent_nonces,
 from pretext.audit.finding import Finding, finding_from_errors, finding_from_guesses
 from pretext.clients.nearest import find_nearest
 from pretext.config.resolve import dump_settings, resolve
-from pretext.config.settings import Config
+from pretext.config.settings import Config, Privacy
 from pretext.errors import NoSignal
 from pretext.evolution.loop import candidate_points
 from pretext.jobs.parts import ModelPair, Parts, TimedModels
@@ -43,9 +44,9 @@ from privacy import Ledger, Relation
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 _KINDS = ("natural", "nonces")
-_CANARIES_PER_KIND = 16  # canaries
+_CANARIES_PER_KIND = 16
 _BYSTANDERS, _PUBLIC_TEXTS = 12, 200
-_SIMILAR_TEXTS = 3  # synthetic texts whose similarity counts
+_SIMILAR_TEXTS = 3  # the nearest synthetic texts, whose similarity counts
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Canaries:
     Attributes:
         heads: the text that each canary holds when its coin shows heads.
         tails: the other one, for replace-one.
-        bystanders: of the clients that are always there.
-        public: what the population begins with.
+        bystanders: the texts of the clients that always take part.
+        public: the texts that the population begins with.
     """
 
     heads: list[str]
@@ -66,25 +67,23 @@ class Canaries:
 
     @classmethod
     def invent(cls) -> Canaries:
-        """Half of the canaries natural, half nonces; the same in every audit."""
-        rng = np.random.default_rng(1)
-        natural, strange = (
-            invent_sentences(2 * _CANARIES_PER_KIND + _BYSTANDERS + _PUBLIC_TEXTS, rng),
-            invent_nonces(2 * _CANARIES_PER_KIND, rng),
-        )
-        split = slice(0, _CANARIES_PER_KIND), slice(_CANARIES_PER_KIND, 2 * _CANARIES_PER_KIND)
-        heads, tails = ([*natural[part], *strange[part]] for part in split)
-        rest = natural[2 * _CANARIES_PER_KIND :]
+        """Invent canaries, half of them natural, half nonces; the same in every audit."""
+        rng, sides = np.random.default_rng(1), 2 * _CANARIES_PER_KIND
+        natural = invent_sentences(sides + _BYSTANDERS + _PUBLIC_TEXTS, rng)
+        nonces = invent_nonces(sides, rng)
+        heads = natural[:_CANARIES_PER_KIND] + nonces[:_CANARIES_PER_KIND]
+        tails = natural[_CANARIES_PER_KIND:sides] + nonces[_CANARIES_PER_KIND:]
+        rest = natural[sides:]
         return cls(heads, tails, rest[:_BYSTANDERS], rest[_BYSTANDERS:])
 
-    def rows(self, coins: Bools, config: Config) -> list[dict[str, str]]:
-        """The private rows of a run; a client repeats its text as often as texts of a client may count."""
-        held = {f"other {i}": text for i, text in enumerate(self.bystanders)}
+    def rows(self, coins: Bools, privacy: Privacy) -> list[dict[str, str]]:
+        """Return the private rows of a run; a client repeats its text as often as texts of a client may count."""
+        texts = {f"bystander {i}": text for i, text in enumerate(self.bystanders)}
         for i, (heads, tails, coin) in enumerate(zip(self.heads, self.tails, coins, strict=True)):
-            if coin or config.privacy.relation is Relation.REPLACE_ONE:
-                held[f"canary {i}"] = heads if coin else tails
-        times = config.privacy.max_texts_per_client
-        return [{"client": client, "text": text} for client, text in held.items() for _ in range(times)]
+            if coin or privacy.relation is Relation.REPLACE_ONE:
+                texts[f"canary {i}"] = heads if coin else tails
+        times = privacy.max_texts_per_client
+        return [{"client": client, "text": text} for client, text in texts.items() for _ in range(times)]
 
 
 @dataclass(frozen=True)
@@ -99,23 +98,23 @@ class Workshop:
 
     @classmethod
     def of(cls, config: Config, folder: Path, ledger: Ledger, models: ModelPair | None) -> Workshop:
-        """For a configuration's guarantee; without models, a scripted generator and a hashing embedder."""
+        """Take a configuration's guarantee; without models, a scripted generator and a hashing embedder."""
         canaries = Canaries.invent()
         public, fast = _write_texts(folder / "public.jsonl", canaries.public), models is None
         models = models or (ScriptedEngine(edit_sample), HashEmbedder(256))
         return cls(folder, _shrink_config(config, public, fast), ledger, models, canaries)
 
     def run(self, name: str, coins: Bools, hostile: bool) -> Run:
-        """One whole run on the canaries that the coins choose; `crafted`: by the server that asks for them by name."""
+        """Make one whole run on the canaries that the coins choose; a hostile server asks for them by name."""
         settings = dump_settings(self.config)
-        # The others' own texts are among the candidates, so that their votes do not fall on a canary's.
+        # The bystanders' own texts are among the candidates, so that their votes do not fall on a canary's.
         texts = [*self.canaries.heads, *self.canaries.tails, *self.canaries.bystanders]
         settings["privacy"]["dataset"] = name
         if hostile:
             settings["initial"]["texts"] = str(_write_texts(self.folder / "crafted.jsonl", texts))
             settings["evolution"] |= {"population": len(texts), "kept_parents": 0.0, "lookahead": 0}
         config = resolve(settings=settings)
-        parts = Parts.of(config, self.canaries.rows(coins, config), self.models)
+        parts = Parts.of(config, self.canaries.rows(coins, config.privacy), self.models)
         if hostile:
             parts = replace(parts, variation=Once(lambda: _HostileVariation(texts)))
         try:
@@ -124,7 +123,7 @@ class Workshop:
             return Run.open(self.folder / name)[0]
 
     def claim(self, name: str) -> float:
-        """Epsilon that the ledger states for a run."""
+        """Return the epsilon that the ledger states for a run."""
         return self.ledger.account(name).spent_epsilon
 
 
@@ -141,55 +140,55 @@ class _HostileVariation:
 
 
 def attack_runs(workshop: Workshop, runs: int, advance: Callable[[int], None]) -> Iterator[Finding]:
-    """All attacks of this level, on `runs` honest runs and as many of the hostile server's."""
+    """Attack `runs` honest runs and as many of a hostile server."""
     yield from attack_honest_runs(workshop, runs, advance)
     yield attack_hostile_runs(workshop, runs, advance)
 
 
 def attack_honest_runs(workshop: Workshop, runs: int, advance: Callable[[int], None]) -> Iterator[Finding]:
-    """What the texts, and the releases, of runs as they should be tell of natural canaries and of nonces."""
+    """Attack the texts, and the releases, of honest runs, for natural canaries and for nonces."""
     canaries, (_, embed) = workshop.canaries, workshop.models
-    coins, made = _make_runs(workshop, runs, False, advance)
-    claim = workshop.claim(made[0].folder.name)
+    coins, finished = _make_runs(workshop, runs, False, advance)
+    claim, delta = workshop.claim(finished[0].folder.name), workshop.config.privacy.delta
     attacks = {
-        "synthetic texts, similarity": [_score_similarity(run, canaries, embed) for run in made],
-        "synthetic texts, 2-grams": [_score_two_grams(run, canaries) for run in made],
-        "all releases": [_score_votes(workshop, run) for run in made],
+        "synthetic texts, similarity": [_score_similarity(run, canaries, embed) for run in finished],
+        "synthetic texts, 2-grams": [_score_two_grams(run, canaries) for run in finished],
+        "all releases": [_score_votes(workshop, run) for run in finished],
     }
-    for attack, listed in attacks.items():
-        scores = np.array(listed)
+    for attack, scores_of_runs in attacks.items():
+        scores = np.array(scores_of_runs)
         scores -= scores.mean(axis=0)  # what a canary scores in general says nothing of its coin
-        for kind, which in zip(_KINDS, np.split(np.arange(2 * _CANARIES_PER_KIND), 2), strict=True):
-            played = scores[:, which].ravel(), coins[:, which].ravel()
-            yield finding_from_guesses(f"{attack} ({kind})", *played, claim, workshop.config.privacy.delta)
+        for kind, columns in zip(_KINDS, np.split(np.arange(2 * _CANARIES_PER_KIND), 2), strict=True):
+            games = scores[:, columns].ravel(), coins[:, columns].ravel()
+            yield finding_from_guesses(f"{attack} ({kind})", *games, claim, delta)
 
 
 def attack_hostile_runs(workshop: Workshop, runs: int, advance: Callable[[int], None]) -> Finding:
-    """What a server learns that asks for the canaries by name.
+    """Attack as a server that asks for the canaries by name.
 
     Every canary has candidates of its own, hence noise of its own: the games of one run are independent.
     """
-    coins, made = _make_runs(workshop, runs, True, advance)
+    coins, finished = _make_runs(workshop, runs, True, advance)
     privacy = workshop.config.privacy
-    scores = np.array([_score_own_candidates(run, workshop.canaries, privacy.relation) for run in made])
-    claim = workshop.claim(made[0].folder.name)
+    scores = np.array([_score_own_candidates(run, workshop.canaries, privacy.relation) for run in finished])
+    claim = workshop.claim(finished[0].folder.name)
     return finding_from_errors("hostile server", scores[~coins], scores[coins], claim, privacy.delta)
 
 
 def _make_runs(workshop: Workshop, runs: int, hostile: bool, advance: Callable[[int], None]) -> tuple[Bools, list[Run]]:
-    """The coins, shape (runs, canaries), and the finished runs."""
+    """Toss coins, shape (runs, canaries), and make the runs that they ask for."""
     coins = np.random.default_rng().random((runs, len(workshop.canaries.heads))) < 0.5
-    made = []
-    for number, of_run in enumerate(coins):
+    finished, kind = [], "hostile" if hostile else "honest"
+    for number, coins_of_run in enumerate(coins):
         with _silence_logs():
-            made.append(workshop.run(f"{'hostile' if hostile else 'honest'}-{number}", of_run, hostile))
+            finished.append(workshop.run(f"{kind}-{number}", coins_of_run, hostile))
         advance(1)
-    return coins, made
+    return coins, finished
 
 
 @contextmanager
 def _silence_logs() -> Iterator[None]:
-    """Hundreds of runs do not report each round."""
+    """Keep hundreds of runs from reporting each round."""
     log = logging.getLogger("pretext")
     before = log.level
     log.setLevel(logging.ERROR)
@@ -206,17 +205,17 @@ def _write_texts(path: Path, texts: Sequence[str]) -> Path:
 
 
 def _shrink_config(config: Config, public: Path, fast: bool) -> Config:
-    """The configuration's guarantee, and the rest as small as lets an attack see the most."""
+    """Keep the configuration's guarantee, and make the rest as small as lets an attack see the most."""
     settings = dump_settings(config)
-    kept = {key: settings[key] for key in ("privacy", "models", "speed", "variation")}
-    kept["privacy"].pop("budget_epsilon", None)
-    kept["privacy"].pop("clients", None)
-    kept["privacy"]["clients_exact"] = False
+    sections = {name: settings[name] for name in ("privacy", "models", "speed", "variation")}
+    sections["privacy"].pop("budget_epsilon", None)
+    sections["privacy"].pop("clients", None)
+    sections["privacy"]["clients_exact"] = False
     if fast:
-        kept["variation"] = {}
+        sections["variation"] = {}
     return resolve(
         settings={
-            **kept,
+            **sections,
             "data": {"client_column": "client"},
             "initial": {"texts": str(public)},
             "evolution": {
@@ -238,63 +237,64 @@ def _read_synthetic(run: Run) -> list[str]:
 
 
 def _score_similarity(run: Run, canaries: Canaries, embed: Embedder) -> Floats:
-    """Of each canary: its mean similarity to the synthetic texts nearest to it."""
+    """Score each canary by its mean similarity to the synthetic texts nearest to it."""
     texts = _read_synthetic(run)
     if not texts:
         return np.zeros(len(canaries.heads))
-    near = np.sort(embed(canaries.heads) @ embed(texts).T, axis=1)[:, -_SIMILAR_TEXTS:]
-    return np.asarray(near.mean(axis=1), dtype=np.float64)
+    highest = np.sort(embed(canaries.heads) @ embed(texts).T, axis=1)[:, -_SIMILAR_TEXTS:]
+    return np.asarray(highest.mean(axis=1), dtype=np.float64)
 
 
 def _score_two_grams(run: Run, canaries: Canaries) -> Floats:
-    """Of each canary: its mean log likelihood per word under a 2-gram model of the synthetic texts, which falls back on
-    single words."""
-    pairs: Counter[tuple[str, str]] = Counter()
-    words: Counter[str] = Counter()
+    """Score each canary by its mean log likelihood per word under a 2-gram model of the synthetic texts.
+
+    The model falls back on single words.
+    """
+    pair_counts: Counter[tuple[str, str]] = Counter()
+    word_counts: Counter[str] = Counter()
     for text in _read_synthetic(run):
-        said = text.casefold().split()
-        words.update(said)
-        pairs.update(pairwise(said))
-    total = words.total() + len(words) + 1
+        words = text.casefold().split()
+        word_counts.update(words)
+        pair_counts.update(pairwise(words))
+    total = word_counts.total() + len(word_counts) + 1
 
-    def likelihood(text: str) -> float:
-        said = text.casefold().split()
-        terms = [
-            math.log((pairs[pair] + (words[pair[1]] + 1) / total) / (words[pair[0]] + 1)) for pair in pairwise(said)
-        ]
-        return sum(terms) / len(terms)
+    def log_likelihood(text: str) -> float:
+        return fmean(
+            math.log((pair_counts[first, second] + (word_counts[second] + 1) / total) / (word_counts[first] + 1))
+            for first, second in pairwise(text.casefold().split())
+        )
 
-    return np.array([likelihood(text) for text in canaries.heads])
+    return np.array([log_likelihood(text) for text in canaries.heads])
 
 
 def _score_votes(workshop: Workshop, run: Run) -> Floats:
-    """Of each canary: the released votes for the candidates that it would vote for, over all rounds."""
+    """Score each canary by the released votes for the candidates that it would vote for, over all rounds."""
     config, (_, embed), canaries = workshop.config, workshop.models, workshop.canaries
     parts = Parts.of(config, [], workshop.models)
     models = TimedModels(parts, Meter(parts.engine), varies=True)
     scores = np.zeros(len(canaries.heads))
     for round_number in range(config.privacy.rounds):
-        population, selected = run.population(round_number), run.selection(round_number)
-        if population is None or selected is None:
+        population, selection = run.population(round_number), run.selection(round_number)
+        if population is None or selection is None:
             break
-        points, noisy = candidate_points(round_number, population, models, config.evolution), np.array(selected.noisy)
-        of_heads, of_others = (
+        points, noisy = candidate_points(round_number, population, models, config.evolution), np.array(selection.noisy)
+        of_heads, of_tails = (
             noisy[find_nearest(points, embed(texts), config.evolution.nearest)].mean(axis=1)
             for texts in (canaries.heads, canaries.tails)
         )
         replaced = config.privacy.relation is Relation.REPLACE_ONE
-        scores += of_heads - of_others if replaced else of_heads
+        scores += of_heads - of_tails if replaced else of_heads
     return scores
 
 
 def _score_own_candidates(run: Run, canaries: Canaries, relation: Relation) -> Floats:
-    """Of each canary: the votes for its own text, over all rounds."""
+    """Score each canary by the votes for its own text, over all rounds."""
     scores = np.zeros(len(canaries.heads))
     round_number = 0
-    while (selected := run.selection(round_number)) is not None:
+    while (selection := run.selection(round_number)) is not None:
         population = run.population(round_number)
         assert population is not None
-        votes = {candidate.text: noisy for candidate, noisy in zip(population, selected.noisy, strict=True)}
+        votes = {candidate.text: noisy for candidate, noisy in zip(population, selection.noisy, strict=True)}
         scores += [votes[text] for text in canaries.heads]
         if relation is Relation.REPLACE_ONE:
             scores -= [votes[text] for text in canaries.tails]

@@ -23,6 +23,8 @@ from pretext.cli.options import print_error
 from pretext.cli.privacy import privacy
 from pretext.cli.report import export, report
 from pretext.cli.run import expand, init, plan, resume, run
+from pretext.cli.split import split
+from pretext.cli.student import student
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,6 +41,8 @@ for command in (
     expand,
     report,
     export,
+    split,
+    student,
     evaluate,
     memorization,
     fred,

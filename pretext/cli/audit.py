@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from pretext.cli.options import chart_option, json_option, set_option
 
+if TYPE_CHECKING:
+    from pretext.audit.origins import Origins
+    from pretext.config.settings import Config
+    from pretext.jobs.parts import ModelPair
 
-@click.command()
+
+@click.command(short_help="Attack the program, and bound epsilon from below.")
 @click.argument("target", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--games",
@@ -26,9 +30,9 @@ from pretext.cli.options import chart_option, json_option, set_option
     type=click.IntRange(min=0, max=100_000),
     default=40,
     show_default=True,
-    help="Whole runs that are attacked, so many honest ones and so many of a hostile server; 0: none.",
+    help="Whole runs to attack: so many of an honest server, and so many of a hostile one; 0: none.",
 )
-@click.option("--models", is_flag=True, help="Runs with the configured generator and embedder: slow, so few --runs.")
+@click.option("--models", is_flag=True, help="Run the configured generator and embedder: slow, so use few --runs.")
 @chart_option
 @json_option
 @set_option
@@ -43,70 +47,37 @@ def audit(
 ) -> None:
     """Attack the program at the guarantee of a configuration file or run folder, and print what the attacks prove.
 
-    Only invented clients are attacked; the private file is not opened and nothing is charged. Of a run folder the
-    origin of every candidate is checked too. Exit code 1 if an attack refutes the claim, or an origin is wrong.
+    Only invented clients are attacked; the private file is not opened and nothing is charged. Of a run folder, the
+    origin of every candidate is checked too. The exit code is 1 if an attack refutes the claim, or an origin is wrong.
     """
-    from pretext.audit.run import run_audit as attack
+    from pretext.audit.run import run_audit
+    from pretext.jobs.parts import Parts
 
     config, origins = _load_target(target, overrides)
-    found = attack(config, games=games, runs=runs, models=_open_audit_models(config) if models else None)
+    pair: ModelPair | None = None
+    if models:
+        parts = Parts.of(config)
+        pair = parts.engine(), parts.embedder()
+    result = run_audit(config, games=games, runs=runs, models=pair, origins=origins)
     if chart is not None:
         from pretext.cli.plots import draw_bounds
 
-        draw_bounds(found.findings, chart)
-    if as_json:
-        click.echo(json.dumps(found.as_json() | ({} if origins is None else {"origins": origins}), indent=1))
-    else:
-        click.echo(found.format_audit())
-        if origins is not None:
-            click.echo("\n" + "\n".join([f"Origins of the run's candidates: {origins['checked']}", *origins["wrong"]]))
-    if found.is_refuted or (origins is not None and origins["wrong"]):
+        draw_bounds(result.findings, chart)
+    click.echo(result.to_json() if as_json else result.format_audit())
+    if not result.is_passed:
         sys.exit(1)
 
 
-def _load_target(target: Path | None, overrides: tuple[str, ...]) -> tuple[Any, dict[str, Any] | None]:
-    """The configuration to attack and, of a run folder, what was found of its candidates' origins."""
+def _load_target(target: Path | None, overrides: tuple[str, ...]) -> tuple[Config, Origins | None]:
+    """Load the configuration to attack, and check the origins of a run folder's candidates."""
+    from pretext.audit.origins import check_run_origins
     from pretext.audit.run import default_config
     from pretext.config.resolve import dump_settings, resolve
     from pretext.run.folder import Run
 
-    if target is not None and target.is_dir():
-        run, stored = Run.open(target)
-        return resolve(overrides=overrides, settings=dump_settings(stored)), _check_origins(run, stored)
-    if target is not None:
+    if target is None:
+        return resolve(overrides=overrides, defaults=dump_settings(default_config())), None
+    if not target.is_dir():
         return resolve(target, overrides), None
-    return resolve(overrides=overrides, defaults=dump_settings(default_config())), None
-
-
-def _check_origins(run: Any, config: Any) -> dict[str, Any]:
-    from pretext.formatting import format_count
-    from pretext.statement.provenance import check_provenance
-
-    subjects, source = _load_subjects(run, config)
-    wrong = [str(difference) for difference in check_provenance(config, run, subjects)]
-    said = f"wrong, {format_count(len(wrong), 'time')}" if wrong else "as they should be"
-    return {"checked": f"{said} (digests from {source})", "wrong": wrong}
-
-
-def _load_subjects(run: Any, config: Any) -> tuple[dict[str, str], str]:
-    """The digests that the run's releases are bound to: from the ledger, or where there is none, the statement."""
-    from pretext.home import open_ledger, user_folder
-    from pretext.jobs.accounts import dataset_name
-    from privacy import LedgerError
-
-    try:
-        if (user_folder() / "ledger.sqlite").exists():
-            ledger = open_ledger()
-            releases = ledger.account(dataset_name(config.data, config.privacy.dataset, ledger)).releases
-            return {release.label: release.subject for release in releases}, "the ledger"
-    except LedgerError:
-        pass
-    stated = (run.load("privacy.json") or {}).get("releases", [])
-    return {release["label"]: release["subject_sha256"] for release in stated}, "privacy.json, no ledger knows the run"
-
-
-def _open_audit_models(config: Any) -> Any:
-    from pretext.jobs.parts import Parts
-
-    parts = Parts.of(config)
-    return parts.engine(), parts.embedder()
+    run, config = Run.open(target)
+    return resolve(overrides=overrides, settings=dump_settings(config)), check_run_origins(config, run)

@@ -1,1 +1,1 @@
-"""What the synthetic texts are worth: students that learn from them, and metrics. Its numbers are not covered."""
+"""How good the synthetic texts are, and how much they copy. The guarantee does not cover these numbers."""

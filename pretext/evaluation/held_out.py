@@ -1,9 +1,9 @@
 """Private texts that the run never saw, to measure on: a door of its own.
 
-`pretext.clients.private_data` is the one door to the texts that are asked for votes, and what comes through it leaves
-by the ledger alone. Texts come through this door to be measured on without noise, and the numbers leave
-without a release: they are not covered by the guarantee. So the two are kept apart. The texts themselves still leave no
-trace: none is printed, logged, saved or quoted in an exception.
+`pretext.clients.private_data` is the one door to the texts that vote, and what comes through it leaves by the ledger
+alone. Texts come through this door to be measured on without noise, and the numbers leave without a release: the
+guarantee does not cover them. That is why there are two doors. The texts themselves still leave no trace: none is
+printed, logged, saved or quoted in an exception.
 """
 
 from __future__ import annotations
@@ -19,64 +19,64 @@ from pretext.tables import Source, read_columns
 from pretext.texts import is_usable_text
 
 MAX_TEXT_CHARACTERS = 4_000
-"""Characters of a text that are kept; students read fewer."""
+"""Longer texts are cut to so many characters; students read fewer."""
 
 
 @dataclass(frozen=True)
 class LabeledTexts:
-    """Texts, each with its label; without labels all are "". The repr tells nothing."""
+    """Texts, each with its label; without labels all labels are "". The repr shows neither."""
 
     texts: list[str] = field(repr=False)
     labels: list[str] = field(repr=False)
 
     def sample(self, size: int, seed: int) -> LabeledTexts:
-        """At most so many, drawn without replacement and in random order."""
+        """Draw at most `size` texts without replacement, in random order."""
         rows = np.random.default_rng(seed).permutation(len(self.texts))[:size].tolist()
         return LabeledTexts([self.texts[row] for row in rows], [self.labels[row] for row in rows])
 
 
 def read_labeled_texts(data: Data) -> LabeledTexts:
-    """The usable texts of a file: strings that are not blank, with a listed label if there are labels.
+    """Read the usable texts of a file: strings that are not blank, with a listed label if there are labels.
 
     Raises:
-        UsageError: it cannot be read, or holds no usable text.
+        UsageError: the file cannot be read, or holds no usable text.
     """
-    read = LabeledTexts([], [])
+    labeled = LabeledTexts([], [])
     for batch in read_columns(Source(data.path, data.subset, data.split), data.columns):
         texts = batch[data.text_column]
         labels = [str(label) for label in batch[data.label_column]] if data.label_column else [""] * len(texts)
         for text, label in zip(texts, labels, strict=True):
             if is_usable_text(text) and (data.label_column is None or label in data.labels):
-                read.texts.append(text[:MAX_TEXT_CHARACTERS])
-                read.labels.append(label)
-    if not read.texts:
+                labeled.texts.append(text[:MAX_TEXT_CHARACTERS])
+                labeled.labels.append(label)
+    if not labeled.texts:
         raise UsageError(
             f"{data.path} holds no usable text in column {data.text_column!r}; a usable text is a string that is not "
             "blank, with one of the run's labels if it has labels."
         )
-    return read
+    return labeled
 
 
 def check_disjoint(test: Data, training: Data) -> None:
-    """Who is tested must not have been trained on: otherwise remembering would look like learning.
+    """Check that no test client was trained on: otherwise remembering would look like learning.
 
     Clients are compared where both files tell them apart, otherwise texts. How many overlap is private.
 
     Raises:
-        UsageError: some do, or it cannot be told.
+        UsageError: some overlap, or the training texts are not in a file.
     """
     if not training.path:
         raise UsageError(
-            "The run was made of texts that were handed over in Python, so whether it saw the clients of "
-            f"{test.path} cannot be told; make sure that it did not, and then say --force-overlap."
+            "The run got its private texts from Python, so the program cannot check whether it saw the clients of "
+            f"{test.path}; make sure that it did not, then add --force-overlap."
         )
     by_client = test.client_column is not None and training.client_column is not None
     seen = set(_read_identities(training, by_client))
     if not seen.isdisjoint(_read_identities(test, by_client)):
-        what = "clients" if by_client else "texts"
+        shared = "clients" if by_client else "texts"
         raise UsageError(
-            f"{test.path} and {training.path} have {what} in common, so the numbers would flatter; give texts of other "
-            "clients (scripts/split_clients.py splits a file), or say --force-overlap."
+            f"{test.path} and {training.path} have {shared} in common, so the numbers would flatter; give texts of "
+            "different clients (`pretext split` splits a file), or add --force-overlap."
         )
 
 

@@ -1,35 +1,36 @@
-"""Memorization check: what of the private texts stands in the synthetic ones, beside what chance would explain.
+"""Memorization check: how much the synthetic texts repeat of the private ones, beside what chance explains.
 
-NOT PRIVATE. Counts are taken from the private texts themselves, without noise and outside of the ledger. They are for
-whoever already holds those texts, and must not be released. Nothing is saved, and only counts are told.
+NOT PRIVATE. The counts come from the private texts themselves, without noise and outside of the ledger. They are for
+whoever already holds those texts, and must not be released. Nothing is saved, and the result holds counts alone.
 
 What a count means. A run's guarantee already bounds how much any output can depend on one client, whatever this check
-finds; common phrases are shared by all texts, and a generator may have read elsewhere what a client quotes. So every
-count stands beside others that private texts cannot have influenced: what the synthetic texts share with public texts,
-and what a control group of public texts shares with the private ones. A large excess is the alarm: of a client that
-holds the same text many times, of one text that was given to many clients, or of a defect of this program.
+finds. All texts share common phrases, and a generator may have read elsewhere what a client quotes. So every count
+stands beside others that private texts cannot have influenced: what the synthetic texts share with public texts, and
+what a control group of public texts shares with the private ones. A large excess raises the alarm: one client holds
+the same text many times, many clients hold one text, or this program has a defect.
 
-There is no option that drops the texts that were found, none that lists them, and the exit code does not depend on
-them: which texts are missing from a release would tell what the private texts hold, and no noise would cover that. On
-an alarm do not mend the release, but find the cause, then begin anew, for example with a smaller epsilon.
+No option drops the texts that were found, none lists them, and the exit code does not depend on them: which texts are
+missing from a release would reveal what the private texts hold, and no noise would cover that. On an alarm do not mend
+the release, but find the cause, then begin anew, for example with a smaller epsilon.
 
 Not covered: paraphrases that the embedder puts far away, facts without their wording, and private texts beyond their
-first 4,000 characters (`private.LONGEST_TEXT`) or the embedder's tokens.
+first 4,000 characters (`pretext.clients.private_data.MAX_PRIVATE_CHARACTERS`) or the embedder's tokens.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pretext.clients.private_data import read_private
-from pretext.config.settings import Config
 from pretext.errors import RunFolderError, UsageError
 from pretext.evaluation.overlap import highest_cosines, longest_runs
 from pretext.evolution.expansion import Writer
@@ -42,12 +43,16 @@ from pretext.run.shards import synthetic_rows
 from pretext.screening.screen import Screen
 from pretext.vectors import Embedder
 
+NOT_PRIVATE = (
+    "NOT PRIVATE: this check compares with the private texts themselves, without noise. It is for whoever already "
+    "holds them; do not release it, and do not choose texts by it."
+)
 SHARED_WORDS = (5, 8, 13, 20, 30, 50)
-"""Lengths of shared runs that are counted, in words."""
+"""Lengths of shared runs at which texts are counted, in words."""
 SHARED_COSINES = (0.9, 0.95, 0.99)
 """Cosines of embeddings from which two texts count as near duplicates."""
 _ALARMING = (13, 0.95)  # below, whole families of texts share a phrase or a subject
-_ALL_TEXTS = 2**62  # texts of a client: those that did not vote may have been memorized elsewhere too
+_ALL_TEXTS = 2**62  # of a client: those that did not vote may have been memorized elsewhere too
 _MAX_PUBLIC_TEXTS = 20_000
 
 RunLengths = NDArray[np.int64]
@@ -56,13 +61,13 @@ Cosines = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many of some texts share how much with a corpus.
+    """How much a set of texts shares with a corpus.
 
     Attributes:
-        texts: how many there are.
-        words: n -> how many of them share at least n words in a row with a text of the corpus.
+        texts: size of the set.
+        words: n -> how many texts share at least n words in a row with a text of the corpus.
         longest: the longest shared run, in words.
-        cosines: c -> how many have a near duplicate of cosine at least c; empty without an embedder.
+        cosines: c -> how many texts have a near duplicate of cosine at least c; empty without an embedder.
     """
 
     texts: int
@@ -81,7 +86,7 @@ class Overlap:
         )
 
     def levels(self, *, alarming: bool = False) -> dict[str, int]:
-        """The counts by what is shared, in words; or only those that can raise an alarm."""
+        """Return the counts by what is shared, in words; or only those that can raise an alarm."""
         words, cosine = _ALARMING if alarming else (0, 0.0)
         return {f"{n} or more words in a row": count for n, count in self.words.items() if n >= words} | {
             f"cosine of {c:g} or more": count for c, count in self.cosines.items() if c >= cosine
@@ -90,7 +95,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class MemorizationCheck:
-    """The answer. Not private: see the module.
+    """The result of the check. Not private: see the module.
 
     Attributes:
         private: the synthetic texts against the private ones.
@@ -106,21 +111,24 @@ class MemorizationCheck:
 
     @property
     def alarms(self) -> list[str]:
-        """The long runs and near duplicates of which there are more than public texts and the control group explain."""
+        """The levels that more texts reach than public texts and the control group explain."""
         return [
             level
             for level, count in self.private.levels(alarming=True).items()
             if _is_beyond_chance(
                 count,
                 self.private.texts,
-                [(each.levels()[level], each.texts) for each in (self.public, self.control)],
+                [(overlap.levels()[level], overlap.texts) for overlap in (self.public, self.control)],
             )
         ]
 
+    def to_json(self) -> str:
+        """Write the check as an indented JSON object, with its notice and its alarms."""
+        return json.dumps({"not_private": NOT_PRIVATE, **asdict(self), "alarms": self.alarms}, indent=1)
+
 
 def check_memorization(
-    config: Config,
-    run: Run,
+    folder: Path,
     *,
     embed: Embedder | None = None,
     engine: Engine | None = None,
@@ -130,69 +138,67 @@ def check_memorization(
     """Compare a finished run's synthetic texts with the private ones, with public ones, and with a control group.
 
     Args:
-        config, run: an opened run folder.
-        embed: for near duplicates; without it only words are compared.
+        folder: of the run; it is only read.
+        embed: finds near duplicates; without it only words are compared.
         engine: writes the control group.
-        control: texts that the engine writes after examples of the initial population as a control group; with 0 that
-            population itself, which costs nothing, is the control group.
+        control: how many texts the engine writes as a control group, after examples of the initial population; with 0
+            the control group is that population itself, which costs nothing.
         rows: the private rows, for a run whose private texts came from memory.
 
     Raises:
-        RunFolderError: there are no synthetic texts yet.
+        RunFolderError: the folder holds no run, or one without synthetic texts.
         UsageError: the private or the public source cannot be read.
     """
+    run, config = Run.open(folder)
     if rows is None and not config.data.path:
-        raise UsageError("This run's private texts came from memory; hand them over with Result.memorization(data).")
-    synthetic = [row["text"] for row in synthetic_rows(run.folder)]
-    initial = [candidate.text for candidate in run.population(0) or []]
-    if not initial:
-        raise RunFolderError(f"{run.folder} holds no initial population; give the whole run folder.")
-    uninfluenced = _write_control_group(config, run, engine, control) if engine is not None and control else initial
-    with show_progress("Comparing with the private texts", 1, show_counts=False):
-        runs, cosines = _measure_overlap(
-            [*synthetic, *uninfluenced], read_private(config.data, _ALL_TEXTS, rows).texts, embed
+        raise UsageError(
+            "This run's private texts came from memory; give them again with Result.check_memorization(data)."
         )
-    ours, others = slice(len(synthetic)), slice(len(synthetic), None)
-    with show_progress("Comparing with public texts and candidates", 1, show_counts=False):
-        public = Overlap.of(*_measure_overlap(synthetic, [*initial, *_read_public_texts(config)], embed))
-        candidates = Overlap.of(*_measure_overlap(synthetic, list(_later_candidates(config, run)), embed))
-    return MemorizationCheck(
-        Overlap.of(runs[ours], None if cosines is None else cosines[ours]),
-        public,
-        candidates,
-        Overlap.of(runs[others], None if cosines is None else cosines[others]),
+    synthetic = [row["text"] for row in synthetic_rows(folder)]
+    population = run.population(0)
+    if not population:
+        raise RunFolderError(f"{folder} holds no initial population; give the whole run folder.")
+    initial = [candidate.text for candidate in population]
+    control_group = initial
+    if engine is not None and control:
+        seeds = [Seed(candidate.text, candidate.label, 0, 0.0, 1.0) for candidate in population]
+        writer = Writer(seeds, engine, config.expansion, config.prompt_style, config.evolution.seed)
+        control_group = _write_control_group(writer, Screen(config.screening), control)
+    later = [candidate.text for number in range(1, config.privacy.rounds) for candidate in run.population(number) or []]
+    public = chain.from_iterable(
+        islice(read_public_texts(config.initial, location, config.screening.max_words), _MAX_PUBLIC_TEXTS)
+        for location in public_set_locations(config.initial)
     )
+    with show_progress("Comparing with the private texts", 1, show_counts=False):
+        private_texts = read_private(config.data, _ALL_TEXTS, rows).texts
+        runs, cosines = _measure_overlap([*synthetic, *control_group], private_texts, embed)
+    size = len(synthetic)
+    with show_progress("Comparing with public texts and candidates", 1, show_counts=False):
+        return MemorizationCheck(
+            private=Overlap.of(runs[:size], None if cosines is None else cosines[:size]),
+            public=Overlap.of(*_measure_overlap(synthetic, [*initial, *public], embed)),
+            candidates=Overlap.of(*_measure_overlap(synthetic, later, embed)),
+            control=Overlap.of(runs[size:], None if cosines is None else cosines[size:]),
+        )
 
 
 def _measure_overlap(
     texts: Sequence[str], corpus: Sequence[str], embed: Embedder | None
 ) -> tuple[RunLengths, Cosines | None]:
-    """Of each text, the longest shared run and the highest cosine."""
+    """Measure, for each text, the longest shared run and the highest cosine."""
     return longest_runs(texts, corpus), None if embed is None else highest_cosines(texts, corpus, embed)
 
 
-def _read_public_texts(config: Config) -> Iterator[str]:
-    """The first texts of each public source."""
-    for location in public_set_locations(config.initial):
-        yield from islice(read_public_texts(config.initial, location, config.screening.max_words), _MAX_PUBLIC_TEXTS)
-
-
-def _later_candidates(config: Config, run: Run) -> Iterator[str]:
-    """The candidates that were influenced by releases."""
-    for round_number in range(1, config.privacy.rounds):
-        yield from (candidate.text for candidate in run.population(round_number) or [])
-
-
-def _write_control_group(config: Config, run: Run, engine: Engine, texts: int) -> list[str]:
-    """What the generator writes after examples that no private text has chosen."""
-    seeds = [Seed(candidate.text, candidate.label, 0, 0.0, 1.0) for candidate in run.population(0) or []]
-    writer = Writer(seeds, engine, config.expansion, config.prompt_style, config.evolution.seed)
+def _write_control_group(writer: Writer, screen: Screen, texts: int) -> list[str]:
+    """Write texts after examples that no private text has chosen."""
     with show_progress("Writing the control group", texts) as advance:
-        rows = writer.write(0, texts, Screen(config.screening), advance)
-    return [row["text"] for row in rows]
+        return [row["text"] for row in writer.write(0, texts, screen, advance)]
 
 
-def _is_beyond_chance(count: int, texts: int, others: Sequence[tuple[int, int]]) -> bool:
-    """Whether a count is more than three standard deviations (Poisson) above what the largest other share explains."""
-    expected = texts * max(other / max(among, 1) for other, among in others)
+def _is_beyond_chance(count: int, texts: int, references: Sequence[tuple[int, int]]) -> bool:
+    """Whether a count is over three standard deviations (Poisson) above what the largest reference share explains.
+
+    A reference is a count and the number of texts among which it was counted.
+    """
+    expected = texts * max(reference / max(size, 1) for reference, size in references)
     return count > expected + 3 * math.sqrt(expected)

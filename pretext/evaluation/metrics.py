@@ -1,10 +1,10 @@
 """Metrics of synthetic texts against a reference: distances of embeddings, likeness of texts, and the gap closed.
 
-Embeddings are unit rows, shape (n, d). Most metrics depend on how many texts there are, so sets that are compared
-should be of one size. A metric that is not defined for what it is given is NaN. A metric whose reference is private
-text is not covered by the guarantee.
+Embeddings are unit rows, shape (n, d). Most metrics depend on the number of texts, so compare sets of one size. A
+metric that is not defined for its input is NaN. A metric whose reference is private text is not covered by the
+guarantee.
 
-The packages of the extra `quality` are needed; `check_packages` tells it before time is spent.
+The metrics need the packages of the extra `quality`; call `check_packages` before you spend time.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _TOLERANCE = 1e-6  # distances of equal rows are not always computed as zero
 
 
 def check_packages() -> None:
-    """Raises UsageError if a package is missing that the metrics need."""
+    """Raise UsageError if a package that the metrics need is missing."""
     for module, package in _PACKAGES.items():
         if importlib.util.find_spec(module) is None:
             raise UsageError(f"The metrics need the package {package}; run `pip install 'pretext[quality]'`.")
 
 
 def gap_closed(metric: float, zero: float, infinity: float) -> float:
-    """(metric - zero) / (infinity - zero): 0 is what epsilon 0 gives, 1 what the private texts themselves give.
+    """Return (metric - zero) / (infinity - zero): 0 is what epsilon 0 gives, 1 what the private texts themselves give.
 
-    It holds for metrics where less is better too. NaN where there is no gap, or something is not a number.
+    It also holds for metrics where less is better. NaN where there is no gap, or an argument is not finite.
     """
     if not all(map(math.isfinite, (metric, zero, infinity))) or infinity == zero:
         return math.nan
@@ -46,33 +46,32 @@ def gap_closed(metric: float, zero: float, infinity: float) -> float:
 
 
 def frechet_distance(synthetic: EmbeddingRows, reference: EmbeddingRows) -> float:
-    """Squared Frechet distance of the embeddings' Gaussian laws; with fewer rows than a few times d it is too large."""
+    """Return the squared Frechet distance of the embeddings' Gaussian laws; too large with fewer than a few d rows."""
     if not (len(synthetic) and len(reference)):
         return math.nan
     return max(0.0, float(frechet(sum_in_groups([synthetic]).moments, sum_in_groups([reference]).moments)))
 
 
 def mauve_score(synthetic: EmbeddingRows, reference: EmbeddingRows, seed: int = 0) -> float:
-    """MAUVE (Pillutla et al. 2021) of these embeddings, between 0 and 1; 1 for equal laws.
+    """Return MAUVE (Pillutla et al. 2021) of these embeddings, between 0 and 1; 1 for equal laws.
 
     The package's own recipe with two exceptions: the embeddings are ours, so values do not compare with those of
-    GPT-2's, and there is a k-means bucket for each 39 points, at least 2. NaN below 78 points in all.
+    GPT-2's, and there is one k-means bucket for every 39 points, at least 2. NaN below 78 points in all.
     """
     points = len(synthetic) + len(reference)
     if not (len(synthetic) and len(reference)) or points < 2 * _POINTS_PER_BUCKET:
         return math.nan
     from mauve import compute_mauve
 
-    features = (np.ascontiguousarray(rows, np.float32) for rows in (reference, synthetic))
-    p, q = features
+    p, q = (np.ascontiguousarray(rows, np.float32) for rows in (reference, synthetic))
     return float(compute_mauve(p_features=p, q_features=q, num_buckets=points // _POINTS_PER_BUCKET, seed=seed).mauve)
 
 
 def precision_recall(synthetic: EmbeddingRows, reference: EmbeddingRows, k: int = 5) -> tuple[float, float]:
-    """Share of synthetic rows within the reference's manifold, and of the reference's within the synthetic one's.
+    """Return the share of synthetic rows within the reference's manifold, and of reference rows within the synthetic.
 
-    The manifold of a set is the union of the balls around its rows that reach to their k-th nearest other row
-    (Kynkaanniemi et al. 2019). NaN if a set has no more than k rows.
+    The manifold of a set is the union of the balls around its rows, each as large as the distance to the k-th nearest
+    row of the same set (Kynkaanniemi et al. 2019). NaN if a set has no more than k rows.
     """
     return _share_inside(synthetic, reference, k), _share_inside(reference, synthetic, k)
 
@@ -91,19 +90,19 @@ def _share_inside(rows: EmbeddingRows, reference: EmbeddingRows, k: int) -> floa
 
 
 def cluster_coverage(synthetic: EmbeddingRows, reference: EmbeddingRows, clusters: int = 50, seed: int = 0) -> float:
-    """Share of the reference's k-means clusters that are nearest to some synthetic row; NaN with too few rows."""
+    """Return the share of the reference's k-means clusters that are nearest to a synthetic row; NaN with few rows."""
     from sklearn.cluster import KMeans
 
     if not len(synthetic) or len(reference) < clusters:
         return math.nan
-    found = KMeans(clusters, n_init=1, random_state=seed).fit(np.asarray(reference, np.float64))
-    return len(np.unique(found.predict(np.asarray(synthetic, np.float64)))) / len(np.unique(found.labels_))
+    kmeans = KMeans(clusters, n_init=1, random_state=seed).fit(np.asarray(reference, np.float64))
+    return len(np.unique(kmeans.predict(np.asarray(synthetic, np.float64)))) / len(np.unique(kmeans.labels_))
 
 
 def classifier_transfer(
     synthetic: EmbeddingRows, labels: Sequence[str], reference: EmbeddingRows, reference_labels: Sequence[str]
 ) -> float:
-    """Accuracy on the reference of a logistic regression that learned labels from synthetic rows alone.
+    """Return the accuracy on the reference of a logistic regression that learned labels from synthetic rows alone.
 
     NaN if the synthetic rows have fewer than two labels or there is no reference.
     """
@@ -116,7 +115,7 @@ def classifier_transfer(
 
 
 def self_bleu(texts: Sequence[str], sample: int = 200, seed: int = 0) -> float:
-    """Mean BLEU-4 of a text against all others (Zhu et al. 2018), on a random sample; 1 for equal texts.
+    """Return the mean BLEU-4 of a text against all others (Zhu et al. 2018), on a random sample; 1 for equal texts.
 
     Short texts are smoothed (method 1 of nltk). NaN with fewer than two texts.
     """

@@ -1,13 +1,13 @@
 """Students: small language models that learn from texts and are scored on others.
 
-A text is read on its own: a start token, its tokens, an end token, and never a neighbor's. Batches hold texts of like
-length, padded on the right, where a causal model does not look; so the same text has the same loss in any company.
+A student reads each text on its own: a start token, the text's tokens, an end token. Batches hold texts of similar
+length, padded on the right, where a causal model does not look; so a text's loss does not depend on its batch.
 
-A student is a value. `train` gives a new one and leaves the old one as it is. Its parts are open to whoever trains it
-otherwise, for example by federated learning: `module` (the torch module, float32), `encode` (texts to rows of ids),
-`predictions` (a batch's logits and targets, with gradient), `batches` and `with_weights`.
+A student is a value. `train` returns a new one and leaves the old one unchanged. Its parts are open to other ways of
+training, for example federated learning: `module` (the torch module, float32), `encode` (texts to rows of ids),
+`predict_tokens` (a batch's logits and targets, with gradient), `make_batches` and `with_weights`.
 
-What comes out of a student that saw private text, and any score of private text, is not covered by the guarantee.
+The guarantee covers neither the output of a student that saw private text nor any score of private text.
 """
 
 from __future__ import annotations
@@ -39,20 +39,8 @@ from pretext.progress import show_progress
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "TINY",
-    "CausalStudent",
-    "Score",
-    "Student",
-    "Training",
-    "make_batches",
-    "open_student",
-    "predict_tokens",
-    "tiny_folder",
-]
-
 TINY = "tiny"
-_MAX_LOGITS = 2**25  # numbers in the logits of a scored batch, at most
+_MAX_LOGITS = 2**25  # numbers in the logits of a scored batch
 
 
 @dataclass(frozen=True)
@@ -60,9 +48,9 @@ class Score:
     """How well texts were predicted, over all their tokens alike, end tokens included.
 
     Attributes:
-        top1, top3, top5: share of tokens among the one, three or five most probable; ties count against it.
+        top1, top3, top5: share of tokens among the one, three or five most probable; a tie does not count.
         cross_entropy: nats per token.
-        bits_per_byte: of UTF-8; tells students with different tokenizers apart, as long as few texts are cut.
+        bits_per_byte: of UTF-8; compares students with different tokenizers, as long as few texts are cut.
         tokens: how many were predicted.
     """
 
@@ -79,12 +67,12 @@ class Student(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in reports."""
+        """The student's name in reports."""
         ...
 
     @property
     def longest(self) -> int:
-        """Texts are cut to so many tokens, learned and scored alike."""
+        """The length in tokens that texts are cut to, in training and in scoring."""
         ...
 
     def train(
@@ -96,24 +84,25 @@ class Student(Protocol):
         tokens: int | None = None,
         announce: str | None = None,
     ) -> Student:
-        """A new student that learned from `texts`; the same for the same seed, in one process.
+        """Return a new student that learned from `texts`; within one process, equal seeds give equal students.
 
-        The dtype is chosen by a short measurement: another process may choose another one.
+        A short measurement chooses the dtype, so another process may choose another one.
 
         Args:
-            texts: what is learned.
-            validation: texts that tell when to stop; never the texts that are scored later. Without any, it learns on.
-            seed: for the order of the texts and whatever else the model draws.
+            texts: to learn from.
+            validation: texts that decide when to stop; never the texts that are scored later. Without any, the student
+                learns until its tokens are used up.
+            seed: for the order of the texts and all else that the model draws.
             tokens: to learn from at most, repetitions counted; default: the student's own setting.
-            announce: progress is shown under this name.
+            announce: the name under which progress is shown.
 
         Raises:
-            UsageError: there is nothing to learn from.
+            UsageError: there is no text to learn from.
         """
         ...
 
     def score(self, texts: Sequence[str]) -> Score:
-        """How well it predicts the texts. Raises UsageError if there are none."""
+        """Score how well the student predicts the texts. Raises UsageError if there are none."""
         ...
 
 
@@ -124,7 +113,7 @@ class CausalStudent:
     Attributes:
         module: the model, float32; its output has `logits`.
         tokenizer: a fast one.
-        training: how it learns.
+        training: settings of `train`.
     """
 
     name: str
@@ -156,22 +145,24 @@ class CausalStudent:
         return replace(self, module=merge_adapters(learner).eval())
 
     def score(self, texts: Sequence[str]) -> Score:
-        """See `Student`; in float32, whatever the student learned in."""
+        """See `Student`; always in float32."""
         import torch
 
         if not texts:
             raise UsageError("There is no text to score the student on; give at least one.")
-        read = self._tokenize(texts, return_offsets_mapping=True)
-        rows = self._add_start_and_end(read["input_ids"])
+        encoding = self._tokenize(texts, return_offsets_mapping=True)
+        rows = self._add_start_and_end(encoding["input_ids"])
         size = sum(
-            len(text[: places[-1][1]].encode(errors="replace"))
-            for text, places in zip(texts, read["offset_mapping"], strict=True)
-            if places
+            len(text[: offsets[-1][1]].encode(errors="replace"))
+            for text, offsets in zip(texts, encoding["offset_mapping"], strict=True)
+            if offsets
         )
         ranks: list[torch.Tensor] = []
         nats = 0.0
+        config: Any = self.module.config
+        batch_tokens = max(256, min(4096, _MAX_LOGITS // int(config.vocab_size)))
         with torch.inference_mode():
-            for batch in make_batches(rows, _scoring_batch_tokens(self.module)):
+            for batch in make_batches(rows, batch_tokens):
                 logits, targets = predict_tokens(self.module, batch)
                 nats += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
                 ranks.append((logits >= logits.gather(1, targets[:, None])).sum(1))
@@ -181,28 +172,28 @@ class CausalStudent:
         return Score(top1, top3, top5, nats / len(rank), bits, len(rank))
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text with a start and an end token, cut to `max_tokens`; a text that is cut has no end."""
+        """Return the ids of each text with a start and an end token, cut to `max_tokens`; a cut text has no end."""
         return self._add_start_and_end(self._tokenize(texts)["input_ids"]) if texts else []
 
     def with_weights(self, weights: Mapping[str, torch.Tensor]) -> CausalStudent:
-        """A copy with these weights (by the names of `module.state_dict()`, all or some) in place of its own."""
+        """Return a copy with these weights, all or some, by the names of `module.state_dict()`."""
         module = copy.deepcopy(self.module)
         module.load_state_dict(dict(weights), strict=False)
         return replace(self, module=module)
 
     @property
     def device(self) -> torch.device:
-        """Where the module is."""
+        """The device of the module."""
         return next(self.module.parameters()).device
 
     @property
     def longest(self) -> int:
-        """Tokens of a text, start and end included: the setting, or what the model can see."""
+        """Most tokens of a text, start and end included: the setting, or what the model can see."""
         limit = getattr(self.module.config, "max_position_embeddings", None)
         return min(self.training.max_tokens, limit or self.training.max_tokens)
 
     def _tokenize(self, texts: Sequence[str], **more: bool) -> Any:
-        """The tokens that fit behind a start token, and what else is asked for."""
+        """Tokenize what fits behind a start token; `more` goes to the tokenizer."""
         clean = [text.encode(errors="replace").decode() for text in texts]  # half a surrogate pair stops the tokenizer
         return self.tokenizer(
             clean,
@@ -222,18 +213,18 @@ class CausalStudent:
 def open_student(
     name: str, *, cache: Path | None = None, device: str | None = None, training: Training | None = None
 ) -> CausalStudent:
-    """A student before it learned anything of ours.
+    """Load a student that has not learned from the run's texts.
 
     Args:
-        name: `tiny` (about 4 million parameters, made once by scripts/pretrain_tiny.py from public texts), `embedded`
+        name: `tiny` (about 4 million parameters, made once by `pretext student` from public texts), `embedded`
             (SmolLM2-135M-Instruct out of its package), or a causal language model by folder or Hugging Face name.
-        cache: folder where `tiny` lies; default: `pretext.home.model_cache_folder`.
-        device: `cpu`, `cuda`, ...; default: the best there is.
-        training: how it learns; default: as suits `tiny`, or a pretrained model.
+        cache: folder of `tiny`; default: `pretext.home.model_cache_folder`.
+        device: `cpu`, `cuda`, ...; default: the best available one.
+        training: settings of `train`; default: those that suit `tiny`, or a pretrained model.
 
     Raises:
-        ModelError: the model cannot be found or loaded; for `tiny` it says how to make it.
-        UsageError: the device is not there.
+        ModelError: the model cannot be found or loaded; for `tiny` the message says how to make it.
+        UsageError: the device is not available.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -241,8 +232,8 @@ def open_student(
     source = tiny_folder(cache) if name == TINY else resolve_generator(name)
     if name == TINY and not (tiny_folder(cache) / "config.json").exists():
         raise ModelError(
-            f"The student `tiny` is not in {source} yet; make it once, in about ten minutes, with `python "
-            "scripts/pretrain_tiny.py FILES...` of public text, or name another student, such as embedded."
+            f"The student `tiny` is not in {source} yet; make it once, in about ten minutes, with `pretext "
+            "student FILES...` of public text, or name another student, such as embedded."
         )
     if device is not None:
         check_device(device)
@@ -251,15 +242,10 @@ def open_student(
         module: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
         raise ModelError(f"The model {name!r} has no fast tokenizer with an end token; name another student.")
-    chosen = training or (Training() if name == TINY else Training(rate=5e-5))
-    placed = module.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-    return CausalStudent(name, placed, tokenizer, chosen)
+    module = module.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    return CausalStudent(name, module, tokenizer, training or (Training() if name == TINY else Training(rate=5e-5)))
 
 
 def tiny_folder(cache: Path | None = None) -> Path:
-    """Where the pretrained `tiny` lies or is to lie."""
+    """Return the folder of the pretrained `tiny`, whether it exists yet or not."""
     return (cache or model_cache_folder()) / "tiny-student-1"
-
-
-def _scoring_batch_tokens(module: Any) -> int:
-    return max(256, min(4096, _MAX_LOGITS // int(module.config.vocab_size)))

@@ -1,6 +1,6 @@
 """The student `tiny`: a Llama of about 4 million parameters with a vocabulary of its own, made from public text.
 
-Small enough that a processor of two cores trains it on a thousand short texts in about a minute.
+Two processor cores train it on a thousand short texts in about a minute.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SHAPE: dict[str, Any] = {
 def make_untrained_student(
     texts: Sequence[str], *, seed: int = 0, vocabulary: int = VOCABULARY, training: Training = PRETRAINING, **shape: int
 ) -> CausalStudent:
-    """The student with random weights and a byte-level BPE vocabulary of the texts; `shape` overrides its sizes."""
+    """Make a student with random weights and a byte-level BPE vocabulary of the texts; `shape` overrides its sizes."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -44,7 +44,7 @@ def make_untrained_student(
 
 
 def save_student(student: CausalStudent, folder: Path) -> None:
-    """Write the student whole or not at all, in place of one that is there."""
+    """Save the student whole or not at all; an existing one is replaced."""
     with make_folder_atomically(folder) as fresh:
         student.module.save_pretrained(fresh)  # type: ignore[operator]
         student.tokenizer.save_pretrained(fresh)

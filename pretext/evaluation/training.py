@@ -1,4 +1,4 @@
-"""How a causal language model learns from rows of token ids, and what it predicts for them."""
+"""Training of a causal language model on rows of token ids, and its predictions for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pretext.models.precision import preferred_dtype
 if TYPE_CHECKING:
     import torch
 
-_BATCHES_PER_STRETCH = 50  # batches whose texts are sorted by length together
+_BATCHES_PER_STRETCH = 50  # the texts of so many batches are sorted by length together
 _MAX_GRADIENT_NORM = 1.0
 
 TokenRows = Sequence[Sequence[int]]
@@ -26,17 +26,17 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Training:
-    """How a student learns: AdamW, warmed up, then brought down linearly to zero.
+    """Settings of AdamW, whose learning rate rises during a warm-up and then falls linearly to zero.
 
     Attributes:
-        max_tokens: texts are cut to so many tokens, start and end included; public, the same for all texts.
-        tokens: learned from in all, repetitions counted.
+        max_tokens: longer texts are cut to so many tokens, start and end included; public, the same for all texts.
+        tokens: to learn from in all, repetitions counted.
         batch_tokens: of a step, padding included.
         rate: highest learning rate.
         warm_up: share of the tokens over which the rate rises.
-        checks: how often the validation texts are looked at; the best weights of these times are kept.
-        patience: it stops after so many checks without a better one; with few it may stop while the rate is high,
-            though it would have gained when the rate fell.
+        checks: how often the loss on the validation texts is measured; the best of these weights are the result.
+        patience: stop after so many checks without a better one; a small value may stop while the rate is high, though
+            the loss would have fallen with the rate.
         lora_rank: train low-rank adapters of this rank (package peft), merged at the end, instead of all weights.
     """
 
@@ -51,9 +51,9 @@ class Training:
 
 
 def predict_tokens(module: torch.nn.Module, rows: TokenRows) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits, shape (predicted tokens, vocabulary), float32, and the tokens that did come, for rows of ids.
+    """Return the logits, shape (predicted tokens, vocabulary), float32, and the true tokens, for rows of ids.
 
-    Rows are padded on the right; all positions but those of padding are given, row after row.
+    Rows are padded on the right; the result holds all positions but those of padding, row after row.
     """
     import torch
 
@@ -62,17 +62,17 @@ def predict_tokens(module: torch.nn.Module, rows: TokenRows) -> tuple[torch.Tens
     for number, row in enumerate(rows):
         ids[number, : len(row)] = torch.tensor(row)
     lengths = torch.tensor([len(row) for row in rows])
-    there = torch.arange(1, longest) < lengths[:, None]
+    is_token = torch.arange(1, longest) < lengths[:, None]
     device = next(module.parameters()).device
-    ids, there = ids.to(device), there.to(device)
+    ids, is_token = ids.to(device), is_token.to(device)
     logits = module(input_ids=ids[:, :-1], use_cache=False).logits
-    return logits[there].float(), ids[:, 1:][there]
+    return logits[is_token].float(), ids[:, 1:][is_token]
 
 
 def make_batches(rows: TokenRows, tokens: int, rng: np.random.Generator | None = None) -> Iterator[list[Sequence[int]]]:
-    """All rows once, in batches of like length with at most `tokens` places each, or one row.
+    """Yield all rows once, in batches of similar length with at most `tokens` places each, or a single row.
 
-    With `rng` in random order: within a stretch of some batches rows are sorted, and the stretches and the batches in
+    With `rng` in random order: rows are sorted within stretches of some batches, and the stretches and the batches in
     them are shuffled. Rows that predict nothing (shorter than two ids) are left out.
     """
     usable = [row for row in rows if len(row) > 1]
@@ -80,11 +80,11 @@ def make_batches(rows: TokenRows, tokens: int, rng: np.random.Generator | None =
         yield from _cut_batches(sorted(usable, key=len), tokens)
         return
     order = rng.permutation(len(usable))
-    held = max(1, _BATCHES_PER_STRETCH * tokens * len(usable) // max(1, sum(map(len, usable))))
-    for start in range(0, len(order), held):
-        cuts = list(_cut_batches(sorted((usable[row] for row in order[start : start + held]), key=len), tokens))
-        for number in rng.permutation(len(cuts)):
-            yield cuts[number]
+    stretch = max(1, _BATCHES_PER_STRETCH * tokens * len(usable) // max(1, sum(map(len, usable))))
+    for start in range(0, len(order), stretch):
+        batches = list(_cut_batches(sorted((usable[row] for row in order[start : start + stretch]), key=len), tokens))
+        for number in rng.permutation(len(batches)):
+            yield batches[number]
 
 
 def _cut_batches(rows: TokenRows, tokens: int) -> Iterator[list[Sequence[int]]]:
@@ -101,19 +101,19 @@ def _cut_batches(rows: TokenRows, tokens: int) -> Iterator[list[Sequence[int]]]:
 def fit_learner(
     learner: Any, rows: TokenRows, held_out: TokenRows, plan: Training, rng: np.random.Generator, advance: Advance
 ) -> None:
-    """Learn; with texts held out, end with the weights that did best on them, those of the beginning included."""
+    """Train the learner; with held-out rows, end with the weights of least loss on them, the initial ones included."""
     lowest = _measure_loss(learner, held_out, plan.batch_tokens) if held_out else math.inf
-    best, worse, checked = _copy_weights(learner), 0, 0
+    best, failures, checks = _copy_weights(learner), 0, 0
     for done in _train_steps(learner, rows, plan, rng, advance):
-        if not held_out or done < (checked + 1) * plan.tokens / plan.checks:
+        if not held_out or done < (checks + 1) * plan.tokens / plan.checks:
             continue
-        checked = int(done * plan.checks / plan.tokens)
+        checks = int(done * plan.checks / plan.tokens)
         loss = _measure_loss(learner, held_out, plan.batch_tokens)
         if loss < lowest:
-            lowest, best, worse = loss, _copy_weights(learner), 0
+            lowest, best, failures = loss, _copy_weights(learner), 0
         else:
-            worse += 1
-            if worse == plan.patience:
+            failures += 1
+            if failures == plan.patience:
                 break
     if held_out:
         learner.load_state_dict(best, strict=False)
@@ -122,7 +122,7 @@ def fit_learner(
 def _train_steps(
     learner: Any, rows: TokenRows, plan: Training, rng: np.random.Generator, advance: Advance
 ) -> Iterator[int]:
-    """Take a step and tell how many tokens were learned from so far, until it is enough."""
+    """Take one step at a time, and yield how many tokens were learned from so far, until these are enough."""
     import torch
 
     weights = [value for value in learner.parameters() if value.requires_grad]
@@ -148,7 +148,7 @@ def _train_steps(
 
 
 def _measure_loss(module: Any, rows: TokenRows, tokens: int) -> float:
-    """Nats per token, in the dtype of training."""
+    """Return nats per token, in the dtype of training."""
     import torch
 
     nats, count = 0.0, 0
@@ -161,7 +161,7 @@ def _measure_loss(module: Any, rows: TokenRows, tokens: int) -> float:
 
 
 def _autocast(module: Any) -> Any:
-    """bfloat16 where the device is fast at it, otherwise as it is."""
+    """Compute in bfloat16 where the device is fast at it, otherwise in the module's own dtype."""
     import torch
 
     device = next(module.parameters()).device.type
@@ -169,7 +169,7 @@ def _autocast(module: Any) -> Any:
 
 
 def make_learner(module: torch.nn.Module, lora_rank: int | None) -> Any:
-    """A copy that learns: whole, or with adapters on all linear layers but the last."""
+    """Copy a module to train it: whole, or with adapters on all linear layers but the last."""
     learner = copy.deepcopy(module)
     if lora_rank is None:
         return learner.requires_grad_()
@@ -181,16 +181,16 @@ def make_learner(module: torch.nn.Module, lora_rank: int | None) -> Any:
         task_type="CAUSAL_LM", r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear"
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+        warnings.simplefilter("ignore", FutureWarning)  # peft calls transformers by an old name
         return peft.get_peft_model(learner, settings)
 
 
 def merge_adapters(learner: Any) -> torch.nn.Module:
-    """What learned, as a module like the one it was made of."""
+    """Return the trained module, of the same kind as the one that `make_learner` copied."""
     module: torch.nn.Module = learner.merge_and_unload() if hasattr(learner, "merge_and_unload") else learner
     return module
 
 
 def _copy_weights(learner: Any) -> dict[str, torch.Tensor]:
-    """A copy of the weights that learn."""
+    """Copy the weights that are trained."""
     return {name: value.detach().clone() for name, value in learner.named_parameters() if value.requires_grad}

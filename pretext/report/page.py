@@ -23,7 +23,7 @@ from pretext.errors import RunFolderError, UsageError
 from pretext.files import write_atomically
 from pretext.report import charts
 from pretext.report import wording as words
-from pretext.report.evaluation import Table, read_evaluation
+from pretext.report.evaluation import Evaluation, read_evaluation, tabulate_evaluation
 from pretext.report.facts import MAX_SHOWN_SEEDS, MAX_SHOWN_TEXTS, Facts
 from pretext.run.folder import check_outside_run
 from privacy.rounding import round_down, round_up
@@ -55,7 +55,7 @@ def write_report(folder: Path, out: Path, evaluation: Path | None = None) -> Non
         raise UsageError(f"The report {out} cannot be written: {error.strerror}.") from None
 
 
-def render_report(facts: Facts, evaluation: list[Table] | None = None) -> str:
+def render_report(facts: Facts, evaluation: Evaluation | None = None) -> str:
     """The page. Raises RunFolderError if the privacy statement lacks what one holds."""
     from jinja2 import UndefinedError
 
@@ -68,7 +68,7 @@ def render_report(facts: Facts, evaluation: list[Table] | None = None) -> str:
         ) from None
 
 
-def _render_template(facts: Facts, evaluation: list[Table] | None) -> str:
+def _render_template(facts: Facts, evaluation: Evaluation | None) -> str:
     from markupsafe import Markup
 
     environment = make_template_environment()
@@ -78,7 +78,7 @@ def _render_template(facts: Facts, evaluation: list[Table] | None) -> str:
         facts=facts,
         config=facts.config,
         privacy=facts.privacy,
-        evaluation=evaluation,
+        evaluation=None if evaluation is None else tabulate_evaluation(evaluation),
         settings=tomlkit.dumps(dump_settings(facts.config)),
         votes=charts.votes_panels(facts.rounds),
         movement=charts.trace_movement(facts.rounds),

@@ -15,7 +15,7 @@ from scipy import optimize, stats
 
 from pretext.audit.lower_bounds import (
     ErrorCounts,
-    _chance,
+    _bound_chance,
     count_errors,
     epsilon_from_errors,
     epsilon_from_mu,
@@ -42,14 +42,14 @@ def most_alarms(repetitions: int, rate: float) -> int:
 @pytest.mark.parametrize("mu", [0.0, 1.0, 3.0])
 def test_a_bound_exceeds_the_truth_at_most_at_the_stated_rate(mu: float) -> None:
     truth, repetitions, confidence = epsilon_from_mu(mu, DELTA), 150, 0.8
-    found = [count_errors(*worlds(mu, 400, seed)) for seed in range(repetitions)]
-    alarms = sum(mu_from_errors(errors, confidence) > mu for errors in found)
+    counts = [count_errors(*worlds(mu, 400, seed)) for seed in range(repetitions)]
+    alarms = sum(mu_from_errors(errors, confidence) > mu for errors in counts)
     assert alarms <= most_alarms(repetitions, 1 - confidence)
-    plain = sum(epsilon_from_errors(errors, DELTA, confidence) > truth for errors in found)
-    assert plain <= most_alarms(repetitions, 1 - confidence)
+    alarms_of_any_mechanism = sum(epsilon_from_errors(errors, DELTA, confidence) > truth for errors in counts)
+    assert alarms_of_any_mechanism <= most_alarms(repetitions, 1 - confidence)
     # The test can fail: with the threshold chosen on the trials that are counted, or a claim a third too low, it does.
     if mu == 1.0:
-        assert sum(mu_from_errors(errors, confidence) > mu / 1.5 for errors in found) > most_alarms(repetitions, 0.2)
+        assert sum(mu_from_errors(errors, confidence) > mu / 1.5 for errors in counts) > most_alarms(repetitions, 0.2)
 
 
 def test_one_run_exceeds_the_truth_at_most_at_the_stated_rate() -> None:
@@ -61,8 +61,8 @@ def test_one_run_exceeds_the_truth_at_most_at_the_stated_rate() -> None:
         for seed in range(repetitions):
             rng = np.random.default_rng(seed)
             present = rng.random(200) < 0.5
-            told = present == (rng.random(200) < 1 / (1 + math.exp(-true)))
-            scores = told + 0.1 * rng.random(200)
+            responses = present == (rng.random(200) < 1 / (1 + math.exp(-true)))
+            scores = responses + 0.1 * rng.random(200)
             over += epsilon_in_one_run(scores, present, 100, DELTA, confidence) > truth
         return over
 
@@ -117,7 +117,7 @@ def most_right(right: int, guesses: int, canaries: int, at: float, delta: float)
 def test_the_bound_in_one_run_is_what_the_worst_mechanism_reaches(guesses: int, canaries: int, at: float) -> None:
     for delta in (1e-4, 1e-3):
         for right in range(1, guesses + 1):
-            bound = _chance(right, guesses, canaries, at, delta)
+            bound = _bound_chance(right, guesses, canaries, at, delta)
             assert bound == pytest.approx(most_right(right, guesses, canaries, at, delta), abs=2e-6)
 
 
@@ -127,12 +127,12 @@ def test_three_coins_that_exceed_the_published_bound() -> None:
     turned = sum(max(0.0, chance - output[1 - wrong[0], *wrong[1:]]) for wrong, chance in output.items())
     assert turned == pytest.approx(delta)  # (0, delta)-DP
     published = 7 / 8 + 2 * 3 * delta / 8
-    assert published < 1 - output[1, 1, 1] == pytest.approx(_chance(1, 3, 3, 0.0, delta))
+    assert published < 1 - output[1, 1, 1] == pytest.approx(_bound_chance(1, 3, 3, 0.0, delta))
 
 
 def test_chances_too_small_for_a_float_keep_their_delta() -> None:
-    assert 1e-4 < _chance(5000, 5000, 10_000, 0.0, 1e-4) == pytest.approx(2e-4, rel=1e-3)
-    assert _chance(1, 5000, 10_000, 9.0, 1e-9) == 1.0
+    assert 1e-4 < _bound_chance(5000, 5000, 10_000, 0.0, 1e-4) == pytest.approx(2e-4, rel=1e-3)
+    assert _bound_chance(1, 5000, 10_000, 9.0, 1e-9) == 1.0
 
 
 def test_a_threshold_is_counted_on_trials_that_did_not_choose_it() -> None:
@@ -158,8 +158,8 @@ def test_a_perfect_attack_proves_as_much_as_its_trials_allow() -> None:
     assert epsilon_from_errors(errors, DELTA, 0.95) == pytest.approx(math.log((1 - 0.03622) / 0.03622), abs=1e-3)
     present = np.arange(200) >= 100
     # 0.05 ^ (1 / 100) = 0.97049 is the success rate at which 100 right guesses of 100 have a chance of 5 %.
-    found = epsilon_in_one_run(present.astype(float), present, 100, 1e-12, 0.95)
-    assert found == pytest.approx(math.log(0.97049 / 0.02951), abs=1e-3)
+    bound = epsilon_in_one_run(present.astype(float), present, 100, 1e-12, 0.95)
+    assert bound == pytest.approx(math.log(0.97049 / 0.02951), abs=1e-3)
 
 
 def test_a_test_that_is_always_wrong_counts_at_its_rates() -> None:

@@ -15,6 +15,7 @@ from pretext.audit.run import make_scratch_folder
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
 from pretext.errors import PretextError
+from pretext.jobs.plan import make_plan
 from privacy import Ledger, Relation
 from tests.audit import mutants
 
@@ -32,21 +33,25 @@ def ledger() -> Iterator[Ledger]:
         yield Ledger(folder / "ledger.sqlite")
 
 
-def unheard(_: int) -> None:
+def make_path(config: Config, ledger: Ledger) -> ReleasePath:
+    return ReleasePath.of(config.privacy, make_plan(config), ledger)
+
+
+def ignore_progress(_: int) -> None:
     pass
 
 
 @pytest.mark.parametrize("relation", list(Relation))
 def test_the_program_stays_under_its_claim(relation: Relation, ledger: Ledger) -> None:
-    config, heard = make_config(relation), []
-    found = list(attack_releases(config, ledger, GAMES, heard.append))
-    assert len(found) == 7
-    assert [finding.verdict for finding in found if finding.verdict == "ABOVE THE CLAIM"] == []
-    assert all(7.99 < finding.claim <= 8.0 for finding in found)
-    assert sum(heard) == count_games(config, GAMES)
+    progress: list[int] = []
+    findings = list(attack_releases(make_path(make_config(relation), ledger), GAMES, progress.append))
+    assert len(findings) == 7
+    assert [finding.attack for finding in findings if finding.verdict == "ABOVE THE CLAIM"] == []
+    assert all(7.99 < finding.claim <= 8.0 for finding in findings)
+    assert sum(progress) == count_games(GAMES, 2)
     # The attacks see something (five standard deviations below what they see on average): without this, staying under
     # the claim would mean little.
-    by_name = {finding.attack: finding for finding in found}
+    by_name = {finding.attack: finding for finding in findings}
     assert by_name["one candidate for each client"].bound > 2
     assert by_name["neighbors before the noise"].bound > 7.99
 
@@ -57,9 +62,9 @@ def test_every_mutant_is_caught(
 ) -> None:
     replaced = mutant is mutants.replacement_at_the_price_of_removal
     mutant(monkeypatch)
-    config = make_config(Relation.REPLACE_ONE if replaced else Relation.ADD_REMOVE)
+    path = make_path(make_config(Relation.REPLACE_ONE if replaced else Relation.ADD_REMOVE), ledger)
     # Half the noise, the least of what is measured here, is missed with a chance below 1e-6; some are calculated.
-    assert accused(attack_releases(config, ledger, 4 * GAMES, unheard))
+    assert accused(attack_releases(path, 4 * GAMES, ignore_progress))
 
 
 def test_a_copy_that_cannot_release_is_no_agreement(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +73,7 @@ def test_a_copy_that_cannot_release_is_no_agreement(ledger: Ledger, monkeypatch:
 
     monkeypatch.setattr(Ledger, "release", broken)
     with pytest.raises(PretextError, match="could not release"):
-        compare_processes(ReleasePath.of(make_config(), ledger))
+        compare_processes(make_path(make_config(), ledger))
 
 
 def accused(findings: Iterator[Finding]) -> bool:
@@ -76,8 +81,8 @@ def accused(findings: Iterator[Finding]) -> bool:
 
 
 def test_a_large_bound_and_one_text_are_attacked_too(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = make_config(max_texts_per_client=1, rounds=1)
-    assert not accused(attack_releases(config, ledger, GAMES, unheard))
+    path = make_path(make_config(max_texts_per_client=1, rounds=1), ledger)
+    assert not accused(attack_releases(path, GAMES, ignore_progress))
     # With one text of a client the door hides a missing clip; the attacking client comes past the door with more.
     mutants.no_clipping(monkeypatch)
-    assert accused(attack_releases(config, ledger, GAMES, unheard))
+    assert accused(attack_releases(path, GAMES, ignore_progress))

@@ -16,7 +16,7 @@ from pretext.audit.whole_runs import Canaries, Workshop, attack_honest_runs, att
 from pretext.statement.provenance import check_provenance
 from privacy import Ledger, Relation
 from tests.audit import mutants
-from tests.audit.test_release_path import make_config, unheard
+from tests.audit.test_release_path import ignore_progress, make_config
 
 RUNS = 12
 
@@ -34,26 +34,26 @@ def workshop(folder: Path, relation: Relation = Relation.ADD_REMOVE, epsilon: fl
 
 @pytest.mark.parametrize("relation", list(Relation))
 def test_whole_runs_stay_under_the_claim(relation: Relation, folder: Path, home: Path) -> None:
-    heard: list[int] = []
-    found = list(attack_runs(workshop(folder, relation), RUNS, heard.append))
-    assert [finding.attack for finding in found] == [
-        *(f"{what} ({kind})" for what in ("synthetic texts, similarity", "synthetic texts, 2-grams", "all releases")
+    progress: list[int] = []
+    findings = list(attack_runs(workshop(folder, relation), RUNS, progress.append))
+    assert [finding.attack for finding in findings] == [
+        *(f"{attack} ({kind})" for attack in ("synthetic texts, similarity", "synthetic texts, 2-grams", "all releases")
           for kind in ("natural", "nonces")),
         "hostile server",
     ]  # fmt: skip
-    assert [finding.attack for finding in found if finding.verdict == "ABOVE THE CLAIM"] == []
-    assert all(11.9 < finding.claim <= 12.0 for finding in found)
-    assert sum(heard) == 2 * RUNS
+    assert [finding.attack for finding in findings if finding.verdict == "ABOVE THE CLAIM"] == []
+    assert all(11.9 < finding.claim <= 12.0 for finding in findings)
+    assert sum(progress) == 2 * RUNS
     # The hostile server sees much of what may be seen (five standard deviations below what it sees on average), and
     # the user's own ledger nothing.
-    assert found[-1].bound > 1.5
+    assert findings[-1].bound > 1.5
     assert not home.exists()
 
 
 def test_a_whole_run_with_half_the_noise_is_caught(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mutants.half_the_noise(monkeypatch)
     # 72 runs of 32 canaries: missed with a chance below 1e-6.
-    assert attack_hostile_runs(workshop(folder, epsilon=6.0), 72, unheard).verdict == "ABOVE THE CLAIM"
+    assert attack_hostile_runs(workshop(folder, epsilon=6.0), 72, ignore_progress).verdict == "ABOVE THE CLAIM"
 
 
 def test_texts_alone_give_away_who_was_there_where_there_is_no_noise(
@@ -61,15 +61,17 @@ def test_texts_alone_give_away_who_was_there_where_there_is_no_noise(
 ) -> None:
     """The attacks on texts and on releases have power: without any noise they see the canaries.
 
-    The coins are thrown alike every time, and there is no noise, so this is decided.
+    The coins fall alike every time, and there is no noise, so the result is fixed.
     """
     mutants.no_noise(monkeypatch)
-    thrown = np.random.default_rng
-    monkeypatch.setattr(np.random, "default_rng", lambda seed=7: thrown(seed))
-    found = {finding.attack: finding for finding in attack_honest_runs(workshop(folder, epsilon=0.5), 16, unheard)}
-    assert found["synthetic texts, similarity (natural)"].bound > 0.5
-    assert found["synthetic texts, 2-grams (natural)"].bound > 0.5
-    assert found["all releases (natural)"].bound > 0.5
+    default_rng = np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed=7: default_rng(seed))
+    findings = {
+        finding.attack: finding for finding in attack_honest_runs(workshop(folder, epsilon=0.5), 16, ignore_progress)
+    }
+    assert findings["synthetic texts, similarity (natural)"].bound > 0.5
+    assert findings["synthetic texts, 2-grams (natural)"].bound > 0.5
+    assert findings["all releases (natural)"].bound > 0.5
 
 
 def test_the_crafted_population_asks_for_every_canary_in_every_round(folder: Path) -> None:
@@ -94,16 +96,16 @@ def test_the_provenance_of_a_hostile_run_shows_what_can_be_seen(folder: Path) ->
 def test_the_other_client_of_replace_one_holds_the_other_text() -> None:
     canaries = Canaries.invent()
     coins = np.arange(32) < 16
-    removed = canaries.rows(coins, make_config())
-    replaced = canaries.rows(coins, make_config(Relation.REPLACE_ONE))
+    removed = canaries.rows(coins, make_config().privacy)
+    replaced = canaries.rows(coins, make_config(Relation.REPLACE_ONE).privacy)
     assert len({row["client"] for row in removed}) == 12 + 16
     assert len({row["client"] for row in replaced}) == 12 + 32
-    held = {row["client"]: row["text"] for row in replaced}
-    assert held["canary 0"] == canaries.heads[0] and held["canary 31"] == canaries.tails[31]
+    texts = {row["client"]: row["text"] for row in replaced}
+    assert texts["canary 0"] == canaries.heads[0] and texts["canary 31"] == canaries.tails[31]
     assert len({*canaries.heads, *canaries.tails, *canaries.bystanders}) == 64 + 12
 
 
 def test_runs_are_silent(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    list(attack_runs(workshop(folder), 2, unheard))
+    list(attack_runs(workshop(folder), 2, ignore_progress))
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""

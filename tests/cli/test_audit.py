@@ -39,11 +39,11 @@ def test_without_a_configuration(command: Command, home: Path) -> None:
 def test_a_program_that_breaks_its_promise(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     mutants.no_clipping(monkeypatch)
     code, out, _ = command(*SMALL, "--json")
-    told = json.loads(out)
+    result = json.loads(out)
     assert code == 1
-    assert told["exceeded"] is True
-    assert "ABOVE THE CLAIM" in [finding["verdict"] for finding in told["findings"]]
-    assert "origins" not in told
+    assert result["exceeded"] is True
+    assert "ABOVE THE CLAIM" in [finding["verdict"] for finding in result["findings"]]
+    assert "origins" not in result
 
 
 def test_a_run_folder_and_its_origins(
@@ -74,10 +74,10 @@ def test_a_configuration_file(tmp_path: Path, command: Command) -> None:
         '[privacy]\nepsilon = 3.0\nrelation = "replace-one"\n[initial]\nprompts = ["x"]\n'
     )
     code, out, _ = command(tmp_path / "own.toml", *SMALL, "--json")
-    told = json.loads(out)
+    result = json.loads(out)
     assert code == 0
-    assert (told["relation"], told["rounds"]) == ("replace-one", 1)
-    assert all(2.99 < finding["claim"] <= 3 for finding in told["findings"])
+    assert (result["relation"], result["rounds"]) == ("replace-one", 1)
+    assert all(2.99 < finding["claim"] <= 3 for finding in result["findings"])
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_no_finite_bound(command: Command, monkeypatch: pytest.MonkeyPatch) -> N
     line = next(line for line in out.splitlines() if line.startswith("the noise of two processes"))
     assert code == 1 and "no finite one" in line and line.endswith("ABOVE THE CLAIM")
     code, out, _ = command(*SMALL, "--json")
-    assert next(each for each in json.loads(out)["findings"] if "processes" in each["attack"])["bound"] is None
+    assert next(row for row in json.loads(out)["findings"] if "processes" in row["attack"])["bound"] is None
 
 
 def test_the_verdicts() -> None:

@@ -18,28 +18,32 @@ from pretext.cli import cli
 from pretext.config.settings import Config, Data
 from pretext.errors import RunFolderError, UsageError
 from pretext.evaluation import evaluate as module
-from pretext.evaluation.evaluate import SCORE_KINDS, EvaluationSettings, confidence_interval, evaluate_run
+from pretext.evaluation.evaluate import EvaluationSettings, confidence_interval, evaluate_run
 from pretext.evaluation.held_out import LabeledTexts, check_disjoint, read_labeled_texts
 from pretext.evaluation.student import CausalStudent
 from pretext.evaluation.tiny import save_student
 from pretext.jobs.run import synthesize
 from pretext.lazy import Once
 from pretext.models.embedder import SentenceEmbedder
+from pretext.report.evaluation import SCORE_TITLES, Estimate, Evaluation
 from pretext.run.folder import Run
 from tests.support.runs import HashEmbedder, call_main, make_parts, rows_of, write_rows
 
-QUESTION = {"repetitions": 2, "tokens": 300, "texts": 40}
+SMALL = {"repetitions": 2, "tokens": 300, "texts": 40}
 
 
 def _data(path: Path, client_column: str | None = "client_id", **more: Any) -> Data:
     return Data(path=str(path), client_column=client_column, **more)
 
 
-def _evaluate(
-    folder: Path, student: CausalStudent, test: Path, train: Path | None = None, **more: Any
-) -> dict[str, Any]:
-    question = EvaluationSettings(_data(test), None if train is None else _data(train), **(QUESTION | more))
-    return evaluate_run(folder, question, Once(lambda: student), Once(HashEmbedder))
+def _evaluate(folder: Path, student: CausalStudent, test: Path, train: Path | None = None, **more: Any) -> Evaluation:
+    settings = EvaluationSettings(_data(test), None if train is None else _data(train), **(SMALL | more))
+    return evaluate_run(folder, settings, Once(lambda: student), Once(HashEmbedder))
+
+
+def _estimates(evaluation: Evaluation, name: str) -> list[Estimate]:
+    scores = evaluation.gap_closed if name == "gap" else evaluation.scores[name]  # type: ignore[index]
+    return [getattr(scores, kind) for kind in SCORE_TITLES]
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -60,26 +64,34 @@ def evaluated(student: CausalStudent, tmp_path: Path, monkeypatch: pytest.Monkey
     return call
 
 
-def test_an_evaluation_has_scores_gaps_and_metrics_all_marked(
+def test_an_evaluation_has_scores_gaps_and_metrics(
     run_folder: Path, student: CausalStudent, private_file: Path, test_file: Path
 ) -> None:
     before = _contents(run_folder)
-    told = _evaluate(run_folder, student, test_file, private_file)
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
-    assert told["covered_by_guarantee"] is False
-    assert "NOT covered" in told["notice"]
-    for group in [told["gap_closed"], *told["scores"].values(), *told["metrics"].values()]:
-        assert group["covered_by_guarantee"] is False
-    assert set(told["scores"]) == {"before", "initial", "synthetic", "private"}
-    for kind in SCORE_KINDS:
-        gap = told["gap_closed"][kind]
-        assert gap["interval"][0] <= gap["mean"] <= gap["interval"][1]
-        values = [told["scores"][name][kind]["values"] for name in ("synthetic", "initial", "private")]
-        assert gap["values"] == [(s - i) / (p - i) for s, i, p in zip(*values, strict=True)]
-    assert told["scores"]["private"]["cross_entropy"]["mean"] < told["scores"]["before"]["cross_entropy"]["mean"]
-    assert told["metrics"]["private"]["frechet"] < told["metrics"]["initial"]["frechet"]
-    assert told["metrics"]["held out"].keys() < told["metrics"]["private"].keys()
+    evaluation = _evaluate(run_folder, student, test_file, private_file)
+    assert Evaluation.from_json(evaluation.to_json()) == evaluation
+    assert set(evaluation.scores) == {"before", "initial", "synthetic", "private"}
+    sets = zip(*(_estimates(evaluation, name) for name in ("synthetic", "initial", "private")), strict=True)
+    for gap, estimates in zip(_estimates(evaluation, "gap"), sets, strict=True):
+        assert gap.interval is not None and gap.mean is not None
+        assert gap.interval[0] <= gap.mean <= gap.interval[1]
+        values = zip(*(estimate.values for estimate in estimates), strict=True)
+        assert list(gap.values) == [(s - i) / (p - i) for s, i, p in values]  # type: ignore[operator]
+    private, untrained = evaluation.scores["private"].cross_entropy, evaluation.scores["before"].cross_entropy
+    assert private.mean < untrained.mean  # type: ignore[operator]
+    metrics = evaluation.metrics
+    assert metrics["private"].frechet < metrics["initial"].frechet  # type: ignore[operator]
+    assert metrics["held out"].frechet is None and metrics["held out"].distinct_1 is not None
     assert _contents(run_folder) == before
+
+
+def test_every_part_of_the_file_says_that_it_is_not_covered(
+    run_folder: Path, student: CausalStudent, private_file: Path, test_file: Path
+) -> None:
+    file = json.loads(_evaluate(run_folder, student, test_file, private_file, repetitions=1).to_json())
+    assert "NOT covered" in file["notice"]
+    for part in [file, file["gap_closed"], *file["scores"].values(), *file["metrics"].values()]:
+        assert part["covered_by_guarantee"] is False
 
 
 def test_the_gap_is_0_for_the_initial_population_and_1_for_the_private_texts(
@@ -88,18 +100,18 @@ def test_the_gap_is_0_for_the_initial_population_and_1_for_the_private_texts(
     """The student is a function of the texts alone, so the ends are exact."""
     population = Run.open(run_folder)[0].population(0)
     assert population is not None
-    write_rows(run_folder / "synthetic.jsonl", [{"text": each.text} for each in population])
-    gap = _evaluate(run_folder, student, test_file, private_file)["gap_closed"]
-    assert all(gap[kind]["values"] == [0, 0] for kind in ("cross_entropy", "bits_per_byte"))
-    write_rows(run_folder / "synthetic.jsonl", [{"text": row["text"]} for row in rows_of()])
-    gap = _evaluate(run_folder, student, test_file, private_file)["gap_closed"]
-    assert all(gap[kind]["values"] == [1, 1] for kind in ("cross_entropy", "bits_per_byte"))
+    ends = {0.0: [candidate.text for candidate in population], 1.0: [row["text"] for row in rows_of()]}
+    for end, texts in ends.items():
+        write_rows(run_folder / "synthetic.jsonl", [{"text": text} for text in texts])
+        gap = _evaluate(run_folder, student, test_file, private_file).gap_closed
+        assert gap is not None
+        assert gap.cross_entropy.values == gap.bits_per_byte.values == (end, end)
 
 
 def test_without_training_texts_there_is_no_gap(run_folder: Path, student: CausalStudent, test_file: Path) -> None:
-    told = _evaluate(run_folder, student, test_file, repetitions=1)
-    assert told["gap_closed"] is None
-    assert told["scores"]["synthetic"]["top1"]["interval"] is None
+    evaluation = _evaluate(run_folder, student, test_file, repetitions=1)
+    assert evaluation.gap_closed is None
+    assert evaluation.scores["synthetic"].top1.interval is None
 
 
 def test_labels_carry_over(
@@ -111,11 +123,11 @@ def test_labels_carry_over(
     run = synthesize(config, tmp_path / "run", make_parts(config))
     rows = [row | {"client_id": f"new{row['client_id']}"} for row in rows_of(20, label=True)]
     data = config.data.model_copy(update={"path": str(write_rows(tmp_path / "test.jsonl", rows))})
-    question = EvaluationSettings(data, config.data, allow_overlap=False, **QUESTION)
-    told = evaluate_run(run.folder, question, Once(lambda: student), Once(HashEmbedder))
-    assert told["metrics"]["private"]["classifier_transfer"] == 1
-    assert told["metrics"]["initial"]["classifier_transfer"] is None
-    assert 0 <= told["metrics"]["synthetic"]["classifier_transfer"] <= 1
+    settings = EvaluationSettings(data, config.data, **SMALL)
+    metrics = evaluate_run(run.folder, settings, Once(lambda: student), Once(HashEmbedder)).metrics
+    assert metrics["private"].classifier_transfer == 1
+    assert metrics["initial"].classifier_transfer is None
+    assert 0 <= metrics["synthetic"].classifier_transfer <= 1  # type: ignore[operator]
 
 
 def test_an_interval_is_student_s() -> None:
@@ -131,8 +143,7 @@ def test_clients_that_the_run_saw_are_refused(run_folder: Path, student: CausalS
     with pytest.raises(UsageError, match="have clients in common") as caught:
         _evaluate(run_folder, student, private_file)
     assert "60" not in str(caught.value).replace(str(private_file), "")  # a temporary folder has a number, too
-    told = _evaluate(run_folder, student, private_file, overlap_known=True, repetitions=1)
-    assert told["scores"]["synthetic"]
+    assert _evaluate(run_folder, student, private_file, allow_overlap=True, repetitions=1).scores
 
 
 def test_training_texts_of_tested_clients_are_refused_too(
@@ -143,25 +154,25 @@ def test_training_texts_of_tested_clients_are_refused_too(
 
 
 def test_apart_by_clients_or_by_texts_or_not_known(tmp_path: Path) -> None:
-    one = write_rows(tmp_path / "one.jsonl", [{"text": "a", "client_id": 1}, {"text": "b", "client_id": None}])
+    file = write_rows(tmp_path / "one.jsonl", [{"text": "a", "client_id": 1}, {"text": "b", "client_id": None}])
     same_text = write_rows(tmp_path / "two.jsonl", [{"text": "a", "client_id": 2}, {"text": "b", "client_id": None}])
     same_client = write_rows(tmp_path / "three.jsonl", [{"text": "c", "client_id": "1"}])
-    check_disjoint(_data(one), _data(same_text))
+    check_disjoint(_data(file), _data(same_text))
     with pytest.raises(UsageError, match="clients in common"):
-        check_disjoint(_data(one), _data(same_client))
+        check_disjoint(_data(file), _data(same_client))
     with pytest.raises(UsageError, match="texts in common"):
-        check_disjoint(_data(one), _data(same_text, None))
-    check_disjoint(_data(one), _data(same_client, None))
-    with pytest.raises(UsageError, match="cannot be told"):
-        check_disjoint(_data(one), Data())
+        check_disjoint(_data(file), _data(same_text, None))
+    check_disjoint(_data(file), _data(same_client, None))
+    with pytest.raises(UsageError, match="from Python"):
+        check_disjoint(_data(file), Data())
 
 
 def test_texts_that_are_read_show_nothing_and_must_be_usable(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "one.jsonl", [{"text": text} for text in ("secret", " ", None, 7, "x" * 5000)])
-    read = read_labeled_texts(_data(path, None))
-    assert [len(text) for text in read.texts] == [6, 4000]
-    assert "secret" not in repr(read)
-    assert sorted(read.sample(9, 0).texts) == sorted(read.texts)
+    labeled = read_labeled_texts(_data(path, None))
+    assert [len(text) for text in labeled.texts] == [6, 4000]
+    assert "secret" not in repr(labeled)
+    assert sorted(labeled.sample(9, 0).texts) == sorted(labeled.texts)
     with pytest.raises(UsageError, match="no usable text"):
         read_labeled_texts(_data(write_rows(path, [{"text": " "}]), None))
 
@@ -181,8 +192,8 @@ def test_the_command_writes_elsewhere_and_prints_marked_tables(
     assert len(tables) == 4
     assert all("NOT covered" in table for table in tables)
     assert "0.001)-differential privacy, unit client, relation add/remove" in tables[0]
-    told = json.loads((tmp_path / "evaluation.json").read_text())
-    assert f"{told['scores']['synthetic']['top1']['mean']:.4f}" in tables[1]
+    evaluation = Evaluation.from_json((tmp_path / "evaluation.json").read_text())
+    assert f"{evaluation.scores['synthetic'].top1.mean:.4f}" in tables[1]
     printed = evaluated(run_folder, "--test", test_file, "--json", "--out", "other.json")
     assert json.loads(printed.stdout) == json.loads((tmp_path / "other.json").read_text())
 
@@ -199,7 +210,7 @@ def test_the_run_folder_takes_no_evaluation(
     assert _contents(run_folder) == before
 
 
-def test_wrong_arguments_are_told_before_anything_is_trained(
+def test_wrong_arguments_are_refused_before_anything_is_trained(
     run_folder: Path, test_file: Path, evaluated: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CausalStudent, "train", lambda *arguments, **named: pytest.fail("a student was trained"))
@@ -227,7 +238,7 @@ def _planted(path: Path, prefix: str, clients: int) -> list[str]:
     return [*marks, *(row["client_id"] for row in rows)]
 
 
-def _said(marks: list[str], content: str | bytes) -> bool:
+def _holds(marks: list[str], content: str | bytes) -> bool:
     raw = content.encode() if isinstance(content, str) else content
     return any(mark.encode() in raw for mark in marks)
 
@@ -246,9 +257,9 @@ def test_an_evaluation_leaves_no_trace_of_a_private_text(
     with caplog.at_level(logging.DEBUG):
         done = evaluated(run_folder, "--test", test_file, "--train", private_file)
     assert done.exit_code == 0, done.output
-    assert not _said(marks, done.output + caplog.text)
+    assert not _holds(marks, done.output + caplog.text)
     # The search itself works: it finds the planted strings where they do stand, and nowhere else.
-    holding = {path for path, content in _contents(tmp_path).items() if _said(marks, content)}
+    holding = {path for path, content in _contents(tmp_path).items() if _holds(marks, content)}
     assert holding == {str(private_file), str(test_file)}
 
 
@@ -270,13 +281,13 @@ def test_an_exception_quotes_nothing(
         "train": (CausalStudent, "train"),
         "score": (CausalStudent, "score"),
         "embed": (HashEmbedder, "__call__"),
-        "compare": (module.metrics, "mauve"),
+        "compare": (module.metrics, "mauve_score"),
     }[place]
     monkeypatch.setattr(*where, broken)
     with pytest.raises(MemoryError) as caught:
         _evaluate(run_folder, student, test_file, private_file, repetitions=1)
-    assert not _said(marks, "".join(traceback.format_exception(caught.value)))
-    assert not any(_said(marks, content) for content in _contents(run_folder).values())
+    assert not _holds(marks, "".join(traceback.format_exception(caught.value)))
+    assert not any(_holds(marks, content) for content in _contents(run_folder).values())
 
 
 def test_an_interruption_ends_with_exit_code_4(
@@ -299,15 +310,15 @@ def test_metrics_compare_samples_of_one_size(run_folder: Path, test_file: Path, 
             sizes.append(len(texts))
             return super().__call__(texts)
 
-    question = EvaluationSettings(_data(test_file), texts=1000, repetitions=1, tokens=100)
-    evaluate_run(run_folder, question, Once(lambda: student), Once(Counting))
+    settings = EvaluationSettings(_data(test_file), texts=1000, repetitions=1, tokens=100)
+    evaluate_run(run_folder, settings, Once(lambda: student), Once(Counting))
     assert len(set(sizes)) == 1
 
 
 def test_a_sample_keeps_labels_with_their_texts() -> None:
     texts = LabeledTexts([f"text {number}" for number in range(20)], [f"label {number}" for number in range(20)])
-    drawn = texts.sample(10, 1)
-    assert [text.split()[1] for text in drawn.texts] == [label.split()[1] for label in drawn.labels]
-    assert len(set(drawn.texts)) == 10
-    assert drawn == texts.sample(10, 1)
-    assert drawn != texts.sample(10, 2)
+    sample = texts.sample(10, 1)
+    assert [text.split()[1] for text in sample.texts] == [label.split()[1] for label in sample.labels]
+    assert len(set(sample.texts)) == 10
+    assert sample == texts.sample(10, 1)
+    assert sample != texts.sample(10, 2)

@@ -1,4 +1,4 @@
-"""The memorization check: it finds a planted copy, tells counts alone, and leaves nothing behind."""
+"""The memorization check: it finds a planted copy, shows counts alone, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -25,77 +25,68 @@ WORDS_OF_COPY = 16
 
 
 @pytest.fixture
-def finished(make_config: Make, tmp_path: Path) -> tuple[Run, Config]:
+def run(make_config: Make, tmp_path: Path) -> Run:
     config = make_config()
-    return synthesize(config, tmp_path / "run", make_parts(config)), config
+    return synthesize(config, tmp_path / "run", make_parts(config))
 
 
 @pytest.fixture
-def marks(private_file: Path, finished: tuple[Run, Config]) -> list[str]:
+def marks(private_file: Path, run: Run) -> list[str]:
     """A private text of sixteen words that nobody else knows, and a synthetic copy of it."""
     words = [f"secret{secrets.token_hex(6)}" for _ in range(WORDS_OF_COPY)]
     write_rows(private_file, [*rows_of(), {"client_id": "c1", "text": " ".join(words)}])
-    with (finished[0].folder / "synthetic.jsonl").open("a") as file:
+    with (run.folder / "synthetic.jsonl").open("a") as file:
         file.write(json.dumps({"text": "Well: " + " ".join(words).upper()}) + "\n")
     return words
 
 
-def test_a_planted_copy_is_found(finished: tuple[Run, Config], marks: list[str]) -> None:
-    run, config = finished
-    found = check_memorization(
-        config, run, embed=HashEmbedder(256)
-    )  # so many that the word before the copy hardly turns it
-    assert found.private.texts == 31
-    assert found.private.longest == WORDS_OF_COPY
-    assert (found.private.words[13], found.private.words[20]) == (1, 0)
-    assert found.private.cosines[0.95] >= 1
-    assert found.public.words[13] == found.control.words[13] == 0
-    assert "13 or more words in a row" in found.alarms
+def test_a_planted_copy_is_found(run: Run, marks: list[str]) -> None:
+    # So many dimensions that the word before the copy hardly turns it.
+    check = check_memorization(run.folder, embed=HashEmbedder(256))
+    assert check.private.texts == 31
+    assert check.private.longest == WORDS_OF_COPY
+    assert (check.private.words[13], check.private.words[20]) == (1, 0)
+    assert check.private.cosines[0.95] >= 1
+    assert check.public.words[13] == check.control.words[13] == 0
+    assert "13 or more words in a row" in check.alarms
 
 
-def test_without_a_copy_there_is_no_alarm(finished: tuple[Run, Config]) -> None:
+def test_without_a_copy_there_is_no_alarm(run: Run) -> None:
     """Texts of sixteen common words: short runs are shared by chance, by the control group too, long ones are not."""
-    run, config = finished
-    found = check_memorization(config, run)
-    assert found.private.words[13] == 0
-    assert found.private.longest >= 1
-    assert found.private.cosines == {}
-    assert found.alarms == []
-    assert found.control.texts == len(run.population(0) or [])
+    check = check_memorization(run.folder)
+    assert check.private.words[13] == 0
+    assert check.private.longest >= 1
+    assert check.private.cosines == {}
+    assert check.alarms == []
+    assert check.control.texts == len(run.population(0) or [])
 
 
-def test_what_a_control_group_repeats_as_well_raises_no_alarm(
-    finished: tuple[Run, Config], private_file: Path, marks: list[str]
-) -> None:
+def test_what_a_control_group_repeats_as_well_raises_no_alarm(run: Run, make_config: Make, marks: list[str]) -> None:
     """A phrase of everybody's: the generator writes it without private influence."""
-    run, config = finished
     phrase = "Well: " + " ".join(marks).upper()
     numbers = iter(range(10_000))
-    parts = make_parts(config)
-    engine = parts.engine()
+    engine = make_parts(make_config()).engine()
     engine._reply = lambda prompt, rng: f"{phrase} {next(numbers)}"  # type: ignore[attr-defined]
-    found = check_memorization(config, run, embed=HashEmbedder(), engine=engine, control=40)
-    assert found.control.texts == 40
-    assert found.control.words[13] == 40
-    assert "13 or more words in a row" not in found.alarms
+    check = check_memorization(run.folder, embed=HashEmbedder(), engine=engine, control=40)
+    assert check.control.texts == 40
+    assert check.control.words[13] == 40
+    assert "13 or more words in a row" not in check.alarms
     engine._reply = reply  # type: ignore[attr-defined]
-    assert "13 or more words in a row" in check_memorization(config, run, engine=engine, control=40).alarms
+    assert "13 or more words in a row" in check_memorization(run.folder, engine=engine, control=40).alarms
 
 
-def test_texts_that_did_not_vote_are_compared_too(
-    make_config: Make, tmp_path: Path, private_file: Path, finished: tuple[Run, Config]
-) -> None:
+def test_texts_that_did_not_vote_are_compared_too(make_config: Make, tmp_path: Path, private_file: Path) -> None:
     """With one text a client, a copy of any of its hundred texts is found."""
-    run, config = finished
+    config = make_config("privacy.max_texts_per_client=1")
+    run = synthesize(config, tmp_path / "run", make_parts(config))
     texts = [" ".join(f"{letter}{number}" for letter in "abcdefghijklmn") for number in range(100)]
     write_rows(private_file, [*rows_of(), *({"client_id": "c1", "text": text} for text in texts)])
-    one = config.model_copy(update={"privacy": config.privacy.model_copy(update={"max_texts_per_client": 1})})
     (run.folder / "synthetic.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    assert check_memorization(one, run).private.words[13] == 100
+    assert check_memorization(run.folder).private.words[13] == 100
 
 
-def test_nothing_is_saved_and_no_text_is_told(
-    finished: tuple[Run, Config],
+def test_nothing_is_saved_and_no_text_is_shown(
+    run: Run,
     marks: list[str],
     home: Path,
     tmp_path: Path,
@@ -103,7 +94,6 @@ def test_nothing_is_saved_and_no_text_is_told(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    run, _ = finished
     synthetic = run.folder / "synthetic.jsonl"
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
@@ -112,22 +102,21 @@ def test_nothing_is_saved_and_no_text_is_told(
         for flags in ([], ["--json"], ["--no-embedding"], ["--control", "5"]):
             assert _command(monkeypatch, "memorization", run.folder, *flags) == 0
     captured = capfd.readouterr()
-    said = [("log", caplog.text.encode()), ("stdout", captured.out.encode()), ("stderr", captured.err.encode())]
-    assert _found([mark.casefold() for mark in marks], [(name, text.lower()) for name, text in said]) == []
+    output = [("log", caplog.text.encode()), ("stdout", captured.out.encode()), ("stderr", captured.err.encode())]
+    assert _found([mark.casefold() for mark in marks], [(name, text.lower()) for name, text in output]) == []
     assert "NOT PRIVATE" in captured.out and "ALARM" in captured.out
     assert _found(marks, _everything(home, tmp_path / "temporary")) == []
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
     assert marks[0].upper() in synthetic.read_text()  # the search would have found it
 
 
-def test_mistakes_are_told_in_a_sentence(
-    finished: tuple[Run, Config],
+def test_mistakes_are_one_sentence(
+    run: Run,
     private_file: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    run, config = finished
     assert _command(monkeypatch, "memorization", tmp_path / "nowhere") == 1
     assert "is not a run folder" in capfd.readouterr().err
     assert _command(monkeypatch, "memorization", run.folder, "--set", "privacy.epsilon=9") == 2
@@ -137,7 +126,7 @@ def test_mistakes_are_told_in_a_sentence(
     assert "There is no file" in capfd.readouterr().err
     (run.folder / "synthetic.jsonl").unlink()
     with pytest.raises(RunFolderError, match="no synthetic texts yet"):
-        check_memorization(config, run)
+        check_memorization(run.folder)
 
 
 def test_private_texts_from_memory_are_handed_over(
@@ -146,9 +135,9 @@ def test_private_texts_from_memory_are_handed_over(
     real = Parts.of.__func__  # type: ignore[attr-defined]
     monkeypatch.setattr("pretext.jobs.parts._open_embedder", lambda config: HashEmbedder())
 
-    def of(cls: type[Parts], config: Config, given: object = None) -> Parts:
+    def of(cls: type[Parts], config: Config, rows: object = None) -> Parts:
         scripted = make_parts(config)
-        return Parts(scripted.engine, scripted.embedder, scripted.variation, real(cls, config, given).federation)
+        return Parts(scripted.engine, scripted.embedder, scripted.variation, real(cls, config, rows).federation)
 
     monkeypatch.setattr(Parts, "of", classmethod(of))
     result = pretext.synthesize(

@@ -53,7 +53,7 @@ def test_gap_closed_half_way_and_where_less_is_better() -> None:
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_gap_closed_of_what_is_no_number_is_none(place: int) -> None:
+def test_gap_closed_of_what_is_no_number_is_nan(place: int) -> None:
     values = [0.3, 0.2, 0.4]
     values[place] = math.nan
     assert math.isnan(gap_closed(*values))
@@ -128,7 +128,7 @@ def test_self_bleu_by_hand() -> None:
 
 
 @pytest.mark.parametrize("package", ["mauve", "nltk", "sklearn"])
-def test_without_the_extra_it_is_told_what_to_install(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_packages__without_the_extra__names_it(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check_packages()
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))

@@ -26,7 +26,7 @@ def _slow_twin(texts: list[str], corpus: list[str]) -> list[int]:
         return {tuple(words(text)[start : start + n]) for start in range(len(words(text)) - n + 1)}
 
     return [
-        max((n for n in range(1, 10) for other in corpus if runs(text, n) & runs(other, n)), default=0)
+        max((n for n in range(1, 10) for theirs in corpus if runs(text, n) & runs(theirs, n)), default=0)
         for text in texts
     ]
 
@@ -59,9 +59,9 @@ def test_cosines_are_those_of_the_nearest(monkeypatch: pytest.MonkeyPatch) -> No
     """In blocks or at once, and as a plain product of matrices has them."""
     texts = ["kernel driver", "soup recipe garden", "boot"]
     corpus = ["driver kernel", "garden", "printer update boot", "oven butter"]
-    plain = (HashEmbedder()(texts) @ HashEmbedder()(corpus).T).max(axis=1)
+    expected = (HashEmbedder()(texts) @ HashEmbedder()(corpus).T).max(axis=1)
     for block in (1, 3, 2**15):
         monkeypatch.setattr(overlap, "_BLOCK_TEXTS", block)
-        np.testing.assert_allclose(highest_cosines(texts, corpus, HashEmbedder()), plain, atol=1e-3)
+        np.testing.assert_allclose(highest_cosines(texts, corpus, HashEmbedder()), expected, atol=1e-3)
     assert highest_cosines(texts, corpus, HashEmbedder())[0] == pytest.approx(1)
     assert highest_cosines(texts, [], HashEmbedder()).tolist() == [-1, -1, -1]

@@ -17,7 +17,7 @@ from pretext.evaluation.student import CausalStudent, Score, open_student, tiny_
 from pretext.evaluation.tiny import save_student
 from pretext.evaluation.training import make_batches, predict_tokens
 
-PATTERN = [f"{one} {two} printer update" for one in ("boot", "disk", "mount") for two in ("sound", "network")]
+PATTERN = [f"{first} {second} printer update" for first in ("boot", "disk", "mount") for second in ("sound", "network")]
 OTHER = ["butter oven flower recipe", "recipe flower soup garden"]
 ODD = [
     "",
@@ -35,8 +35,8 @@ def _weights(student: CausalStudent) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in student.module.state_dict().items()}
 
 
-def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def _slow_score(student: CausalStudent, texts: list[str]) -> Score:
@@ -65,9 +65,9 @@ def test_uniform_logits_cost_the_logarithm_of_the_vocabulary(student: CausalStud
 
 
 def test_a_score_is_that_of_single_texts_without_batches(student: CausalStudent) -> None:
-    taught = student.train(PATTERN, validation=[], seed=0)
+    trained = student.train(PATTERN, validation=[], seed=0)
     texts = [*PATTERN, *OTHER, *ODD]
-    fast, slow = taught.score(texts), _slow_score(taught, texts)
+    fast, slow = trained.score(texts), _slow_score(trained, texts)
     assert fast.tokens == slow.tokens
     assert fast.cross_entropy == pytest.approx(slow.cross_entropy, rel=1e-5)
     assert fast.bits_per_byte == pytest.approx(slow.bits_per_byte, rel=1e-5)
@@ -86,23 +86,23 @@ def test_a_text_ends_and_what_looks_like_an_end_is_text(student: CausalStudent) 
 
 def test_a_student_learns_a_planted_pattern_and_nothing_else(student: CausalStudent) -> None:
     before, own = student.score(PATTERN), _weights(student)
-    taught = student.train(PATTERN, validation=PATTERN, seed=0)
-    after = taught.score(PATTERN)
+    trained = student.train(PATTERN, validation=PATTERN, seed=0)
+    after = trained.score(PATTERN)
     assert before.top1 < 0.3
     # The first word and the second cannot be known; the rest can.
     assert after.top1 > 0.7
     assert after.cross_entropy < 1 < before.cross_entropy
-    assert taught.score(OTHER).top1 < 0.5
+    assert trained.score(OTHER).top1 < 0.5
     assert _equal(own, _weights(student))
 
 
 def test_the_same_seed_gives_the_same_student_and_another_one_another(student: CausalStudent) -> None:
     torch.manual_seed(5)
-    one = student.train(PATTERN, validation=PATTERN[:2], seed=3, tokens=600)
+    first = student.train(PATTERN, validation=PATTERN[:2], seed=3, tokens=600)
     drawn = torch.rand(1)
-    other = student.train(PATTERN, validation=PATTERN[:2], seed=3, tokens=600)
-    assert _equal(_weights(one), _weights(other))
-    assert not _equal(_weights(one), _weights(student.train(PATTERN, validation=PATTERN[:2], seed=4, tokens=600)))
+    second = student.train(PATTERN, validation=PATTERN[:2], seed=3, tokens=600)
+    assert _equal(_weights(first), _weights(second))
+    assert not _equal(_weights(first), _weights(student.train(PATTERN, validation=PATTERN[:2], seed=4, tokens=600)))
     torch.manual_seed(5)
     assert torch.equal(drawn, torch.rand(1))  # the global generator is left alone
 
@@ -118,18 +118,18 @@ def test_early_stopping_keeps_the_weights_that_were_best_on_the_validation_texts
 def test_adapters_learn_while_everything_keeps_its_place(student: CausalStudent) -> None:
     pytest.importorskip("peft")
     lora = replace(student, training=replace(student.training, lora_rank=4, rate=3e-2))
-    taught = lora.train(PATTERN, validation=PATTERN, seed=0)
-    assert taught.score(PATTERN).top1 > student.score(PATTERN).top1 + 0.3
-    assert _weights(taught).keys() == _weights(student).keys()
-    changed = {name for name, value in _weights(student).items() if not torch.equal(value, _weights(taught)[name])}
+    trained = lora.train(PATTERN, validation=PATTERN, seed=0)
+    assert trained.score(PATTERN).top1 > student.score(PATTERN).top1 + 0.3
+    assert _weights(trained).keys() == _weights(student).keys()
+    changed = {name for name, value in _weights(student).items() if not torch.equal(value, _weights(trained)[name])}
     assert changed
     assert all("_proj" in name for name in changed)
 
 
 def test_weights_can_be_put_into_a_copy(student: CausalStudent) -> None:
-    taught = student.train(PATTERN, validation=[], seed=0, tokens=600)
-    assert student.with_weights(taught.module.state_dict()).score(OTHER) == taught.score(OTHER)
-    assert student.score(OTHER) != taught.score(OTHER)
+    trained = student.train(PATTERN, validation=[], seed=0, tokens=600)
+    assert student.with_weights(trained.module.state_dict()).score(OTHER) == trained.score(OTHER)
+    assert student.score(OTHER) != trained.score(OTHER)
 
 
 def test_predictions_carry_a_gradient(student: CausalStudent) -> None:
@@ -142,12 +142,12 @@ def test_predictions_carry_a_gradient(student: CausalStudent) -> None:
 def test_batches_hold_every_row_once(lengths: list[int], tokens: int, seed: int) -> None:
     rows = [[number] * length for number, length in enumerate(lengths)]
     for rng in (None, np.random.default_rng(seed)):
-        made = list(make_batches(rows, tokens, rng))
-        assert sorted(row for batch in made for row in batch) == sorted(row for row in rows if len(row) > 1)
-        assert all(len(batch) == 1 or len(batch) * max(map(len, batch)) <= tokens for batch in made)
+        batches = list(make_batches(rows, tokens, rng))
+        assert sorted(row for batch in batches for row in batch) == sorted(row for row in rows if len(row) > 1)
+        assert all(len(batch) == 1 or len(batch) * max(map(len, batch)) <= tokens for batch in batches)
 
 
-def test_nothing_to_learn_or_to_score_is_told(student: CausalStudent) -> None:
+def test_nothing_to_learn_or_to_score_is_refused(student: CausalStudent) -> None:
     with pytest.raises(UsageError, match="at least one"):
         student.train([], validation=[], seed=0)
     with pytest.raises(UsageError, match="at least one"):
@@ -155,7 +155,7 @@ def test_nothing_to_learn_or_to_score_is_told(student: CausalStudent) -> None:
 
 
 def test_the_tiny_student_comes_out_of_its_folder_as_it_went_in(student: CausalStudent, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"scripts/pretrain_tiny\.py"):
+    with pytest.raises(ModelError, match="pretext student FILES"):
         open_student("tiny", cache=tmp_path)
     save_student(student, tiny_folder(tmp_path))
     save_student(student, tiny_folder(tmp_path))

@@ -22,9 +22,9 @@ from tests.report.conftest import HOSTILE
 from tests.support.runs import make_parts, rows_of, write_rows
 
 
-def _page(folder: Path, evaluation: Path | None = None) -> str:
+def _page(folder: Path) -> str:
     out = folder.parent / "report.html"
-    write_report(folder, out, evaluation)
+    write_report(folder, out)
     return out.read_text(encoding="utf-8")
 
 
@@ -189,38 +189,8 @@ def test_an_evaluation_does_not_get_into_the_run_folder(finished: Callable[..., 
     assert not (run.folder / "report.html").exists()
 
 
-def test_an_evaluation_is_marked(finished: Callable[..., Run], tmp_path: Path) -> None:
-    run = finished()
-    path = tmp_path / "evaluation.json"
-    estimate = {"mean": 0.123456, "interval": [0.1, 0.2], "values": [0.1, 0.15]}
-    told = {
-        "run": run.id,
-        "rows": [{"trained_on": "<b>synthetic</b>", "accuracy": 0.5}],
-        "scores": {"synthetic": {"top1": estimate, "covered_by_guarantee": False}},
-        "gap_closed": {"top1": estimate, "covered_by_guarantee": False},
-    }
-    path.write_text(json.dumps(told), encoding="utf-8")
-    page = _page(run.folder, path)
-    words = _words(page)
-    assert "NOT COVERED BY THE GUARANTEE." in words
-    assert "trained on accuracy <b>synthetic</b> 0.5" in words
-    assert words.count("0.1235 (0.1 to 0.2)") == 2
-    assert "<b>synthetic" not in page
-    assert "this page but for its evaluation" in words
-
-
 def test_wrong_files_are_told_in_a_sentence(finished: Callable[..., Run], tmp_path: Path) -> None:
-    run, path = finished(), tmp_path / "evaluation.json"
-    with pytest.raises(UsageError, match="There is no file"):
-        _page(run.folder, path)
-    for content, words in (
-        ("[]", "not a JSON object"),
-        ("{", "cannot be read as JSON"),
-        ('{"run": "x"}', "is of run x"),
-    ):
-        path.write_text(content)
-        with pytest.raises(UsageError, match=words):
-            _page(run.folder, path)
+    run = finished()
     with pytest.raises(UsageError, match="cannot be written"):
         write_report(run.folder, tmp_path)
     with pytest.raises(RunFolderError, match="not a run folder"):

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from split_clients import part_of
-
 from pretext.errors import UsageError
+from pretext.evaluation.split import part_of
 from pretext.tables import Source, read_columns
 
 CLIENT, TEXT = "client_id", "text"

@@ -1,0 +1,47 @@
+"""Whether the candidates of a finished run come from where its folder says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pretext.config.settings import Config
+from pretext.formatting import format_count
+from pretext.home import open_ledger, user_folder
+from pretext.jobs.accounts import dataset_name
+from pretext.run.folder import Run
+from pretext.statement.provenance import check_provenance
+from privacy import LedgerError
+
+
+@dataclass(frozen=True)
+class Origins:
+    """The result of the check.
+
+    Attributes:
+        checked: the result in words, with the source of the digests that the candidates were compared with.
+        wrong: what is not as it must be, a sentence each.
+    """
+
+    checked: str
+    wrong: list[str]
+
+
+def check_run_origins(config: Config, run: Run) -> Origins:
+    """Check the origin of every candidate of a run folder. Raises RunFolderError if a file is damaged."""
+    subjects, source = _read_subjects(config, run)
+    wrong = [str(difference) for difference in check_provenance(config, run, subjects)]
+    verdict = f"wrong, {format_count(len(wrong), 'time')}" if wrong else "as they should be"
+    return Origins(f"{verdict} (digests from {source})", wrong)
+
+
+def _read_subjects(config: Config, run: Run) -> tuple[dict[str, str], str]:
+    """Read the digests that the run's releases are bound to: from the ledger, or without one, from the statement."""
+    try:
+        if (user_folder() / "ledger.sqlite").exists():
+            ledger = open_ledger()
+            releases = ledger.account(dataset_name(config.data, config.privacy.dataset, ledger)).releases
+            return {release.label: release.subject for release in releases}, "the ledger"
+    except LedgerError:
+        pass
+    stated = (run.load("privacy.json") or {}).get("releases", [])
+    return {release["label"]: release["subject_sha256"] for release in stated}, "privacy.json, no ledger knows the run"
