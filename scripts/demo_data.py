@@ -1,9 +1,9 @@
-"""Real text that every machine has, for the demonstration.
+"""Collect real text that every machine has, for the demonstration.
 
     python scripts/demo_data.py FOLDER [--modules 8000]
 
-docstrings.jsonl: the docstrings of the installed Python packages, one client per module, treated as private. Sources
-are parsed, never imported; the first paragraph of every docstring of 5 to 60 words becomes a text.
+Writes docstrings.jsonl: the docstrings of the installed Python packages, one client per module, treated as private.
+Sources are parsed, never imported; the first paragraph of a docstring becomes a text if it has 5 to 60 words. And
 descriptions.jsonl: the sentences of the same packages' published descriptions, which are public.
 """
 
@@ -27,7 +27,7 @@ def main() -> None:
     """Write both files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--modules", type=int, default=8000, help="modules that are parsed at most")
+    parser.add_argument("--modules", type=int, default=8000, help="largest number of modules to parse")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     private = [{"client": str(path), "text": text} for path in modules(arguments.modules) for text in docstrings(path)]
@@ -38,17 +38,17 @@ def main() -> None:
         print(f"{path}: {len(rows)} texts", file=sys.stderr)
 
 
-def modules(most: int) -> list[Path]:
-    """At most `most` source files, chosen by a hash of their path, so that the choice is the same on every call."""
+def modules(limit: int) -> list[Path]:
+    """Return at most `limit` source files, chosen by a hash of their path, so that every call chooses the same."""
     paths = sysconfig.get_paths()
     outside = {"site-packages", "dist-packages", "test"}
-    found = {path for path in Path(paths["purelib"]).rglob("*.py") if "test" not in path.as_posix().lower()}
-    found |= {path for path in Path(paths["stdlib"]).rglob("*.py") if not outside & {*path.parts}}
-    return sorted(found, key=lambda path: hashlib.sha256(str(path).encode()).digest())[:most]
+    files = {path for path in Path(paths["purelib"]).rglob("*.py") if "test" not in path.as_posix().lower()}
+    files |= {path for path in Path(paths["stdlib"]).rglob("*.py") if not outside & {*path.parts}}
+    return sorted(files, key=lambda path: hashlib.sha256(str(path).encode()).digest())[:limit]
 
 
 def docstrings(path: Path) -> Iterator[str]:
-    """The usable first paragraphs in a source file, each once."""
+    """Yield the usable first paragraphs in a source file, each once."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -62,7 +62,7 @@ def docstrings(path: Path) -> Iterator[str]:
 
 
 def descriptions() -> Iterator[str]:
-    """Sentences of the installed packages' long descriptions, without code, tables and links."""
+    """Yield sentences of the installed packages' long descriptions, without code, tables and links."""
     for package in importlib.metadata.distributions():
         metadata: Any = package.metadata  # an e-mail message, which its type does not say
         text = re.sub(r"```.*?```|<[^>]*>|\[([^\]]*)\]\([^)]*\)", r"\1", str(metadata.get_payload() or ""), flags=re.S)

@@ -2,9 +2,9 @@
 
     scripts/notebooks [--write] [NAME ...]
 
-With --write the outputs are kept in the files, which is how they are committed; an output that names a folder of this
-machine is refused. Every notebook has a ledger of its own, empty at first, and works in a temporary folder. Two at a
-time, with half of the cores each: much of a notebook runs on one core.
+With --write the outputs are saved in the files, as they are committed; an output that names a folder of this machine is
+refused. Every notebook works in a temporary folder, with an empty ledger of its own. Two run at a time, with half of
+the cores each: much of a notebook runs on one core.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ AT_ONCE = 2
 
 
 def main() -> None:
-    """Execute those that are named, or all."""
+    """Execute the named notebooks, or all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="keep the outputs in the files")
+    parser.add_argument("--write", action="store_true", help="save the outputs in the files")
     parser.add_argument("names", nargs="*", help="notebooks by name; default: all")
     arguments = parser.parse_args()
     names = arguments.names or sorted(path.stem for path in FOLDER.glob("*.ipynb"))
@@ -45,20 +45,20 @@ def main() -> None:
 
 
 def run(name: str, write: bool) -> float:
-    """Execute one, in an environment of its own; the seconds that it took."""
+    """Execute a notebook in an environment of its own; return the seconds that it took."""
     start, models = time.perf_counter(), model_cache_folder()
     with tempfile.TemporaryDirectory() as home:
         (Path(home) / "models").symlink_to(models)  # converting the packaged generator takes half a minute
         os.environ |= {"PRETEXT_HOME": home, "TMPDIR": home, "HF_HUB_OFFLINE": "1"}
         os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
-        # tqdm says so where the widgets of a browser are missing.
+        # tqdm warns where the widgets of a browser are missing.
         os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
         execute(FOLDER / f"{name}.ipynb", write)
     return time.perf_counter() - start
 
 
 def execute(path: Path, write: bool) -> None:
-    """Execute one. Raises CellExecutionError, or SystemExit where a written output would tell of this machine."""
+    """Execute a notebook. Raises CellExecutionError, or SystemExit if a saved output would name this machine."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
@@ -73,22 +73,22 @@ def execute(path: Path, write: bool) -> None:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02}"
     if write:
-        if told := traces(notebook):
-            raise SystemExit(f"{path.name}: an output names this machine: {told[0]!r}")
+        if lines := find_local_paths(notebook):
+            raise SystemExit(f"{path.name}: an output names this machine: {lines[0]!r}")
         nbformat.write(notebook, path)
 
 
-def traces(notebook: NotebookNode) -> list[str]:
-    """Lines of outputs that hold a path of this machine. A generated text may look like one: then write again."""
-    shown = [
+def find_local_paths(notebook: NotebookNode) -> list[str]:
+    """Return the lines of outputs that hold a path of this machine. A generated text may look like one: write again."""
+    outputs = [
         text
         for cell in notebook.cells
         for output in cell.get("outputs", [])
         for text in [output.get("text", ""), *output.get("data", {}).get("text/plain", "").splitlines()]
     ]
-    known = [str(FOLDER.parent), str(Path.home()), tempfile.gettempdir(), sys.prefix]
-    pattern = re.compile("|".join(rf"{re.escape(each)}\b" for each in known))
-    return [line for text in shown for line in text.splitlines() if pattern.search(line)]
+    folders = [str(FOLDER.parent), str(Path.home()), tempfile.gettempdir(), sys.prefix]
+    pattern = re.compile("|".join(rf"{re.escape(folder)}\b" for folder in folders))
+    return [line for text in outputs for line in text.splitlines() if pattern.search(line)]
 
 
 if __name__ == "__main__":

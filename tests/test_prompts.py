@@ -255,6 +255,7 @@ def test_a_base_prompt_of_llama_3_begins_as_its_tokenizer_does(llama3) -> None:
     assert encode_prompt(Prompt("Hello"), llama3) == [9906]  # this fixture's tokenizer adds nothing by itself
 
 
+@pytest.mark.slow
 def test_the_vocabulary_of_llama_3_under_another_template() -> None:
     tokenizer = _llama3("{{ bos_token }}User: {{ messages[0]['content'] }}\nAssistant:")
     said = tokenizer.decode(encode_prompt(Prompt("Hello", chat=True), tokenizer))

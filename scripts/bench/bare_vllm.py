@@ -1,4 +1,4 @@
-"""The other side of scripts/bench/engines.py: a bare `vllm.LLM.generate` in a process of its own."""
+"""Run a bare `vllm.LLM.generate` in a process of its own, as the baseline of scripts/bench/engines.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pretext.models.engines.vllm_worker import load_llm, make_sampling_params
 
 
 def main() -> None:
-    """Load the model that is sent first; then answer each pair of prompts and sampling with seconds and tokens."""
+    """Load the model that comes first; answer each pair of prompts and sampling with seconds and tokens."""
     pipe = connect_to_parent()
     model = pipe.recv()
     llm = load_llm(model)

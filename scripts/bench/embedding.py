@@ -1,10 +1,10 @@
-"""Embedding: texts per second against plain `SentenceTransformer.encode` with its defaults, and how alike the rows are.
+"""Compare our embedder with plain `SentenceTransformer.encode`: texts per second, and the cosines of their rows.
 
     python scripts/bench/embedding.py FILE.jsonl.gz [FILE ...] [--texts 2000] [--tokens 64] [--column text]
         [--runtime torch|openvino] [--dtype float32|bfloat16]
 
-Both cut texts to the same number of tokens and take turns; the median of five turns counts. Cosines are taken to plain
-float32 rows.
+Both cut texts to the same number of tokens and take turns; the median of five turns counts. The plain side runs in
+float32 with the defaults of the library.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def main() -> None:
 def _compare(file: Path, arguments: argparse.Namespace, plain: SentenceTransformer, ours: SentenceEmbedder) -> None:
     batches = read_columns(Source(str(file)), [arguments.column])
     texts = [str(text) for batch in batches for text in batch[arguments.column]]
-    chosen = np.random.default_rng(0).permutation(len(texts))[: arguments.texts]
-    texts = [texts[row] for row in chosen]
+    sample = np.random.default_rng(0).permutation(len(texts))[: arguments.texts]
+    texts = [texts[row] for row in sample]
     tokens = statistics.fmean(int(mask.sum()) for mask in plain.preprocess(texts)["attention_mask"])
     ways: list[Callable[[], NDArray[np.float32]]] = [lambda: plain.encode(texts), lambda: ours(texts)]
-    expected, got = (way() for way in ways)
+    expected, rows = (way() for way in ways)
     seconds = time_interleaved(ways)
-    cosines = (expected * got).sum(axis=1) / np.linalg.norm(expected, axis=1)
+    cosines = (expected * rows).sum(axis=1) / np.linalg.norm(expected, axis=1)
     speeds = [len(texts) / second for second in seconds]
     print(
         f"{file.name:<28} {tokens:6.1f} {speeds[0]:8.1f} {speeds[1]:8.1f} {speeds[1] / speeds[0]:6.2f} "

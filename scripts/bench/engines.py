@@ -1,12 +1,12 @@
-"""Tokens per second of the vLLM engine and of the server engine, against a bare `vllm.LLM.generate`.
+"""Compare the vLLM engine and the server engine with a bare `vllm.LLM.generate`, in tokens per second.
 
-    python -m scripts/bench/engines.py PUBLIC_FILE [--model embedded] [--prompts 64] [--tokens 32]
+    python -m scripts.bench.engines PUBLIC_FILE [--model embedded] [--prompts 64] [--tokens 32]
 
 Needs an environment with vLLM. Three processes hold the same model with the same settings: one that calls nothing but
 `LLM.generate` on token ids, the engine's own, and vLLM's OpenAI-compatible server behind the server engine. They take
-turns on the same few-shot prompts, new ones in every repetition, so that the caches of prefixes are alike; the two that
-wait are stopped. The time of ours holds all that `complete` does: encoding, pipe or network, cutting. At least 95 % of
-the bare call's median is wanted through the vLLM engine, 85 % through the server.
+turns on the same few-shot prompts, new ones in every repetition, so that no cache of prefixes helps; the two that wait
+are stopped. Our time holds all that `complete` does: encoding, pipe or network, cutting. The vLLM engine should reach
+95 % of the bare call's median, the server 85 %.
 """
 
 from __future__ import annotations
@@ -47,32 +47,32 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32, help="longest completion")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--memory-share", type=float, default=0.1, help="of the memory, for each of the three")
-    given = parser.parse_args()
+    options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing that is stopped must stay behind
-    texts = read_texts(given.public, 4 * given.prompts * (given.repetitions + 1))
+    texts = read_texts(options.public, 4 * options.prompts * (options.repetitions + 1))
     speeds: dict[str, list[float]] = {}
-    with contestants(given.model, given.memory_share) as (racers, groups):
-        for repetition in range(-1, given.repetitions):  # the first one warms up
-            prompts = make_prompts(texts, given.prompts, repetition + 1)
+    with contestants(options.model, options.memory_share) as (racers, groups):
+        for repetition in range(-1, options.repetitions):  # the first one warms up
+            prompts = make_prompts(texts, options.prompts, repetition + 1)
             names = list(racers)
             for name in names[repetition % 3 :] + names[: repetition % 3]:
                 with alone(groups[name], groups):
-                    seconds, tokens = racers[name](prompts, Sampling(given.tokens, seed=repetition + 1))
+                    seconds, tokens = racers[name](prompts, Sampling(options.tokens, seed=repetition + 1))
                 print(f"{repetition} {name}: {tokens} tokens in {seconds:.1f} s", file=sys.stderr, flush=True)
                 if repetition >= 0:
                     speeds.setdefault(name, []).append(tokens / seconds)
-    print_table(speeds, f"{given.model}, {given.prompts} prompts, at most {given.tokens} tokens each")
+    print_table(speeds, f"{options.model}, {options.prompts} prompts, at most {options.tokens} tokens each")
 
 
 def read_texts(public: str, count: int) -> list[str]:
-    """So many texts of at most 30 words."""
+    """Return `count` texts, each cut to 30 words."""
     batches = read_columns(Source(public), ["text"])
     texts = (" ".join(text.split()[:30]) for batch in batches for text in batch["text"] if isinstance(text, str))
     return list(islice(filter(None, texts), count))
 
 
 def make_prompts(texts: list[str], count: int, repetition: int) -> list[Prompt]:
-    """Few-shot prompts of three examples each, others in every repetition."""
+    """Return few-shot prompts of three examples each, new ones in every repetition."""
     rng = np.random.default_rng(repetition)
     return [
         few_shot_prompt([str(text) for text in rng.choice(texts, 3, replace=False)], None, chat=False)
@@ -82,9 +82,9 @@ def make_prompts(texts: list[str], count: int, repetition: int) -> list[Prompt]:
 
 @contextmanager
 def contestants(model: str, memory_share: float) -> Iterator[tuple[dict[str, Contestant], dict[str, int]]]:
-    """The three, by name, and their process groups."""
+    """Yield the three contestants by name, and their process groups."""
     ours = VLLMEngine(model, memory_share=memory_share)
-    bare = ChildProcess("scripts.bare_vllm", ours.environment)
+    bare = ChildProcess("scripts.bench.bare_vllm", ours.environment)
     bare.send(ours.model)
     bare.receive()
     flags = [f"--gpu-memory-utilization={memory_share}"]
@@ -107,7 +107,7 @@ def contestants(model: str, memory_share: float) -> Iterator[tuple[dict[str, Con
 
 @contextmanager
 def alone(runner: int, groups: dict[str, int]) -> Iterator[None]:
-    """Stops the process groups of all others meanwhile."""
+    """Stop the process groups of all other contestants meanwhile."""
     others = [group for group in groups.values() if group != runner]
     for group in others:
         os.killpg(group, signal.SIGSTOP)
@@ -131,7 +131,7 @@ def _complete(engine: Engine, prompts: list[Prompt], sampling: Sampling) -> tupl
 
 
 def print_table(speeds: dict[str, list[float]], title: str) -> None:
-    """One line per contestant."""
+    """Print a line per contestant."""
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     bare = medians["bare LLM.generate"]
     print(f"{title}\n{'':<20} {'tokens/s':>9} {'of bare':>8}   repetitions")

@@ -1,9 +1,9 @@
-"""What the expansion takes besides the model: texts/s, where that time goes, and peak memory by number of texts.
+"""Measure the expansion without its model: texts/s, where that time goes, and peak memory by number of texts.
 
     python scripts/bench/expansion.py FOLDER [--texts 10000 100000 1000000] [--chunk 8192] [--seeds 2000]
 
-The generator is a scripted one whose time is not counted; texts are about twenty words. FOLDER is emptied first. Then
-ours against the alternative: prompts by one `rng.choice` each, known texts in a set of 16-byte digests.
+A scripted generator writes texts of about twenty words; its time is not counted. FOLDER is emptied first. A second
+table compares our prompts and our filter with the obvious ones: a `rng.choice` for each prompt, a set of digests.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WORDS = [f"word{number}" for number in range(5000)]
 
 
 class CallTimer:
-    """Sums the time of functions that it wraps, by name."""
+    """Sum the time of the functions that it wraps, by name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -58,7 +58,7 @@ class CallTimer:
 
 
 class Babbler:
-    """Twenty random words for every prompt."""
+    """An engine that answers every prompt with twenty random words."""
 
     usage = Usage()
 
@@ -78,24 +78,24 @@ def main() -> None:
     parser.add_argument("--texts", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--chunk", type=int, default=8192)
     parser.add_argument("--seeds", type=int, default=2000)
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        _time_expansion(given, *given.one)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        _time_expansion(options, *options.measure)
         return
     print("files             texts   texts/s   seconds by part (the rest is the loop)                       peak MiB")
     for kind in ("file", "shards", "parquet"):
-        for texts in given.texts:
-            shutil.rmtree(given.folder, ignore_errors=True)
-            sizes = ["--chunk", str(given.chunk), "--seeds", str(given.seeds), "--texts", str(texts)]
-            command = [sys.executable, __file__, str(given.folder), *sizes, "--one", kind]
+        for texts in options.texts:
+            shutil.rmtree(options.folder, ignore_errors=True)
+            sizes = ["--chunk", str(options.chunk), "--seeds", str(options.seeds), "--texts", str(texts)]
+            command = [sys.executable, __file__, str(options.folder), *sizes, "--measure", kind]
             subprocess.run([*command, "write"], check=True)
         subprocess.run([*command, "resume"], check=True)
-    _compare_prompts_and_filters(given)
+    _compare_prompts_and_filters(options)
 
 
-def _time_expansion(arguments: argparse.Namespace, kind: str, what: str) -> None:
-    """In a process of its own, for its memory: one line of the table."""
+def _time_expansion(arguments: argparse.Namespace, kind: str, task: str) -> None:
+    """Print a line of the table; called in a process of its own, whose memory is measured."""
     shards = [] if kind == "file" else ["expansion.shard_texts=100000"]
     overrides = [*shards, "expansion.format=parquet"] if kind == "parquet" else shards
     config, seeds, texts = _make_config(arguments, overrides), _make_seeds(arguments.seeds), arguments.texts[0]
@@ -108,11 +108,11 @@ def _time_expansion(arguments: argparse.Namespace, kind: str, what: str) -> None
     clock.wrap(Shards, "seal", "sealing")
     clock.wrap(Run, "save", "saving")
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter()
-    expand_seeds(config, run, seeds, Babbler, texts + (arguments.chunk // 2 if what == "resume" else 0))
+    expand_seeds(config, run, seeds, Babbler, texts + (arguments.chunk // 2 if task == "resume" else 0))
     seconds = time.perf_counter() - started - clock.seconds.pop("generator")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     parts = "  ".join(f"{name} {part:.2f}" for name, part in clock.seconds.items())
-    name = kind if what == "write" else f"{kind}, grown"
+    name = kind if task == "write" else f"{kind}, grown"
     print(
         f"{name:<14} {texts:>8,} {texts / seconds:>9,.0f}   {parts:<70} {peak:.0f} ({before:.0f} at the start)",
         flush=True,
@@ -142,10 +142,10 @@ def _compare_prompts_and_filters(arguments: argparse.Namespace) -> None:
     holders: dict[str, Callable[[list[str]], object]] = {"filter": _fill_filter, "set of digests": _fill_set}
     for name, fill in holders.items():
         tracemalloc.start()
-        kept = fill(texts)
+        holder = fill(texts)
         print(f"{name:<24} {tracemalloc.get_traced_memory()[0] / 2**20:>10.1f} MiB")
         tracemalloc.stop()
-        del kept
+        del holder
 
 
 def _choose_prompts(seeds: list[Seed], prompts: int) -> list[Prompt]:

@@ -1,13 +1,13 @@
-"""Speed and memory of FreD's two numerical parts, each against the bare thing.
+"""Measure speed and memory of FreD's two numerical parts, each against a bare computation.
 
     python scripts/bench/fred.py [--texts 1000000] [--repetitions 5]
 
-1. Moments of so many rows of 384 dimensions, in chunks as they come from an embedder, against the bare product of the
+1. Moments of rows of 384 dimensions, in chunks as they come from an embedder, against the bare product of the
    same chunks with themselves (`chunk.T @ chunk`, 32 bits, one sum).
 2. The Frechet distance by symmetric eigendecompositions against scipy.linalg.sqrtm, at 384 and 768 dimensions.
 3. Peak memory of the moments of a tenth of the rows and of all, each in a process of its own.
 
-Interleaved; medians. Rows are random: their values do not change the time.
+All take turns; medians count. Rows are random, since their values do not change the time.
 """
 
 from __future__ import annotations
@@ -38,37 +38,39 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=1_000_000)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.memory_of is not None:
-        sum_in_groups(chunks(given.memory_of))
+    options = parser.parse_args()
+    if options.memory_of is not None:
+        sum_in_groups(chunks(options.memory_of))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         return
     ours, bare = time_in_turns(
-        given.repetitions, lambda: sum_in_groups(chunks(given.texts)), lambda: product(given.texts)
+        options.repetitions, lambda: sum_in_groups(chunks(options.texts)), lambda: product(options.texts)
     )
-    row(f"moments of {given.texts:,} x 384", ours, "bare product", bare)
+    print_comparison(f"moments of {options.texts:,} x 384", ours, "bare product", bare)
     for d in (384, 768):
-        one, other = law(d, 0), law(d, 1)
+        left, right = law(d, 0), law(d, 1)
         ours, theirs = time_in_turns(
-            given.repetitions, partial(frechet, one, other), partial(textbook_frechet, one, other)
+            options.repetitions, partial(frechet, left, right), partial(textbook_frechet, left, right)
         )
-        row(f"Frechet distance, d = {d}", ours, "scipy sqrtm", theirs)
-        print(f"{'':<32} relative difference {abs(float(frechet(one, other)) / textbook_frechet(one, other) - 1):.1e}")
-    for texts in (given.texts // 10, given.texts):
+        print_comparison(f"Frechet distance, d = {d}", ours, "scipy sqrtm", theirs)
+        print(
+            f"{'':<32} relative difference {abs(float(frechet(left, right)) / textbook_frechet(left, right) - 1):.1e}"
+        )
+    for texts in (options.texts // 10, options.texts):
         command = [sys.executable, __file__, "--memory-of", str(texts)]
         peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
         print(f"{f'peak memory, {texts:,} rows':<32} {peak} MiB")
 
 
 def chunks(texts: int) -> Iterator[NDArray[np.float32]]:
-    """The same random chunk again and again, so that making it does not count."""
+    """Yield the same random chunk again and again, so that making it does not count."""
     rows = np.random.default_rng(0).standard_normal((CHUNK, 384), np.float32)
     for start in range(0, texts, CHUNK):
         yield rows[: min(CHUNK, texts - start)]
 
 
 def product(texts: int) -> NDArray[np.float32]:
-    """What no implementation can do without."""
+    """Compute what no implementation can do without."""
     total = np.zeros((384, 384), np.float32)
     for rows in chunks(texts):
         total += rows.T @ rows
@@ -76,20 +78,20 @@ def product(texts: int) -> NDArray[np.float32]:
 
 
 def law(d: int, seed: int) -> Moments:
-    """Moments of random rows with a falling spectrum."""
+    """Return moments of random rows with a falling spectrum."""
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((4 * d, d)) / np.sqrt(np.arange(1, d + 1)) + 0.1 * rng.standard_normal(d)
     return Moments(rows.mean(axis=0), rows.T @ rows / len(rows))
 
 
 def textbook_frechet(left: Moments, right: Moments) -> float:
-    """The textbook formula."""
+    """Compute the Frechet distance by the textbook formula."""
     traces = np.trace(left.covariance + right.covariance - 2 * sqrtm(left.covariance @ right.covariance).real)
     return float(np.square(left.mean - right.mean).sum() + traces)
 
 
 def time_in_turns(repetitions: int, *callables: Callable[[], object]) -> list[float]:
-    """Median seconds of each, interleaved, after one unmeasured round."""
+    """Return the median seconds of each; they take turns, after a round to warm up."""
     seconds: list[list[float]] = [[] for _ in callables]
     for _ in range(repetitions + 1):
         for taken, call in zip(seconds, callables, strict=True):
@@ -99,9 +101,9 @@ def time_in_turns(repetitions: int, *callables: Callable[[], object]) -> list[fl
     return [statistics.median(taken[1:]) for taken in seconds]
 
 
-def row(name: str, ours: float, other_name: str, other: float) -> None:
+def print_comparison(name: str, ours: float, baseline: str, seconds: float) -> None:
     """Print one comparison."""
-    print(f"{name:<32} {ours:8.3f} s   {other_name} {other:8.3f} s   ratio {ours / other:.2f}", flush=True)
+    print(f"{name:<32} {ours:8.3f} s   {baseline} {seconds:8.3f} s   ratio {ours / seconds:.2f}", flush=True)
 
 
 if __name__ == "__main__":

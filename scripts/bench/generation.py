@@ -1,4 +1,4 @@
-"""Tokens per second of the transformers engine, against plain `model.generate` with its defaults.
+"""Compare the transformers engine with plain `model.generate` and its defaults, in tokens per second.
 
     python scripts/bench/generation.py PUBLIC_FILE [--model embedded] [--prompts 128] [--tokens 48]
 
@@ -38,35 +38,39 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=48, help="longest completion")
     parser.add_argument("--words", type=int, default=55, help="longest example, in words")
     parser.add_argument("--repetitions", type=int, default=5)
-    given = parser.parse_args()
-    batches = islice(read_columns(Source(given.public), ["text"]), 20)
-    texts = [" ".join(str(text).split()[: given.words]) for batch in batches for text in batch["text"]]
-    engine, plain = TransformersEngine(given.model), PlainTransformers(given.model)
+    options = parser.parse_args()
+    batches = islice(read_columns(Source(options.public), ["text"]), 20)
+    texts = [" ".join(str(text).split()[: options.words]) for batch in batches for text in batch["text"]]
+    engine, plain = TransformersEngine(options.model), PlainTransformers(options.model)
     speeds: dict[str, list[float]] = {"model.generate": [], "our engine": []}
-    for repetition in range(-1, given.repetitions):  # the first one warms up
+    for repetition in range(-1, options.repetitions):  # the first one warms up
         rng = np.random.default_rng(repetition + 1)
-        prompts = [few_shot_prompt(rng.choice(texts, 3).tolist(), None, chat=False) for _ in range(given.prompts)]
-        sampling = Sampling(given.tokens, top_p=0.95, stop=PromptStyle().stops, seed=repetition + 1)
-        for name, write in (("model.generate", plain.write), ("our engine", lambda *asked: ours(engine, *asked))):
+        prompts = [few_shot_prompt(rng.choice(texts, 3).tolist(), None, chat=False) for _ in range(options.prompts)]
+        sampling = Sampling(options.tokens, top_p=0.95, stop=PromptStyle().stops, seed=repetition + 1)
+        for name, write in (
+            ("model.generate", plain.write),
+            ("our engine", lambda *request: write_tokens(engine, *request)),
+        ):
             start = time.perf_counter()
             tokens = write(prompts if repetition >= 0 else prompts[:BATCH], sampling)
             if repetition >= 0:
                 speeds[name].append(tokens / (time.perf_counter() - start))
-    print(f"{given.model}, {given.prompts} prompts, at most {given.tokens} tokens, {torch.get_num_threads()} threads")
+    sizes = f"{options.prompts} prompts, at most {options.tokens} tokens"
+    print(f"{options.model}, {sizes}, {torch.get_num_threads()} threads")
     for name, measured in speeds.items():
         every = " ".join(f"{speed:.0f}" for speed in measured)
         print(f"{name:<16} {statistics.median(measured):7.1f} tokens/s   ({every})")
 
 
-def ours(engine: TransformersEngine, prompts: list[Prompt], sampling: Sampling) -> int:
-    """The number of tokens that the engine has written."""
+def write_tokens(engine: TransformersEngine, prompts: list[Prompt], sampling: Sampling) -> int:
+    """Return the number of tokens that the engine writes."""
     before = engine.usage
     engine.complete(prompts, sampling)
     return (engine.usage - before).written
 
 
 class PlainTransformers:
-    """`generate` as its guide shows it."""
+    """Calls `generate` as its guide shows it."""
 
     def __init__(self, name: str) -> None:
         source = resolve_generator(name)
@@ -74,7 +78,7 @@ class PlainTransformers:
         self._model: Any = AutoModelForCausalLM.from_pretrained(source, device_map="auto")
 
     def write(self, prompts: list[Prompt], sampling: Sampling) -> int:
-        """The number of tokens in the answers."""
+        """Return the number of tokens in the answers."""
         torch.manual_seed(sampling.seed)
         tokens = 0
         for start in range(0, len(prompts), BATCH):

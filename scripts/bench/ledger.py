@@ -106,7 +106,7 @@ def show(rows: list[tuple[float, ...]]) -> None:
     columns = ("before", "release", "processor", "replay", "seal", "account", "register")
     print(" ".join(f"{column:>10}" for column in columns) + "   (milliseconds)")
     for count, *seconds in rows:
-        print(f"{count:10,} " + " ".join(f"{one * 1e3:10,.1f}" for one in seconds))
+        print(f"{count:10,} " + " ".join(f"{value * 1e3:10,.1f}" for value in seconds))
     ratios = [last / first for first, last in zip(rows[0][1:], rows[-1][1:], strict=True)]
     print(f"{'ratio':>10} " + " ".join(f"{ratio:10.2f}" for ratio in ratios))
 

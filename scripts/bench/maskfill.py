@@ -1,4 +1,4 @@
-"""Mask-fill against the paper's procedure, with the same model, dtype and threads: texts per second and likelihood.
+"""Compare mask-filling with the paper's procedure on the same model, dtype and threads: texts/s and likelihood.
 
     python scripts/bench/maskfill.py TEXTS --model MODEL [--texts 256] [--runs 5] [--masks-per-pass 1 2 4]
 
@@ -64,21 +64,21 @@ def main() -> None:
 
 
 def draw_texts(file: Path, count: int) -> list[str]:
-    """So many texts of the file, at random, always the same."""
+    """Return `count` texts of the file, at random, always the same."""
     with gzip.open(file, "rt") as lines:
         texts = [json.loads(line)["text"] for line in lines]
     return [texts[number] for number in np.random.default_rng(0).choice(len(texts), count, replace=False)]
 
 
 def load_masked_model(name: str) -> tuple[Any, Any]:
-    """Tokenizer and model, as `MaskedLM` loads them."""
+    """Return tokenizer and model, as `MaskedLM` loads them."""
     source = resolve_masked(name)
     model = AutoModelForMaskedLM.from_pretrained(source, dtype=getattr(torch, preferred_dtype("cpu")))
     return AutoTokenizer.from_pretrained(source), model.eval()
 
 
 def ours(name: str, passes: int, at_once: int) -> Fill:
-    """The program's own mask-fill."""
+    """Return the program's own mask-filling."""
     variation = {"max_tokens": LENGTH, "mask_share": SHARE, "mask_passes": passes, "masks_per_pass": at_once}
     unused = {"privacy": {"epsilon": 1.0}, "initial": {"prompts": ["a text"]}}
     config = resolve(
@@ -101,7 +101,7 @@ def ours(name: str, passes: int, at_once: int) -> Fill:
 
 @torch.inference_mode()
 def fill_as_paper(texts: list[str], seed: int, passes: int, tokenizer: Any, model: Any) -> list[str]:
-    """One mask of every row per forward pass, on rows padded to the maximum."""
+    """Fill one mask of every row per forward pass, on rows padded to the maximum."""
     torch.manual_seed(seed)
     encoded = tokenizer(texts, truncation=True, max_length=LENGTH, padding="max_length", return_tensors="pt")
     ids, attention = encoded["input_ids"], encoded["attention_mask"]
@@ -130,7 +130,7 @@ def refill(ids: torch.Tensor, attention: torch.Tensor, special: torch.Tensor, to
 
 @torch.inference_mode()
 def likelihood(texts: list[str], tokenizer: Any, model: Any) -> float:
-    """Mean over the texts of the mean log-probability of each token when it alone is hidden."""
+    """Return the mean over the texts of the mean log-probability of each token when it alone is hidden."""
     rows, targets, owners = [], [], []
     for number, text in enumerate(texts):
         ids = tokenizer(text, truncation=True, max_length=LENGTH)["input_ids"]
@@ -139,18 +139,18 @@ def likelihood(texts: list[str], tokenizer: Any, model: Any) -> float:
             targets.append(ids[column])
             owners.append(number)
     scores = np.zeros(len(rows))
-    for chosen in np.array_split(np.argsort([len(row) for row in rows]), max(1, len(rows) // 128)):
-        batch = tokenizer.pad({"input_ids": [rows[row] for row in chosen]}, return_tensors="pt")
+    for batch_rows in np.array_split(np.argsort([len(row) for row in rows]), max(1, len(rows) // 128)):
+        batch = tokenizer.pad({"input_ids": [rows[row] for row in batch_rows]}, return_tensors="pt")
         logits = model(**batch).logits[batch["input_ids"] == tokenizer.mask_token_id].float()
-        picked = torch.log_softmax(logits, dim=1)[range(len(chosen)), [targets[row] for row in chosen]]
-        scores[chosen] = picked.numpy()
+        picked = torch.log_softmax(logits, dim=1)[range(len(batch_rows)), [targets[row] for row in batch_rows]]
+        scores[batch_rows] = picked.numpy()
     sums = np.bincount(owners, scores, minlength=len(texts))
     counts = np.bincount(owners, minlength=len(texts))
     return float(np.mean(sums[counts > 0] / counts[counts > 0]))
 
 
 def compare_times(ways: dict[str, Fill], texts: list[str], runs: int) -> None:
-    """Texts per second, and per second of processor time, which other processes disturb less; medians of the runs.
+    """Print texts per second, and per second of processor time, which other processes disturb less: medians.
 
     The ways take turns, after a warm-up.
     """
@@ -175,7 +175,7 @@ def compare_times(ways: dict[str, Fill], texts: list[str], runs: int) -> None:
 
 
 def compare_likelihood(ways: dict[str, Fill], texts: list[str], runs: int, score: Callable[[list[str]], float]) -> None:
-    """Mean pseudo-log-likelihood of the results, its standard error over the runs, and the share it differs by."""
+    """Print the mean pseudo-log-likelihood of the results, its standard error, and its difference from the paper's."""
     base = 0.0
     for way, fill in ways.items():
         scores = [score(fill(texts, run)) for run in range(runs)]

@@ -1,4 +1,4 @@
-"""Peak memory of the private side: 1,000,000 texts of 100,000 clients, read, embedded and voted with.
+"""Measure the peak memory of the private side: 1,000,000 texts of 100,000 clients, read, embedded and voted with.
 
     python scripts/bench/memory.py [--texts 1000000]
 

@@ -1,9 +1,9 @@
-"""What `pretext plan --measure` foretells against what the run then takes: tokens, seconds and peak memory.
+"""Compare the forecast of `pretext plan --measure` with what the run then takes: tokens, seconds and peak memory.
 
     python scripts/bench/plan.py PRIVATE PUBLIC --masked MODEL [--client-column client_id] [--scale 1]
 
-Three configurations: in-context variations, rewriting with lookahead, and mask-filling with lookahead. Each is planned
-and run in processes of their own, on a part of the private file. A ratio between 0.5 and 2 is within the promise.
+Plans and runs three configurations, each in processes of its own, on a part of the private file: in-context variation,
+rewriting with lookahead, and mask-filling with lookahead. A ratio between 0.5 and 2 is within the promise.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COMMON = ["privacy.rounds=3", "privacy.epsilon=8", "privacy.delta=1e-5", "privac
 
 
 def main() -> None:
-    """Print four lines per configuration: foretold, taken, ratio."""
+    """Print four lines per configuration: forecast, taken, ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("private", type=Path, help="jsonl.gz file")
     parser.add_argument("public", type=Path)
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--masked", required=True, help="folder or name of a masked language model")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies populations and synthetic texts")
     options = parser.parse_args()
-    print(f"{'configuration':<24}{'':>10}{'foretold':>12}{'taken':>12}{'ratio':>8}", flush=True)
+    print(f"{'configuration':<24}{'':>10}{'forecast':>12}{'taken':>12}{'ratio':>8}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         home = own_home(Path(scratch))
         private = Path(scratch) / "private.jsonl"
@@ -55,13 +55,13 @@ def main() -> None:
             f"privacy.max_texts_per_client={texts}",
         ]
         for name, settings in CONFIGS.items():
-            chosen = [*common, *(scale_setting(setting, options.scale) for setting in settings)]
-            given = [*flags, *(part for setting in chosen for part in ("--set", setting))]
-            show(name, *compare_plan_and_run(given, Path(scratch) / name.split(",")[0], home))
+            overrides = [*common, *(scale_setting(setting, options.scale) for setting in settings)]
+            arguments = [*flags, *(part for setting in overrides for part in ("--set", setting))]
+            show(name, *compare_plan_and_run(arguments, Path(scratch) / name.split(",")[0], home))
 
 
 def own_home(scratch: Path) -> dict[str, str]:
-    """An environment with a ledger of its own, but with the models that were converted before."""
+    """Return an environment with a ledger of its own and the models that are converted already."""
     from pretext.home import model_cache_folder
     from pretext.models.sources import resolve_generator
 
@@ -72,20 +72,20 @@ def own_home(scratch: Path) -> dict[str, str]:
 
 
 def write_part(source: Path, column: str, clients: int, target: Path) -> int:
-    """Write the texts of the first so many clients; returns texts per client, rounded up."""
-    chosen: set[str] = set()
+    """Write the texts of the first `clients` clients; return texts per client, rounded up."""
+    members: set[str] = set()
     written = 0
     with gzip.open(source, "rt", encoding="utf-8") as lines, target.open("w", encoding="utf-8") as file:
         for line in lines:
             client = json.loads(line)[column]
-            if client in chosen or len(chosen) < clients:
-                chosen.add(client)
+            if client in members or len(members) < clients:
+                members.add(client)
                 written += file.write(line) > 0
     return -(-written // clients)
 
 
 def scale_setting(setting: str, scale: float) -> str:
-    """`population={128}` as `population=64` at a scale of one half."""
+    """Turn `population={128}` into `population=64` at a scale of one half."""
     name, _, value = setting.partition("=")
     return f"{name}={max(16, round(int(value.strip('{}')) * scale))}" if value.startswith("{") else setting
 
@@ -93,7 +93,7 @@ def scale_setting(setting: str, scale: float) -> str:
 def compare_plan_and_run(
     arguments: list[str], folder: Path, home: dict[str, str]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """What was foretold, and what the run took, by unit."""
+    """Return the forecast, and what the run took, by unit."""
     program = [sys.executable, "-m", "pretext"]
     planned = subprocess.run(
         [*program, "plan", *arguments, "--measure", "--json"], check=True, stdout=subprocess.PIPE, env=home
@@ -117,18 +117,18 @@ def compare_plan_and_run(
 
 
 def tokens(phases: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Tokens read and written in all phases."""
+    """Return the tokens read and written in all phases."""
     return {unit: total(phases, unit) for unit in ("read", "written")}
 
 
 def total(phases: dict[str, dict[str, float]], unit: str) -> float:
-    """Sum over the phases."""
+    """Return the sum over the phases."""
     return sum(phase[unit] for phase in phases.values())
 
 
-def show(name: str, foretold: dict[str, float], taken: dict[str, float]) -> None:
-    """A line per unit."""
-    for unit, guess in foretold.items():
+def show(name: str, forecast: dict[str, float], taken: dict[str, float]) -> None:
+    """Print a line per unit."""
+    for unit, guess in forecast.items():
         print(f"{name:<24}{unit:>10}{guess:12,.0f}{taken[unit]:12,.0f}{guess / taken[unit]:8.2f}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""A whole round with mask-filling and lookahead against the paper's procedure, with the same models on this processor.
+"""Compare a whole round with mask-filling and lookahead with the paper's procedure, on the same models.
 
     python scripts/bench/round.py TEXTS --masked MODEL [--population 1024] [--lookahead 4] [--clients 1250] [--runs 5]
 
@@ -6,7 +6,7 @@ TEXTS is a file of texts (.jsonl.gz with the column text), from which the popula
 variations of all candidates, their mean embeddings, the clients' votes, release, selection, and the next population.
 The paper's procedure (arXiv 2406.02958): rows padded to 64 tokens and one mask per forward pass, plain
 `SentenceTransformer.encode`, an exact faiss search. The clients' texts are random unit rows on both sides, 8 a client:
-they are embedded once per run, not in a round. Cost is linear in the population, so a smaller one tells the same.
+they are embedded once per run, not in a round. Cost is linear in the population, so a smaller one shows the same ratio.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def main() -> None:
 
 
 def random_clients(count: int, texts: int) -> Clients:
-    """Clients with so many texts each, as random unit rows."""
+    """Return `count` clients with `texts` texts each, as random unit rows."""
     rows = normalize_rows(np.random.default_rng(0).standard_normal((count * texts, 384), np.float32))
     return Clients(rows, np.repeat(np.arange(count, dtype=np.int64), texts), np.zeros(count * texts, np.int64))
 
 
 def own_round(config: Config, clients: Clients, folder: Path) -> Round:
-    """A round as `pretext.evolution.loop` and `pretext.jobs.run` do it."""
+    """Return a round as `pretext.evolution.loop` and `pretext.jobs.run` do it."""
     parts = Parts.of(config)
     models, vary = TimedModels(parts, Meter(parts.engine), varies=True), parts.variation()
     mechanism, relation = make_plan(config).mechanism, config.privacy.relation
@@ -92,22 +92,22 @@ def own_round(config: Config, clients: Clients, folder: Path) -> Round:
         seconds, points = time_call(lambda: candidate_points(run, population, models, config.evolution))
         spent = {"lookahead": seconds}
 
-        def released() -> NDArray[np.float64]:
+        def release() -> NDArray[np.float64]:
             votes = clients.vote(Ballot(points, np.zeros(len(texts), np.int64)), rule)
             label = f"{len(texts)}/{run}"
             return ledger.release("bench", label, label, votes, mechanism, relation).noisy
 
-        spent["votes and release"], noisy = time_call(released)
+        spent["votes and release"], noisy = time_call(release)
         parents = select_survivors(noisy, mechanism.standard_deviation, config.evolution, rng)[2]
-        chosen = [population[row] for row in parents]
-        spent["next population"], _ = time_call(lambda: vary(chosen, chosen, rng))
+        parent_texts = [population[row] for row in parents]
+        spent["next population"], _ = time_call(lambda: vary(parent_texts, parent_texts, rng))
         return spent
 
     return work
 
 
 def paper_round(config: Config, clients: Clients) -> Round:
-    """The paper's round."""
+    """Return the paper's round."""
     import faiss
     from sentence_transformers import SentenceTransformer
 
@@ -122,7 +122,7 @@ def paper_round(config: Config, clients: Clients) -> Round:
         )
         return normalize_rows(np.sum([embedder.encode(texts, show_progress_bar=False) for texts in varied], axis=0))
 
-    def voted(points: NDArray[np.float32]) -> NDArray[np.float64]:
+    def vote(points: NDArray[np.float32]) -> NDArray[np.float64]:
         index = faiss.IndexFlatL2(points.shape[1])
         index.add(points)
         nearest = index.search(clients.embeddings, 1)[1][:, 0]
@@ -132,25 +132,25 @@ def paper_round(config: Config, clients: Clients) -> Round:
     def work(texts: list[str], run: int) -> dict[str, float]:
         spent = {}
         spent["lookahead"], points = time_call(lambda: lookahead(texts, run))
-        spent["votes and release"], noisy = time_call(lambda: voted(points))
+        spent["votes and release"], noisy = time_call(lambda: vote(points))
         weights = np.maximum(noisy, 1e-9)
         parents = np.random.default_rng(run).choice(len(texts), len(texts), p=weights / weights.sum())
-        chosen = [texts[row] for row in parents]
-        spent["next population"], _ = time_call(lambda: fill_as_paper(chosen, run, passes, tokenizer, model))
+        parent_texts = [texts[row] for row in parents]
+        spent["next population"], _ = time_call(lambda: fill_as_paper(parent_texts, run, passes, tokenizer, model))
         return spent
 
     return work
 
 
 def time_call(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and what came of it."""
+    """Return the seconds of a call, and its result."""
     started = time.perf_counter()
     result = work()
     return time.perf_counter() - started, result
 
 
 def show(taken: dict[str, list[dict[str, float]]]) -> None:
-    """Medians by part and of the whole."""
+    """Print medians by part and of the whole."""
     print(f"{'seconds (median)':<24}" + "".join(f"{part:>20}" for part in (*PARTS, "whole round")))
     wholes = {}
     for name, runs in taken.items():

@@ -1,11 +1,11 @@
-"""Texts a second that the screening reads, and what it drops of public texts.
+"""Measure how many texts the screening reads a second, and how many public texts it drops.
 
 python scripts/bench/screening.py FILE ...
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from itertools import islice
 
@@ -21,7 +21,9 @@ def main() -> None:
         "and identifiers": Screening(),
         "and English": Screening(languages=("en",)),
     }
-    for location in sys.argv[1:]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", help="files of public texts with a column `text`")
+    for location in parser.parse_args().files:
         rows = (text for batch in read_columns(Source(location), ["text"]) for text in batch["text"])
         texts = list(islice(rows, 20_000))
         for name, rule in rules.items():

@@ -1,4 +1,4 @@
-"""Votes: seconds and memory from embeddings to the clipped histogram, against a bare search with faiss.
+"""Measure a vote, from embeddings to the clipped histogram, against a bare search with faiss: seconds and memory.
 
     python scripts/bench/voting.py [--candidates 2048] [--dimensions 384] [--million]
         [--points PUBLIC.jsonl.gz [...] --queries TEXTS.jsonl.gz]
@@ -86,13 +86,16 @@ def _approximate(points: Rows, queries: Rows) -> None:
     exact = search(len(points) + 1)
     for name, least in [("exact", len(points) + 1), ("approximate", len(points))]:
         started = time.perf_counter()
-        found = search(least)
+        nearest_rows = search(least)
         seconds = time.perf_counter() - started
-        print(f"{name:<12} {len(points):8} {len(queries):8} {seconds:8.2f} {(found == exact).mean():9.4f}", flush=True)
+        print(
+            f"{name:<12} {len(points):8} {len(queries):8} {seconds:8.2f} {(nearest_rows == exact).mean():9.4f}",
+            flush=True,
+        )
 
 
 def time_interleaved(ways: Sequence[Callable[[], Any]]) -> list[float]:
-    """Median seconds of each way."""
+    """Return the median seconds of each way; they take turns."""
     taken: list[list[float]] = [[] for _ in ways]
     for _ in range(_TURNS):
         for way, times in zip(ways, taken, strict=True):

@@ -1,6 +1,6 @@
 """Compare two checkouts: does the demonstration's job give the same texts and the same epsilon in both?
 
-    python compare_checkouts.py BEFORE AFTER [--small] [--keep FOLDER]
+    python scripts/studies/compare_checkouts.py BEFORE AFTER [--small] [--keep FOLDER]
 
 Each checkout runs the commands of its own scripts/demo, in a process and a home folder of its own, on one thread.
 Settings whose defaults follow from a measurement of speed are fixed. Draws that have no seed become functions of their

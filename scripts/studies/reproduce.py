@@ -1,4 +1,4 @@
-"""pretext against its baselines: the same private sets, budget, generator, number of texts and student.
+"""Compare pretext with its baselines on the same private sets, budget, generator, number of texts and student.
 
     python scripts/studies/reproduce.py --sets a.jsonl.gz b.jsonl.gz --public wikipedia.jsonl.gz --csv results.csv
         --out FOLDER [--methods prompt-only non-private pretext ...] [--epsilons 1 8] [--repetitions 3]
@@ -6,8 +6,8 @@
         [--clients 3000] [--texts-per-client 8] [--student tiny] [--set expansion.temperature=0.8] [--print-only]
 
 A private set has the columns client_id and text; its clients are split by a hash of their id into those who train,
-who validate and who test. Every cell (set, method, epsilon, repetition) appends a row to the CSV file and is not done
-again; an interrupted one goes on from its run folder. At the end, and with --print-only alone, the table is printed.
+who validate and who test. Every finished cell (set, method, epsilon, repetition) adds a row to the CSV file and is not
+run again; an interrupted one goes on from its run folder. At the end, or with --print-only alone, it prints the table.
 The methods are described in comparison/methods.py and comparison/on_device.py.
 
 The figures are measured on private texts without noise and the federated methods draw noise that no ledger charges:
@@ -44,19 +44,19 @@ from privacy.accounting import check_delta, check_epsilon
 
 
 def main() -> None:
-    """Do the cells that are missing and print the table."""
-    given = make_reproduce_parser().parse_args()
+    """Run the missing cells and print the table."""
+    options = make_reproduce_parser().parse_args()
     try:
-        if not given.print_only:
-            reproduce(given, open_student(given.student))
-        rows = read_rows(given.csv)
-        print(format_table(rows) if rows else f"There are no cells in {given.csv} yet.")
+        if not options.print_only:
+            reproduce(options, open_student(options.student))
+        rows = read_rows(options.csv)
+        print(format_table(rows) if rows else f"There are no cells in {options.csv} yet.")
     except (PretextError, PrivacyError) as error:
         sys.exit(f"Error: {error}")
 
 
 def make_reproduce_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--csv", type=Path, required=True, help="file of the finished cells")
     parser.add_argument(
@@ -98,9 +98,9 @@ def make_reproduce_parser() -> argparse.ArgumentParser:
 
 
 def reproduce(options: argparse.Namespace, student: CausalStudent, parts: Parts | None = None) -> None:
-    """Do the missing cells, set by set, one repetition of everything after another.
+    """Run the missing cells, set by set, one repetition of all methods after another.
 
-    `opened` holds models to work with; default: those that the command line names, opened when they are needed.
+    `parts` holds the models; by default those that the command line names, opened at first use.
     """
     if not options.sets or options.public is None:
         raise UsageError("Give the private sets with --sets and a public one with --public (or --print-only).")
@@ -137,7 +137,7 @@ def reproduce(options: argparse.Namespace, student: CausalStudent, parts: Parts 
 
 
 def open_parts(private: PrivateSet, config: Config, parts: Parts | None) -> Parts:
-    """The parts of a set: its own clients, whose texts are embedded once, and the models of the sets before."""
+    """Return the parts of a set: its own clients, whose texts are embedded once, and the models of the sets before."""
     if parts is None:
         return Parts.of(config, private.rows)
     embedder = parts.embedder
@@ -149,7 +149,7 @@ def open_parts(private: PrivateSet, config: Config, parts: Parts | None) -> Part
 
 
 def shared_config(scale: Scale) -> Config:
-    """What the clients' embeddings and the models depend on, the same for all cells."""
+    """Return the settings of the clients' embeddings and the models, which all cells share."""
     return resolve(
         settings={
             "data": {"client_column": "client_id"},
@@ -163,15 +163,15 @@ def shared_config(scale: Scale) -> Config:
 
 
 def list_cells(name: str, methods: Sequence[str], epsilons: Sequence[float], repetitions: int) -> Iterator[Cell]:
-    """The cells of a set, the ends of the gap first, one repetition after another."""
+    """Yield the cells of a set, the ends of the gap first, one repetition after another."""
     for repetition in range(repetitions):
-        asked = (
+        cells = (
             Cell(name, method, epsilon_of(method, epsilon), repetition)
             for method in ALL_METHODS
             if method in methods
             for epsilon in epsilons
         )
-        yield from dict.fromkeys(asked)
+        yield from dict.fromkeys(cells)
 
 
 if __name__ == "__main__":

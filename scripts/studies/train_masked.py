@@ -51,7 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(resolve_embedder(EMBEDDED))
-    train, held_out = corpus(arguments.texts, tokenizer)
+    train, held_out = read_corpus(arguments.texts, tokenizer)
     report_baseline(train, held_out, len(tokenizer))
     model = build(arguments.layers, tokenizer.mask_token_id, unigrams(train, len(tokenizer)))
     fit(model, tokenizer.mask_token_id, train, held_out, arguments)
@@ -59,8 +59,8 @@ def main() -> None:
     write(model, tokenizer, arguments.folder / "model")
 
 
-def corpus(paths: list[Path], tokenizer: Any) -> tuple[Sequences, dict[str, Sequences]]:
-    """Sequences to train on, and those held out by document, per source; each text is cut into pieces."""
+def read_corpus(paths: list[Path], tokenizer: Any) -> tuple[Sequences, dict[str, Sequences]]:
+    """Return sequences to train on, and those held out by document, per source; cut each text into pieces."""
     rng = np.random.default_rng(0)
     train: Sequences = []
     held_out: dict[str, Sequences] = {}
@@ -76,7 +76,7 @@ def corpus(paths: list[Path], tokenizer: Any) -> tuple[Sequences, dict[str, Sequ
 
 
 def records(path: Path) -> Iterator[tuple[str, str]]:
-    """Document and text of each row."""
+    """Yield document and text of each row."""
     with gzip.open(path, "rt") as file:
         for line in file:
             row = json.loads(line)
@@ -84,7 +84,7 @@ def records(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def docstrings(folder: Path) -> Iterator[tuple[str, str]]:
-    """File and paragraph of each docstring that is prose: no examples, tables or lists of parameters."""
+    """Yield file and paragraph of each docstring that is prose: no examples, tables or lists of parameters."""
     for path in sorted(folder.rglob("*.py")):
         try:
             tree = ast.parse(path.read_text())
@@ -98,7 +98,7 @@ def docstrings(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def pieces(tokens: list[int], tokenizer: Any, rng: np.random.Generator) -> Iterator[list[int]]:
-    """Runs of 8 to 62 tokens between [CLS] and [SEP]: at use many texts are short."""
+    """Yield runs of 8 to 62 tokens between [CLS] and [SEP]: many texts are short when the model is used."""
     start = 0
     while len(tokens) - start >= 8:
         length = LENGTH - 2 if rng.random() < 0.5 else int(rng.integers(8, LENGTH - 1))
@@ -107,7 +107,7 @@ def pieces(tokens: list[int], tokenizer: Any, rng: np.random.Generator) -> Itera
 
 
 def build(layers: int, mask: int, frequencies: torch.Tensor) -> BertForMaskedLM:
-    """The package's encoder with a new head and a new embedding of [MASK]; what does not learn is bfloat16."""
+    """Return the package's encoder with a new head and a new embedding of [MASK]; what does not learn is bfloat16."""
     model = BertForMaskedLM.from_pretrained(
         resolve_embedder(EMBEDDED), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
@@ -139,13 +139,13 @@ def write(model: BertForMaskedLM, tokenizer: Any, folder: Path) -> None:
 
 
 def unigrams(train: Sequences, size: int) -> torch.Tensor:
-    """Share of each token among all, each counted once more than seen."""
+    """Return the share of each token among all, each counted once more than seen."""
     counts = np.bincount(np.concatenate([row[1:-1] for row in train]), minlength=size) + 1
     return torch.from_numpy(counts / counts.sum()).float()
 
 
 def report_baseline(train: Sequences, held_out: dict[str, Sequences], size: int) -> None:
-    """Accuracy and perplexity of the tokens' frequencies alone."""
+    """Print accuracy and perplexity of the tokens' frequencies alone."""
     frequencies = unigrams(train, size)
     targets = torch.tensor([token for rows in held_out.values() for row in rows for token in row[1:-1]])
     perplexity = math.exp(-frequencies[targets].log().mean())
@@ -154,7 +154,7 @@ def report_baseline(train: Sequences, held_out: dict[str, Sequences], size: int)
 
 
 def hide_tokens(rows: Sequences, mask: int, rng: np.random.Generator, shares: tuple[float, float]) -> Hidden:
-    """Ids with masks, attention mask, and where the masks are, each (rows, longest); and the tokens hidden."""
+    """Return ids with masks, attention mask and places of the masks, each (rows, longest), and the hidden tokens."""
     longest = max(map(len, rows))
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
     place = torch.zeros(len(rows), longest, dtype=torch.bool)
@@ -167,7 +167,7 @@ def hide_tokens(rows: Sequences, mask: int, rng: np.random.Generator, shares: tu
 
 
 def logits(model: BertForMaskedLM, ids: torch.Tensor, attention: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-    """Float32 logits at the hidden positions, shape (hidden, vocabulary)."""
+    """Return float32 logits at the hidden positions, shape (hidden, vocabulary)."""
     with torch.autocast("cpu", torch.bfloat16):
         states = model.bert(input_ids=ids, attention_mask=attention).last_hidden_state
         scores: torch.Tensor = model.cls(states[place])
@@ -175,7 +175,7 @@ def logits(model: BertForMaskedLM, ids: torch.Tensor, attention: torch.Tensor, p
 
 
 def batches(train: Sequences, rows: int, rng: np.random.Generator) -> Iterator[Sequences]:
-    """Endless batches of rows of like length: within a shuffled stretch, sorted, cut, and shuffled again."""
+    """Yield endless batches of rows of like length: within a shuffled stretch, sorted, cut, and shuffled again."""
     stretch = rows * 50
     while True:
         order = rng.permutation(len(train))
@@ -189,7 +189,7 @@ def batches(train: Sequences, rows: int, rng: np.random.Generator) -> Iterator[S
 def fit(
     model: BertForMaskedLM, mask: int, train: Sequences, held_out: dict[str, Sequences], arguments: argparse.Namespace
 ) -> None:
-    """AdamW, warmed up for 2 % of the time and brought down to zero over the rest; a pause takes no processor time."""
+    """Train with AdamW, warmed up for 2 % of the processor time and brought down to zero over the rest."""
     learning = [value for value in model.parameters() if value.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=arguments.rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
     checkpoint = arguments.folder / "checkpoint.pt"
@@ -214,7 +214,7 @@ def fit(
 
 
 def learn(model: BertForMaskedLM, optimizer: torch.optim.Optimizer, rate: float, batch: Hidden) -> float:
-    """One step; the mean loss of the hidden tokens before it."""
+    """Take one step; return the mean loss of the hidden tokens before it."""
     ids, attention, place, targets = batch
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -234,7 +234,7 @@ def save(path: Path, model: BertForMaskedLM, optimizer: torch.optim.Optimizer, s
 
 
 def restore(path: Path, model: BertForMaskedLM, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
-    """Steps and seconds of the checkpoint, whose weights are put in place; zeros without one."""
+    """Load the checkpoint and return its steps and seconds; zeros without one."""
     if not path.exists():
         return 0, 0.0
     state = torch.load(path)
@@ -245,14 +245,14 @@ def restore(path: Path, model: BertForMaskedLM, optimizer: torch.optim.Optimizer
 
 @torch.inference_mode()
 def scores(model: BertForMaskedLM, mask: int, held_out: dict[str, Sequences], rows: int = 160) -> str:
-    """Accuracy and perplexity at 30 % hidden tokens, for held-out sequences of each source."""
+    """Format accuracy and perplexity at 30 % hidden tokens, for held-out sequences of each source."""
     parts = []
     for source, sequences in held_out.items():
         rng = np.random.default_rng(0)
         loss, right, count = 0.0, 0, 0
-        chosen = sequences[:: max(1, len(sequences) // rows)]
-        for start in range(0, len(chosen), 64):
-            ids, attention, place, targets = hide_tokens(chosen[start : start + 64], mask, rng, (0.3, 0.3))
+        sample = sequences[:: max(1, len(sequences) // rows)]
+        for start in range(0, len(sample), 64):
+            ids, attention, place, targets = hide_tokens(sample[start : start + 64], mask, rng, (0.3, 0.3))
             guessed = logits(model, ids, attention, place)
             loss += cross_entropy(guessed, targets, reduction="sum").item()
             right += int((guessed.argmax(1) == targets).sum())
@@ -263,7 +263,7 @@ def scores(model: BertForMaskedLM, mask: int, held_out: dict[str, Sequences], ro
 
 
 def say(line: str) -> None:
-    """One line of the log, at once."""
+    """Print a line of the log at once."""
     print(line, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Chooses how the federated methods train, on a public set in the place of a private one.
+"""Choose how the federated methods train, on a public set in place of a private one.
 
     python scripts/studies/tune_federated.py PUBLIC [--epsilon 1] [--clients 2400] [--sample 400] [--patterns ...]
         [--clips ...] [--local-rates ...] [--server-rates ...]
@@ -6,8 +6,8 @@
 PUBLIC has the columns client_id and text, and the student has not been pretrained on it (installed packages'
 docstrings, for instance: `scripts/demo_data.py` writes them, with the column `client`). Every combination is trained
 for the rounds of `comparison.on_device` with the noise that `--clients` clients need at epsilon, and scored on clients
-that took no part; best first. To save time only `--sample` clients are there, and the noise is less by the same
-factor, so that it stands to the mean update as it would.
+that took no part; best first. To save time only `--sample` clients train, and the noise is smaller by the same
+factor, so that its ratio to the mean update stays as it would be.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from privacy import Budget
 
 def main() -> None:
     """Print a line for each combination, then the best ones."""
-    given = make_tuning_parser().parse_args()
-    public = read_set(given.public, round(given.sample / 0.8), given.texts_per_client)
-    student = open_student(given.student)
+    options = make_tuning_parser().parse_args()
+    public = read_set(options.public, round(options.sample / 0.8), options.texts_per_client)
+    student = open_student(options.student)
     print(f"untrained: cross entropy {student.score(public.test).cross_entropy:.4f}", flush=True)
-    found = []
-    for method in list_methods(given):
+    results = []
+    for method in list_methods(options):
         started = time.perf_counter()
         device = Device(student, public.training, method)
-        budget = Budget(given.epsilon, given.delta)
-        share = len(public.training) / given.clients
+        budget = Budget(options.epsilon, options.delta)
+        share = len(public.training) / options.clients
         score = train_on_devices(device, budget, 0, noise_share=share).score(public.test)
-        found.append((score.cross_entropy, method))
+        results.append((score.cross_entropy, method))
         print(f"{score.cross_entropy:.4f} top-1 {score.top1:.4f} {method} {time.perf_counter() - started:.0f} s")
         sys.stdout.flush()
-    for loss, method in sorted(found, key=lambda pair: pair[0])[:5]:
+    for loss, method in sorted(results, key=lambda pair: pair[0])[:5]:
         print(f"{loss:.4f} {method}")
 
 
 def make_tuning_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("public", type=Path)
     parser.add_argument("--method", choices=list(FEDERATED_METHODS), default="dp-fedavg")
@@ -65,7 +65,7 @@ def make_tuning_parser() -> argparse.ArgumentParser:
 
 
 def list_methods(arguments: argparse.Namespace) -> list[FederatedMethod]:
-    """Every combination."""
+    """Return every combination."""
     grid = product(arguments.patterns, arguments.clips, arguments.local_rates, arguments.server_rates)
     return [
         replace(

@@ -52,6 +52,7 @@ def test_a_bound_exceeds_the_truth_at_most_at_the_stated_rate(mu: float) -> None
         assert sum(mu_from_errors(errors, confidence) > mu / 1.5 for errors in counts) > most_alarms(repetitions, 0.2)
 
 
+@pytest.mark.slow
 def test_one_run_exceeds_the_truth_at_most_at_the_stated_rate() -> None:
     """Randomized response is the mechanism at which the theorem is tight."""
     truth, repetitions, confidence = 1.0, 150, 0.8
@@ -70,6 +71,7 @@ def test_one_run_exceeds_the_truth_at_most_at_the_stated_rate() -> None:
     assert alarms(1.5) > most_alarms(repetitions, 1 - confidence)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mu", [0.5, 1.0, 2.0])
 def test_bounds_come_near_the_truth_with_many_trials(mu: float) -> None:
     errors = count_errors(*worlds(mu, 200_000, 1))

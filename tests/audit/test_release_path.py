@@ -19,6 +19,8 @@ from pretext.jobs.plan import make_plan
 from privacy import Ledger, Relation
 from tests.audit import mutants
 
+pytestmark = pytest.mark.slow
+
 GAMES = 1024
 
 

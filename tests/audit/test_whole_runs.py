@@ -18,6 +18,8 @@ from privacy import Ledger, Relation
 from tests.audit import mutants
 from tests.audit.test_release_path import ignore_progress, make_config
 
+pytestmark = pytest.mark.slow
+
 RUNS = 12
 
 

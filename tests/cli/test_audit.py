@@ -18,6 +18,8 @@ from pretext.jobs.run import synthesize
 from tests.audit import mutants
 from tests.support.runs import Command, make_parts
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--games", "256", "--runs", "0", "--set", "privacy.rounds=1", "--set", "evolution.seeds_from_round=0")
 
 

@@ -334,6 +334,7 @@ def test_unknown_dataset(pretext_command: Command) -> None:
     assert "no dataset 'nobody'" in err
 
 
+@pytest.mark.slow
 def test_a_real_sigterm_is_resumable(tmp_path: Path, private_file: Path, public_file: Path) -> None:
     """A real process with the real embedder and generator, ended from outside while it loads or works."""
     out = tmp_path / "run"

@@ -179,6 +179,7 @@ def p_value(vary: MaskFill, exact: np.ndarray, count: int = 20_000) -> float:
     return float(chisquare(observed, np.array(expected) * (count / np.sum(expected))).pvalue)
 
 
+@pytest.mark.slow
 def test_the_tokens_follow_the_model_s_distribution(make_fill: Fill) -> None:
     # False alarms: one in a million. The twins sample both tokens at once, or too hot, and must be rejected.
     whole = ["variation.mask_share=1", "variation.mask_passes=1", "variation.temperature=1"]

@@ -43,6 +43,7 @@ def _releases() -> list[tuple[str, bytes]]:
     ]
 
 
+@pytest.mark.slow
 def test_kill_at_every_save_point(make_config: Callable[..., Config], tmp_path: Path) -> None:
     """-9 before and after every save and at every step of a release; also several times in one run."""
     config = make_config("privacy.rounds=2", "expansion.texts=20")
@@ -87,6 +88,7 @@ def test_interrupted_expansion_keeps_finished_chunks(make_config: Callable[..., 
     assert not part.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "files"),
     [

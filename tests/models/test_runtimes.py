@@ -18,6 +18,8 @@ from pretext.models.embedder import SentenceEmbedder
 from pretext.models.runtimes import SAMPLE_TEXTS, Features, Runtime, available_runtimes, open_fastest_runtime
 from pretext.models.sources import resolve_embedder
 
+pytestmark = pytest.mark.slow
+
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 needs_openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="needs the extra openvino")
 TORCH = Runtime("torch", "float32")

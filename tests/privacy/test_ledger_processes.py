@@ -18,6 +18,8 @@ from privacy import BudgetExceeded, Ledger, LedgerLocked, Relation, Unit
 from privacy.storage import create
 from tests.privacy.helpers import BUDGET, ask, labels, open_ledger
 
+pytestmark = pytest.mark.slow
+
 LABELS = [f"votes/{number}" for number in range(10)]
 MULTIPLIER = 10.0
 FIT = 5

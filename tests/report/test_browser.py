@@ -1,6 +1,6 @@
 """The report in a real Chromium: nothing fails, nothing is fetched, everything is to be seen, and the search finds.
 
-Needs Debian's chromium (scripts/setup-browser) and the package playwright, which drives it and brings no other.
+Needs Debian's chromium (scripts/setup --browser) and the package playwright, which drives it and brings no other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _QUIET = [
 ]  # fmt: skip
 _CHROMIUM = shutil.which("chromium")
 
-pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="chromium is not installed (scripts/setup-browser)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(_CHROMIUM is None, reason="chromium is not installed (scripts/setup --browser)"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,7 @@ def test_every_card_number_is_found_and_no_other_last_digit(stem: int, between: 
         assert ("card number" in list(find_identifiers(f"pay {shown} now", "US"))) == luhn.is_valid(number)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=80))
 def test_no_text_makes_it_fall_over(text: str) -> None:
     assert len(list(find_identifiers(text, "US"))) <= len(FOUND)

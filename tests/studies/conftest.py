@@ -17,21 +17,15 @@ from pretext.models.engines.scripted import ScriptedEngine
 from tests.support.runs import WORDS, HashEmbedder, reply, rows_of, write_rows
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PRETEXT_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 @pytest.fixture
 def private_set(tmp_path: Path) -> Path:
-    """Named after a set of which something public is known."""
+    """A set whose name has a public description."""
     return write_rows(tmp_path / "irc_ubuntu.jsonl", rows_of(clients=90))
 
 
 @pytest.fixture
 def public_file(tmp_path: Path) -> Path:
-    """Texts of more than 20 words, as the paper's setting wants them."""
+    """Texts of more than 20 words, as the paper's setting needs them."""
     rng = np.random.default_rng(3)
     return write_rows(tmp_path / "public.jsonl", [{"text": " ".join(rng.choice(WORDS, 22))} for _ in range(60)])
 
@@ -47,8 +41,8 @@ def student() -> CausalStudent:
 
 
 @pytest.fixture
-def opened(scale) -> Parts:
-    """Parts whose models are scripted; the clients are put in by whoever reads the private set."""
+def scripted_parts(scale) -> Parts:
+    """Parts with scripted models; `reproduce` adds the clients of the private set."""
     engine = ScriptedEngine(reply)
     parts = Parts.of(shared_config(scale))
     return Parts(Once(lambda: engine), Once(HashEmbedder), parts.variation, parts.federation)

@@ -1,4 +1,4 @@
-"""Texts at epsilon 0: nobody is asked, and every prompt holds what is public alone."""
+"""Texts at epsilon 0: nobody votes, and every prompt holds public text alone."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from pretext.prompts import Prompt
 from tests.support.runs import make_parts, reply
 
 EXAMPLES = ("how do i mount a disk", "my sound is gone again", "which printer works best")
-asked: list[str] = []
+prompts: list[str] = []
 
 
 def listen(prompt: Prompt, rng: object) -> str:
-    asked.append(prompt.text)
+    prompts.append(prompt.text)
     return reply(prompt, rng)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def parts(make_config: Callable[..., Config], private_file: Path) -> Parts:
     """The private file is gone: whoever opened it would fail."""
-    made = make_parts(make_config(), ScriptedEngine(listen))
+    parts = make_parts(make_config(), ScriptedEngine(listen))
     private_file.unlink()
-    asked.clear()
-    return made
+    prompts.clear()
+    return parts
 
 
 def test_prompt_only_shows_the_description_and_the_invented_examples(
@@ -38,7 +38,7 @@ def test_prompt_only_shows_the_description_and_the_invented_examples(
 ) -> None:
     run = prompt_only(make_config(), tmp_path / "run", parts, "Questions about computers", EXAMPLES)
     assert len(Result(run.folder).texts) == 30
-    for prompt in asked:
+    for prompt in prompts:
         assert "diverse original text samples (Questions about computers):" in prompt
         assert all(example in prompt for example in EXAMPLES)
     assert not set(EXAMPLES) & set(Result(run.folder).texts)
@@ -53,7 +53,7 @@ def test_expand_only_shows_the_initial_population_alone(
     population = [candidate.text for candidate in run.population(0) or []]
     assert len(population) == 24
     assert all(text in public for text in population)
-    assert all(sum(text in prompt for text in population) >= 3 for prompt in asked)
+    assert all(sum(text in prompt for text in population) >= 3 for prompt in prompts)
     assert len(Result(run.folder).texts) == 30
 
 

@@ -99,16 +99,16 @@ def prefix_variances(noise, steps: int) -> np.ndarray:
 
 def test_a_trees_prefix_sums_have_one_node_for_each_one_in_binary() -> None:
     """False alarm below 1e-6 for 16 variances of 40,000 draws: relative standard deviation 0.7 %."""
-    found = prefix_variances(tree_noise(2.0, 40_000, 8, np.random.default_rng(2)), 16)
+    variances = prefix_variances(tree_noise(2.0, 40_000, 8, np.random.default_rng(2)), 16)
     ones = np.array([(step - 1) % 8 + 1 for step in range(1, 17)])
     nodes = np.array([bin(step).count("1") for step in ones]) + np.repeat([0, 1], 8)  # the first tree's sum stays
-    np.testing.assert_allclose(found, 4.0 * nodes, rtol=0.04)
+    np.testing.assert_allclose(variances, 4.0 * nodes, rtol=0.04)
 
 
 def test_white_noise_would_fail_the_same_test() -> None:
-    found = prefix_variances(white_noise(2.0, 40_000, np.random.default_rng(2)), 8)
-    np.testing.assert_allclose(found, 4.0 * np.arange(1, 9), rtol=0.04)
-    assert found[7] > 7 * 4.0  # a tree's is 1 node
+    variances = prefix_variances(white_noise(2.0, 40_000, np.random.default_rng(2)), 8)
+    np.testing.assert_allclose(variances, 4.0 * np.arange(1, 9), rtol=0.04)
+    assert variances[7] > 7 * 4.0  # a tree's is 1 node
 
 
 def test_noise_of_a_step_is_the_multiplier_times_the_clip_norm() -> None:

@@ -15,43 +15,43 @@ from pretext.jobs.plan import make_plan
 SCALE = Scale(population=128, rounds=4, texts=600, tokens=32, texts_per_client=8, delta=3e-6)
 
 
-def made(method: str, epsilon: float = 1.29, scale: Scale = SCALE) -> Config:
+def make_config(method: str, epsilon: float = 1.29, scale: Scale = SCALE) -> Config:
     return config_of(method, epsilon, 0, scale, DOMAINS["irc_ubuntu"], "public.jsonl", "irc_ubuntu")
 
 
 @pytest.mark.parametrize("method", METHODS_WITH_VOTES)
 def test_every_method_keeps_the_budget(method: str) -> None:
-    planned = make_plan(made(method))
-    assert 1.28 < planned.epsilon <= 1.29
-    assert made(method).privacy.relation.value == "add/remove"
+    plan = make_plan(make_config(method))
+    assert 1.28 < plan.epsilon <= 1.29
+    assert make_config(method).privacy.relation.value == "add/remove"
 
 
 def test_the_papers_setting_is_the_preset_but_for_what_the_machine_forbids() -> None:
     preset = resolve(settings={"preset": "icml2024", "privacy": {"epsilon": 1.29}})
-    changed = set(compare_configs(made("pretext-icml24"), preset))
+    changed = set(compare_configs(make_config("pretext-icml24"), preset))
     assert changed == {
         "data.client_column", "evolution.lookahead", "evolution.population", "expansion.max_tokens", "expansion.texts",
         "initial.subset", "initial.texts", "models.embedder", "models.generator", "privacy.dataset", "variation.kind",
         "variation.max_tokens",
     }  # fmt: skip
-    assert made("pretext-icml24").privacy.rounds == 11
+    assert make_config("pretext-icml24").privacy.rounds == 11
 
 
 def test_at_k_8_its_noise_is_the_papers() -> None:
     """11 rounds at epsilon 1.29: multiplier 10.4857 by the exact curve, so 83.9 votes at sensitivity 8."""
-    planned = make_plan(made("pretext-icml24"))
-    assert planned.noise_multiplier == pytest.approx(10.4857, abs=1e-3)
-    assert planned.sigma == pytest.approx(8 * 10.4857, rel=1e-4)
+    plan = make_plan(make_config("pretext-icml24"))
+    assert plan.noise_multiplier == pytest.approx(10.4857, abs=1e-3)
+    assert plan.sigma == pytest.approx(8 * 10.4857, rel=1e-4)
 
 
 def test_a_masked_model_brings_mask_fill_and_lookahead_back(tmp_path: Path) -> None:
-    config = made("pretext-icml24", scale=Scale(128, 4, 600, 32, 8, 3e-6, masked=str(tmp_path)))
+    config = make_config("pretext-icml24", scale=Scale(128, 4, 600, 32, 8, 3e-6, masked=str(tmp_path)))
     assert (config.variation.kind, config.evolution.lookahead) == ("mask-fill", 4)
     assert config.models.masked == str(tmp_path)
 
 
 def test_aug_pe_rewrites_ranks_and_gives_each_text_a_full_vote() -> None:
-    config = made("aug-pe")
+    config = make_config("aug-pe")
     assert (config.variation.kind, config.evolution.selection, config.evolution.threshold) == ("rewrite", "rank", 0.0)
     assert config.privacy.norm_squared == 64
     assert config.initial.texts is None
@@ -59,7 +59,7 @@ def test_aug_pe_rewrites_ranks_and_gives_each_text_a_full_vote() -> None:
 
 def test_the_default_is_the_default_preset() -> None:
     changed = compare_configs(
-        made("pretext"), resolve(settings={"privacy": {"epsilon": 1.29}, "initial": {"texts": "-"}})
+        make_config("pretext"), resolve(settings={"privacy": {"epsilon": 1.29}, "initial": {"texts": "-"}})
     )
     assert not any(name.startswith("evolution.") for name in changed if name != "evolution.population")
 

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from pretext.evaluation.student import CausalStudent
 from privacy import Budget
 
+pytestmark = pytest.mark.slow
+
 # Everything is trained here, at rates that suit a student with random weights.
 PLANTED = {
     "dp-fedavg": FederatedMethod("dp-fedavg", ".", 24, 6, 1, 1.0, 0.5, 2.0, 0.5),
@@ -26,30 +28,30 @@ ENDLESS = Budget(math.inf, 1e-6)
 
 def clients(count: int = 40) -> list[list[str]]:
     """Everybody says the same few things."""
-    said = ["kernel driver screen boot", "garden soup recipe flower", "disk mount sound network"]
-    return [[said[i % 3], said[(i + 1) % 3]] for i in range(count)]
+    sentences = ["kernel driver screen boot", "garden soup recipe flower", "disk mount sound network"]
+    return [[sentences[i % 3], sentences[(i + 1) % 3]] for i in range(count)]
 
 
 @pytest.mark.parametrize("name", list(PLANTED))
 def test_what_everybody_says_is_learned_without_noise(student: CausalStudent, name: str) -> None:
     device = Device(student, clients(), PLANTED[name])
-    taught = train_on_devices(device, ENDLESS, 0)
-    before, after = (each.score(clients()[0]).cross_entropy for each in (student, taught))
+    trained = train_on_devices(device, ENDLESS, 0)
+    before, after = (model.score(clients()[0]).cross_entropy for model in (student, trained))
     assert after < before - 1.0
 
 
 @pytest.mark.parametrize("name", list(PLANTED))
 def test_with_a_tiny_budget_nothing_is_left_of_it(student: CausalStudent, name: str) -> None:
     """The twin: at epsilon 0.01 among 40 clients the noise is hundreds of times the sum of all updates."""
-    taught = train_on_devices(Device(student, clients(), PLANTED[name]), Budget(0.01, 1e-6), 0)
-    assert taught.score(clients()[0]).cross_entropy > student.score(clients()[0]).cross_entropy
+    trained = train_on_devices(Device(student, clients(), PLANTED[name]), Budget(0.01, 1e-6), 0)
+    assert trained.score(clients()[0]).cross_entropy > student.score(clients()[0]).cross_entropy
 
 
 def test_the_student_is_left_as_it_was_and_nothing_else_is_trained(student: CausalStudent) -> None:
     before = {name: weight.clone() for name, weight in student.module.state_dict().items()}
-    device = Device(student, clients(), replace(PLANTED["dp-fedavg"], trained="norm"))
-    taught = train_on_devices(device, ENDLESS, 0)
-    for name, weight in taught.module.state_dict().items():
+    device = Device(student, clients(), replace(PLANTED["dp-fedavg"], weight_pattern="norm"))
+    trained = train_on_devices(device, ENDLESS, 0)
+    for name, weight in trained.module.state_dict().items():
         assert torch.equal(student.module.state_dict()[name], before[name])
         assert torch.equal(weight, before[name]) == ("norm" not in name)
 
@@ -76,8 +78,8 @@ def test_an_update_depends_on_the_model_and_the_clients_own_texts_alone(student:
 def test_whatever_a_client_says_it_moves_the_model_by_the_clip_norm_at_most(texts: Sequence[str]) -> None:
     from comparison.federated import Server, train_federated, white_noise
 
-    taught = small()
-    device = Device(taught, [texts], replace(PLANTED["dp-fedavg"], local_rate=100.0))
+    trained = small()
+    device = Device(trained, [texts], replace(PLANTED["dp-fedavg"], local_rate=100.0))
     noises = white_noise(0.0, len(device.start), np.random.default_rng(0))
     moved = (
         train_federated(device.start, [np.array([0])], noises, device.update, Server(0.5, 1.0, 0.0, 1.0)) - device.start

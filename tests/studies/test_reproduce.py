@@ -22,14 +22,18 @@ from pretext.models.engines import Sampling
 from pretext.models.engines.scripted import ScriptedEngine
 from privacy.errors import InvalidParameter
 
+pytestmark = pytest.mark.slow
+
 Reproduce = Callable[..., list[Row]]
 
 
 @pytest.fixture
-def run(tmp_path: Path, private_set: Path, public_file: Path, student: CausalStudent, opened: Parts) -> Reproduce:
+def run(
+    tmp_path: Path, private_set: Path, public_file: Path, student: CausalStudent, scripted_parts: Parts
+) -> Reproduce:
     """Runs the script in this process; more arguments as on the command line."""
 
-    def call(*more: str, parts: Parts = opened) -> list[Row]:
+    def call(*more: str, parts: Parts = scripted_parts) -> list[Row]:
         words = f"--csv {tmp_path}/table.csv --sets {private_set} --public {public_file} --population 16 --rounds 2"
         sizes = "--texts 24 --tokens 12 --texts-per-client 3 --delta 1e-3 --epsilons 20"
         reproduce(make_reproduce_parser().parse_args([*words.split(), *sizes.split(), *more]), student, parts)
@@ -108,14 +112,14 @@ class Stops(ScriptedEngine):
 
 @pytest.mark.parametrize("calls", [0, 1, 2])
 def test_an_interrupted_cell_goes_on_with_the_same_releases(
-    run: Reproduce, tmp_path: Path, opened: Parts, calls: int
+    run: Reproduce, tmp_path: Path, scripted_parts: Parts, calls: int
 ) -> None:
     """Cut short at each phase, the cell ends with one release per round in its ledger, as if nothing had happened."""
     from privacy import Ledger
 
-    stopping = Stops(opened.engine(), calls)
+    stopping = Stops(scripted_parts.engine(), calls)
     with pytest.raises(KeyboardInterrupt):
-        run("--methods", "pretext", parts=replace(opened, engine=Once(lambda: stopping)))
+        run("--methods", "pretext", parts=replace(scripted_parts, engine=Once(lambda: stopping)))
     assert read_rows(tmp_path / "table.csv") == []
     assert len(run("--methods", "pretext")) == 1
     ledger = Ledger(next(tmp_path.glob("table/*/*/home/ledger.sqlite")))
@@ -128,15 +132,15 @@ def test_time_is_up_before_the_first_cell(run: Reproduce, capsys: pytest.Capture
 
 
 def test_cells_come_with_the_gaps_ends_first_and_repetitions_last() -> None:
-    asked = list(list_cells("a", ["pretext", "non-private", "prompt-only", "untouched"], [1.0, 8.0], 2))
-    assert asked[:5] == [
+    cells = list(list_cells("a", ["pretext", "non-private", "prompt-only", "untouched"], [1.0, 8.0], 2))
+    assert cells[:5] == [
         Cell("a", "untouched", 0.0, 0),
         Cell("a", "non-private", math.inf, 0),
         Cell("a", "prompt-only", 0.0, 0),
         Cell("a", "pretext", 1.0, 0),
         Cell("a", "pretext", 8.0, 0),
     ]
-    assert [cell.repetition for cell in asked] == [0] * 5 + [1] * 5
+    assert [cell.repetition for cell in cells] == [0] * 5 + [1] * 5
 
 
 @pytest.mark.parametrize("epsilon", ["0", "-1", "inf", "nan"])
@@ -147,9 +151,9 @@ def test_an_epsilon_that_is_none_is_refused_before_anything_is_done(run: Reprodu
 
 
 def test_an_unknown_set_is_one_sentence(run: Reproduce, tmp_path: Path, private_set: Path) -> None:
-    other = private_set.rename(tmp_path / "letters.jsonl")
+    unknown = private_set.rename(tmp_path / "letters.jsonl")
     with pytest.raises(UsageError, match="Nothing public is known of the set 'letters'"):
-        run("--sets", str(other))
+        run("--sets", str(unknown))
 
 
 @pytest.fixture(autouse=True)

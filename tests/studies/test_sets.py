@@ -17,22 +17,22 @@ def rows(clients: int, texts: int = 3) -> list[dict[str, str]]:
 
 
 def test_nobody_trains_and_tests_and_most_train(tmp_path: Path) -> None:
-    found = read_set(write_rows(tmp_path / "letters.jsonl", rows(1000)), 1000, 3)
-    training = {text.split()[-1] for texts in found.training for text in texts}
-    test = {text.split()[-1] for text in found.test}
-    assert found.name == "letters"
+    private = read_set(write_rows(tmp_path / "letters.jsonl", rows(1000)), 1000, 3)
+    training = {text.split()[-1] for texts in private.training for text in texts}
+    test = {text.split()[-1] for text in private.test}
+    assert private.name == "letters"
     assert training.isdisjoint(test)
     assert 740 < len(training) < 860  # false alarm below 1e-5: standard deviation 13; a hash, so always the same
     assert 60 < len(test) < 150
 
 
 def test_caps_choose_the_same_whatever_the_order(tmp_path: Path) -> None:
-    made = rows(100, 5)
-    one = read_set(write_rows(tmp_path / "a.jsonl", made), 60, 2)
-    other = read_set(write_rows(tmp_path / "b.jsonl", made[::-1]), 60, 2)
-    assert (one.training, one.test) == (other.training, other.test)
-    assert all(len(texts) == 2 for texts in one.training)
-    assert len(one.training) + len(one.test) / 2 <= 60
+    records = rows(100, 5)
+    forward = read_set(write_rows(tmp_path / "a.jsonl", records), 60, 2)
+    backward = read_set(write_rows(tmp_path / "b.jsonl", records[::-1]), 60, 2)
+    assert (forward.training, forward.test) == (backward.training, backward.test)
+    assert all(len(texts) == 2 for texts in forward.training)
+    assert len(forward.training) + len(forward.test) / 2 <= 60
 
 
 def test_a_cap_takes_some_of_the_same_clients(tmp_path: Path) -> None:
@@ -43,9 +43,9 @@ def test_a_cap_takes_some_of_the_same_clients(tmp_path: Path) -> None:
 
 
 def test_rows_name_each_client_once(tmp_path: Path) -> None:
-    found = read_set(write_rows(tmp_path / "a.jsonl", rows(50)), 50, 3)
-    assert [row["text"] for row in found.rows] == [text for texts in found.training for text in texts]
-    assert len({row["client_id"] for row in found.rows}) == len(found.training)
+    private = read_set(write_rows(tmp_path / "a.jsonl", rows(50)), 50, 3)
+    assert [row["text"] for row in private.rows] == [text for texts in private.training for text in texts]
+    assert len({row["client_id"] for row in private.rows}) == len(private.training)
 
 
 def test_the_repr_holds_no_text(tmp_path: Path) -> None:

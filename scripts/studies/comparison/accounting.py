@@ -12,11 +12,10 @@ from privacy import Budget, Cost, calibrate
 
 
 def fedavg_multiplier(budget: Budget, rounds: int, rate: float) -> float:
-    """The noise multiplier of `rounds` Gaussian sums over clients, each of whom joins a round with chance `rate`.
+    """Return the noise multiplier of `rounds` Gaussian sums over clients who each join a round with chance `rate`.
 
-    Privacy loss distributions of the Poisson-sampled Gaussian, pessimistic estimates; verified before it is returned.
-    With rate 1 it is the exact curve; an infinite
-    epsilon needs no noise.
+    Its source are pessimistic privacy loss distributions of the Poisson-sampled Gaussian; it is verified before it is
+    returned. With rate 1 it follows the exact curve; an infinite epsilon needs no noise.
     """
     from dp_accounting import calibrate_dp_mechanism
 
@@ -28,19 +27,19 @@ def fedavg_multiplier(budget: Budget, rounds: int, rate: float) -> float:
     def event(multiplier: float) -> Any:
         return _fedavg_event(multiplier, rounds, rate)
 
-    found = float(calibrate_dp_mechanism(_accountant, event, budget.epsilon, budget.delta, tol=1e-3))
-    while fedavg_epsilon(found, budget.delta, rounds, rate) > budget.epsilon:
-        found *= 1 + 1e-4
-    return found
+    multiplier = float(calibrate_dp_mechanism(_accountant, event, budget.epsilon, budget.delta, tol=1e-3))
+    while fedavg_epsilon(multiplier, budget.delta, rounds, rate) > budget.epsilon:
+        multiplier *= 1 + 1e-4
+    return multiplier
 
 
 def fedavg_epsilon(multiplier: float, delta: float, rounds: int, rate: float) -> float:
-    """What `rounds` rounds with this noise cost."""
+    """Return the epsilon of `rounds` rounds with this noise."""
     return float(_accountant().compose(_fedavg_event(multiplier, rounds, rate)).get_epsilon(delta))
 
 
 def ftrl_multiplier(budget: Budget, epochs: int, steps: int) -> float:
-    """The noise multiplier of every node of the trees, one tree of `steps` leaves per epoch.
+    """Return the noise multiplier of every node of the trees, one tree of `steps` leaves per epoch.
 
     A client is in one leaf of every tree, at a step that depends on itself alone, so its presence moves the nodes
     above that leaf, `tree_height` of them, each by at most the clip norm: a Gaussian mechanism of sensitivity
@@ -55,12 +54,12 @@ def ftrl_multiplier(budget: Budget, epochs: int, steps: int) -> float:
 
 
 def tree_height(steps: int) -> int:
-    """Nodes above and including a leaf, at most, in a binary tree over so many steps."""
+    """Return the largest number of nodes above and including a leaf in a binary tree over `steps` steps."""
     return math.ceil(math.log2(steps + 1))
 
 
 def _accountant() -> Any:
-    """On a grid ten times coarser than usual, which is much quicker; what it rounds, it rounds up."""
+    """Return an accountant on a grid ten times coarser than usual, which is much faster; it rounds up."""
     from dp_accounting.pld import PLDAccountant
 
     return PLDAccountant(value_discretization_interval=1e-3)

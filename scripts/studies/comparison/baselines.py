@@ -1,6 +1,6 @@
-"""Texts that cost no privacy, because nobody is asked: what private votes must beat to be worth their epsilon.
+"""Write texts that cost no privacy, because nobody votes: what private votes must beat to be worth their epsilon.
 
-Quality without private data is where the gap begins that a method closes (`pretext.evaluation.metrics.gap_closed`).
+Their quality is where the gap begins that a method closes (`pretext.evaluation.metrics.gap_closed`).
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from pretext.screening.screen import Screen
 
 
 def prompt_only(config: Config, folder: Path, parts: Parts, description: str, examples: Sequence[str]) -> Run:
-    """Texts that the generator writes from a public sentence and invented examples. Called again, it goes on.
+    """Write texts from a public sentence and invented examples. A second call continues the first.
 
     Args:
-        config: generator, length, number and screening of the texts; nothing of its private data is read.
+        config: generator, length, number and screening of the texts; its private data is never read.
         folder: a run folder of its own.
-        parts: the engine is opened.
+        parts: of which only the engine is opened.
         description: what the texts are, without a full stop; it stands in every prompt.
         examples: invented texts; every prompt shows as many of them as the expansion shows seeds.
     """
-    described = config.model_copy(update={"data": config.data.model_copy(update={"labels": (description,)})})
-    return _expand_candidates(described, folder, parts, [Candidate(text) for text in examples])
+    labeled = config.model_copy(update={"data": config.data.model_copy(update={"labels": (description,)})})
+    return _expand_candidates(labeled, folder, parts, [Candidate(text) for text in examples])
 
 
 def expand_only(config: Config, folder: Path, parts: Parts) -> Run:
-    """Expansion of the initial population, every candidate with equal weight: the same job without its votes.
+    """Expand the initial population with equal weights: the same job without its votes.
 
-    A population that the folder holds is taken as it is.
+    A population in the folder is used as it is.
     """
     run = Run.create(folder, config)
-    made = run.population(0) or run.save_population(
+    population = run.population(0) or run.save_population(
         0, make_first_population(config, Screen(config.screening), parts.engine() if config.initial.prompts else None)
     )
-    return _expand_candidates(config, folder, parts, made)
+    return _expand_candidates(config, folder, parts, population)
 
 
 def _expand_candidates(config: Config, folder: Path, parts: Parts, candidates: Sequence[Candidate]) -> Run:

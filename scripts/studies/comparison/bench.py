@@ -1,4 +1,4 @@
-"""Runs a cell: makes its texts or its model, trains and scores the student, and writes down what it took."""
+"""Run a cell: make its texts or its model, train and score the student, and record what it took."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ ALL_METHODS = (START, FULL, *FREE_METHODS, PRIVATE_SEEDS, *METHODS_WITH_VOTES, *
 
 
 def epsilon_of(method: str, epsilon: float) -> float:
-    """The epsilon that a method has whatever is asked for: none, any, or the one that was asked for."""
+    """Return the epsilon that a method has: 0, infinity, or the one that is asked for."""
     return 0.0 if method in (START, *FREE_METHODS) else math.inf if method in (FULL, PRIVATE_SEEDS) else epsilon
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a cell gave: a score, unless it has none; the distance and number of its texts."""
+    """The result of a cell: a score, unless it has none; the distance and number of its texts."""
 
     score: Score | None
     frechet: float = math.nan
@@ -65,7 +65,7 @@ class Bench:
         parts: engine, embedder, and the federation whose clients embed their texts at the first vote.
         student: before it learned anything.
         public: file of public texts.
-        folder: where the cells' run folders and ledgers lie.
+        folder: holds the run folders and ledgers of the cells.
     """
 
     private: PrivateSet
@@ -78,19 +78,19 @@ class Bench:
     _devices: dict[str, Device] = field(default_factory=dict)
 
     def setting(self, method: str) -> str:
-        """What tells a cell from others of the same name."""
+        """Describe what distinguishes a cell from others of the same name."""
         clients = f"{len(self.private.training):,} clients, k {self.scale.texts_per_client}"
         if method in (START, FULL):
             return clients
         if method in ON_DEVICE:
             return f"{clients}, delta {self.scale.delta:g}; {FEDERATED_METHODS[method].setting}"
-        written = setting_of(method, self.scale)
+        sizes = setting_of(method, self.scale)
         if method == PAPER_METHOD:
-            return f"{clients}, public {Path(self.public).name.split('.')[0]}; {written}"
-        return written if method in FREE_METHODS else f"{clients}; {written}"
+            return f"{clients}, public {Path(self.public).name.split('.')[0]}; {sizes}"
+        return sizes if method in FREE_METHODS else f"{clients}; {sizes}"
 
     def run(self, cell: Cell) -> Row:
-        """Do a cell; a method without any survivor, or any usable text, gets a row without figures."""
+        """Run a cell; a method without any survivor or usable text gets a row without figures."""
         started = time.perf_counter()
         rounds, cost = self._client_cost(cell.method)
         try:
@@ -116,8 +116,8 @@ class Bench:
     def _make_outcome(self, cell: Cell) -> Outcome:
         if cell.method in ON_DEVICE:
             budget = Budget(cell.epsilon, self.scale.delta)
-            taught = train_on_devices(self._device(cell.method), budget, cell.repetition)
-            return Outcome(taught.score(self.private.test))
+            student = train_on_devices(self._device(cell.method), budget, cell.repetition)
+            return Outcome(student.score(self.private.test))
         if cell.method == START:
             return Outcome(self.student.score(self.private.test))
         if cell.method == FULL:
@@ -126,27 +126,27 @@ class Bench:
         return self._train_and_score(texts, cell.repetition) if texts else Outcome(None)
 
     def _train_and_score(self, texts: Sequence[str], seed: int) -> Outcome:
-        """As `pretext evaluate`: train on the texts, stop by a tenth of them (300 at most), score on held-out ones."""
+        """Train on the texts, stop by a tenth of them (300 at most), score on others, as `pretext evaluate` does."""
         texts = [texts[i] for i in np.random.default_rng(seed).permutation(len(texts))]
-        kept = min(len(texts) // 10, _MAX_VALIDATED)
-        learned, validation = texts[kept:], texts[:kept]
-        trained = self.student.train(learned, validation=validation, seed=seed, announce="Training the student")
+        held_out = min(len(texts) // 10, _MAX_VALIDATED)
+        training, validation = texts[held_out:], texts[:held_out]
+        student = self.student.train(training, validation=validation, seed=seed, announce="Training the student")
         size, embed = min(len(self.private.test), self.scale.texts), self.parts.embedder()
         distance = frechet_distance(embed(texts[:size]), embed(self.private.test[:size]))
-        return Outcome(trained.score(self.private.test), distance, len(texts))
+        return Outcome(student.score(self.private.test), distance, len(texts))
 
     def _write_texts(self, cell: Cell) -> list[str]:
         domain = domain_of(cell.set)
         config = config_of(cell.method, cell.epsilon, cell.repetition, self.scale, domain, self.public, cell.set)
         self.parts.engine()  # opened before the cell has a home of its own, where no converted model lies
-        # A folder of its own for every setting: what another one wrote must not be gone on with.
+        # A folder of its own for every setting: a cell must not continue what another setting wrote.
         mark = hashlib.sha256(f"{self.setting(cell.method)}{dump_settings(config)}".encode()).hexdigest()[:8]
         folder = self.folder / cell.set / f"{cell.method}-{cell.epsilon:g}-{cell.repetition}-{mark}"
         initial = self._initial_population(cell.method, config)
         return write_cell_texts(cell.method, config, folder, self.parts, domain, initial)
 
     def _initial_population(self, method: str, config: Config) -> list[Candidate]:
-        """The first population, made once for all cells that begin alike."""
+        """Return the first population, made once for all cells that begin alike."""
         if method == "prompt-only":
             return []
         if method == PRIVATE_SEEDS:

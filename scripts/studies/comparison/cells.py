@@ -1,4 +1,4 @@
-"""The table's cells, and the CSV file that holds those that are done.
+"""Hold the cells of the table, and the CSV file of the finished ones.
 
 One process at a time writes a file: a new row is added by writing the whole file anew, atomically, so that a kill loses
 the cell in progress and nothing else.
@@ -23,8 +23,7 @@ FULL = "non-private"
 
 @dataclass(frozen=True)
 class Cell:
-    """What is asked for. `epsilon` is 0 for methods that never see a private text, infinity for the one that trains on
-    them."""
+    """An entry of the table. `epsilon` is 0 for methods that see no private text, infinity for those without noise."""
 
     set: str
     method: str
@@ -74,7 +73,7 @@ class Row:
 
     @property
     def cell(self) -> Cell:
-        """What was asked for."""
+        """The cell that the row answers."""
         return Cell(self.set, self.method, self.epsilon, self.repetition)
 
 
@@ -82,7 +81,7 @@ _KINDS = {"int": int, "float": float, "str": str}
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file; none if it is not there. Raises UsageError if it holds something else."""
+    """Read the rows of a file; none if it does not exist. Raises UsageError if it holds something else."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
@@ -94,7 +93,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def add_row(path: Path, row: Row) -> list[Row]:
-    """Add a row, with the gaps of all rows computed anew; what the file then holds."""
+    """Add a row and compute the gaps of all rows anew; return what the file then holds."""
     rows = compute_gaps([*read_rows(path), row])
     path.parent.mkdir(parents=True, exist_ok=True)
     table = io.StringIO(newline="")
@@ -106,20 +105,20 @@ def add_row(path: Path, row: Row) -> list[Row]:
 
 
 def is_done(rows: Sequence[Row], cell: Cell, student: str, setting: str) -> bool:
-    """Whether a cell is there with the same student and setting."""
+    """Tell whether the rows hold a cell with the same student and setting."""
     return any((row.cell, row.student, row.setting) == (cell, student, setting) for row in rows)
 
 
 def compute_gaps(rows: Sequence[Row]) -> list[Row]:
-    """The rows with the share of the gap that each of them closes; means over repetitions stand at both of its ends."""
+    """Return the rows with the share of the gap that each closes; the ends of the gap are means over repetitions."""
     return [replace(row, gap_closed=_gap(row, rows)) for row in rows]
 
 
 def _gap(row: Row, rows: Sequence[Row]) -> float:
     from pretext.evaluation.metrics import gap_closed
 
-    alike = [other for other in rows if (other.set, other.student) == (row.set, row.student)]
-    start, full = ([other.top1 for other in alike if other.method == end] for end in (START, FULL))
+    alike = [peer for peer in rows if (peer.set, peer.student) == (row.set, row.student)]
+    start, full = ([peer.top1 for peer in alike if peer.method == end] for end in (START, FULL))
     if not start or not full:
         return float("nan")
     return gap_closed(row.top1, sum(start) / len(start), sum(full) / len(full))

@@ -1,4 +1,4 @@
-"""What one client computes and sends in a round, by formula.
+"""Compute what one client computes and sends in a round, by formula.
 
 Floating-point operations of a transformer: 2 a parameter and token for a forward pass, another 2 for the gradients of
 the activations and 2 more for those of every trained parameter (Kaplan et al. 2020); look-up tables of embeddings cost
@@ -19,7 +19,7 @@ EMBEDDER_TOKENS: Final = 64
 
 @dataclass(frozen=True)
 class ClientCost:
-    """Of one client in one round that it takes part in."""
+    """Cost of one client in one round that it takes part in."""
 
     flops: float
     bytes_up: int
@@ -30,16 +30,22 @@ NOTHING: Final = ClientCost(0.0, 0, 0)
 
 
 def voting_cost(population: int, rounds: int, texts: int) -> ClientCost:
-    """Private evolution: a client embeds `texts` texts once, which is spread over the rounds here, and looks for the
-    nearest of `population` candidates in every round. It gets the candidates' positions and sends their votes."""
+    """Return the cost of private evolution.
+
+    A client embeds `texts` texts once, which is spread over the rounds here, and searches the nearest of `population`
+    candidates in every round. It receives their embeddings and sends its votes.
+    """
     embedding = 2 * EMBEDDER_PARAMETERS * EMBEDDER_TOKENS * texts / rounds
     search = 2 * population * EMBEDDER_DIMENSION * texts
     return ClientCost(embedding + search, 8 * population, 4 * population * EMBEDDER_DIMENSION)
 
 
 def training_cost(parameters: int, trained_parameters: int, tokens: float) -> ClientCost:
-    """Federated training: `tokens` tokens through a model of `parameters` parameters, `trained` of which change. They
-    come down and their update goes up."""
+    """Return the cost of federated training.
+
+    `tokens` tokens pass a model of `parameters` parameters, of which `trained_parameters` change: these come down and
+    their update goes up.
+    """
     return ClientCost(
         (4 * parameters + 2 * trained_parameters) * tokens, 4 * trained_parameters, 4 * trained_parameters
     )

@@ -1,4 +1,4 @@
-"""What the public knows of each private set: one sentence, and three examples that were invented for it.
+"""Describe each private set as the public knows it: one sentence, and three invented examples.
 
 Both were written from the set's name and kind alone; no private text was copied.
 """
@@ -56,7 +56,7 @@ DOMAINS: Final = {
 
 
 def domain_of(name: str) -> Domain:
-    """The domain of a private set, by the name of its file. Raises UsageError if nothing is known of it."""
+    """Return the domain of a private set, by the name of its file. Raises UsageError for an unknown set."""
     if name not in DOMAINS:
         raise UsageError(
             f"Nothing public is known of the set {name!r}; there are {', '.join(DOMAINS)}. "

@@ -1,4 +1,4 @@
-"""Federated training with differential privacy: DP-FedAvg (McMahan et al. 2018) and DP-FTRL (Kairouz et al. 2021).
+"""Train on federated clients with noise: DP-FedAvg (McMahan et al. 2018) and DP-FTRL (Kairouz et al. 2021).
 
 A model is a flat vector here; what a client does with it is a function. One loop serves both methods: they differ in
 who takes part in a step (`poisson_cohorts`, `epoch_cohorts`) and in how the noise of the steps hangs together
@@ -41,8 +41,8 @@ class Server:
 def train_federated(
     start: Vector, cohorts: Iterable[NDArray[np.int64]], noises: Iterator[Vector], update: Update, server: Server
 ) -> Vector:
-    """The model after all steps: clip every client's update, sum, add the step's noise, divide by the expected cohort,
-    take a step with momentum.
+    """Return the model after all steps: clip every client's update, sum, add the step's noise, divide by the expected
+    cohort, take a step with momentum.
 
     Args:
         start: shape (d,), the public model to begin with.
@@ -60,7 +60,7 @@ def train_federated(
 
 
 def clip_update(update: Vector, norm: float) -> Vector:
-    """The update, scaled down to L2 norm `norm` where it is longer; one that is not finite counts as none.
+    """Scale an update down to L2 norm `norm` where it is longer; one that is not finite counts as zero.
 
     Norms are computed in double precision; the scaled vector is kept a hair below the bound, for float32's rounding.
     """
@@ -71,30 +71,30 @@ def clip_update(update: Vector, norm: float) -> Vector:
 
 
 def poisson_cohorts(clients: int, rate: float, rounds: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Each client joins each round with chance `rate`, by itself."""
+    """Yield cohorts in which each client joins each round with chance `rate`, independently."""
     for _ in range(rounds):
         yield np.flatnonzero(rng.random(clients) < rate)
 
 
 def epoch_cohorts(clients: int, count: int, steps: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Each client joins one step of every epoch, drawn for itself: nobody's presence moves another's step."""
+    """Yield cohorts in which each client joins one step of every epoch; nobody's presence moves another's step."""
     for _ in range(count):
         step = rng.integers(steps, size=clients)
         yield from (np.flatnonzero(step == number) for number in range(steps))
 
 
 def white_noise(multiplier: float, dimension: int, rng: np.random.Generator) -> Iterator[Vector]:
-    """Noise drawn anew for every step, of standard deviation `multiplier`."""
+    """Yield fresh noise of standard deviation `multiplier` for every step."""
     while True:
         yield multiplier * rng.standard_normal(dimension, np.float32)
 
 
 def tree_noise(multiplier: float, dimension: int, steps: int, rng: np.random.Generator) -> Iterator[Vector]:
-    """Noise whose sum over the first t steps is that of the tree's nodes which make up [0, t); a new tree every `steps`
-    steps.
+    """Yield noise whose sum over the first t steps is that of the tree nodes that make up [0, t); a new tree every
+    `steps` steps.
 
-    What is yielded is the difference of two such sums: the noise of single steps cancels in the sum of many, which is
-    what a model made of all updates so far feels.
+    Each value is the difference of two such sums: the noise of single steps cancels in the sum of many, and a model is
+    such a sum.
     """
     while True:
         nodes: dict[int, Vector] = {}
@@ -102,7 +102,7 @@ def tree_noise(multiplier: float, dimension: int, steps: int, rng: np.random.Gen
         for step in range(1, steps + 1):
             # The nodes of the prefix [0, step) are the ones of its binary representation; a carry merges the lower.
             level = (step & -step).bit_length() - 1
-            nodes = {kept: noise for kept, noise in nodes.items() if kept > level}
+            nodes = {height: noise for height, noise in nodes.items() if height > level}
             nodes[level] = multiplier * rng.standard_normal(dimension, np.float32)
             total = np.stack(list(nodes.values())).sum(axis=0)
             yield total - before

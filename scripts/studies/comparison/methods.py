@@ -1,9 +1,9 @@
-"""The methods that write texts, by name: what each is, as settings of pretext, and where its texts come from.
+"""Define the methods that write texts: each as settings of pretext, and where its texts come from.
 
     prompt-only     epsilon 0: a public sentence and three invented examples, alone in every prompt
-    expand-only     epsilon 0: the initial population of `pretext`, expanded; nobody is asked
+    expand-only     epsilon 0: the initial population of `pretext`, expanded; nobody votes
     private-seeds   epsilon infinity: the private texts themselves in the place of survivors, expanded. No choice of
-                    seeds can be expected to beat this; what is missing to `non-private` is the generator's
+                    seeds can be expected to beat this; the generator explains the rest to `non-private`
     pretext         the default preset, told the sentence and the invented examples, as the three above: they stand in
                     every prompt, and the initial population is written from them alone
     pretext-icml24  the PrE-Text paper's setting (preset icml2024, Hou et al. 2024): sensitivity k, its threshold, 11
@@ -80,7 +80,7 @@ class Scale:
 
 
 def config_of(method: str, epsilon: float, seed: int, scale: Scale, domain: Domain, public: str, name: str) -> Config:
-    """The configuration of a method that writes texts; `public` is a file, `name` the dataset's in the ledger."""
+    """Return the configuration of a method that writes texts; `name` is the dataset's in the ledger."""
     k = scale.texts_per_client
     shared: dict[str, Any] = {
         "data": {"client_column": "client_id"},
@@ -104,7 +104,7 @@ def config_of(method: str, epsilon: float, seed: int, scale: Scale, domain: Doma
 
 
 def _method_settings(method: str, scale: Scale, domain: Domain, public: str) -> dict[str, Any]:
-    """Where a method differs from the default preset."""
+    """Return what a method changes in the default preset."""
     k = float(scale.texts_per_client)
     match method:
         case "pretext-icml24":
@@ -133,21 +133,23 @@ def _method_settings(method: str, scale: Scale, domain: Domain, public: str) -> 
 
 
 def setting_of(method: str, scale: Scale) -> str:
-    """What a reader of the table must know of a cell beside its name."""
+    """Describe what a reader of the table must know of a cell besides its name."""
     texts = f"{scale.texts} texts of {scale.tokens} tokens at most by {scale.generator}"
     sizes = "; ".join((texts, *scale.overrides))
     if method in METHODS_WITHOUT_VOTES:
         return sizes
     rounds = 11 if method == PAPER_METHOD else scale.rounds
-    asked = f"{sizes}; population {scale.population}, {rounds} rounds, delta {scale.delta:g}"
+    evolution = f"{sizes}; population {scale.population}, {rounds} rounds, delta {scale.delta:g}"
     if method != PAPER_METHOD:
-        return asked
-    way = "mask-fill by another model than RoBERTa-large, lookahead 4" if scale.masked else "in context, no lookahead"
-    return f"{asked}; {way}"
+        return evolution
+    variation = (
+        "mask-fill by another model than RoBERTa-large, lookahead 4" if scale.masked else "in context, no lookahead"
+    )
+    return f"{evolution}; {variation}"
 
 
 def cost_of(method: str, scale: Scale) -> tuple[int, ClientCost]:
-    """Rounds, and what a client does in one."""
+    """Return the rounds, and the cost of a client in one."""
     if method in METHODS_WITHOUT_VOTES:
         return 0, NOTHING
     rounds = 11 if method == PAPER_METHOD else scale.rounds
@@ -157,7 +159,7 @@ def cost_of(method: str, scale: Scale) -> tuple[int, ClientCost]:
 def write_cell_texts(
     method: str, config: Config, folder: Path, parts: Parts, domain: Domain, initial: list[Candidate]
 ) -> list[str]:
-    """The texts of a cell, in its own folder with a ledger of its own; what the folder holds is not done again.
+    """Write the texts of a cell in a folder with a ledger of its own; what the folder holds is not written again.
 
     Args:
         parts: shared by all cells of the set; the variation is opened anew, as it depends on the configuration.
@@ -183,22 +185,22 @@ def write_cell_texts(
 
 
 def rewrite_survivors(config: Config, run: Run, parts: Parts) -> list[str]:
-    """Aug-PE's texts: rewrites of the last round's survivors, which take turns."""
+    """Write Aug-PE's texts: rewrites of the last round's survivors, which take turns."""
     survivors = [Candidate(seed.text, seed.label) for seed in save_seeds(config, run)]
     wanted, rng = config.expansion.texts, np.random.default_rng([config.evolution.seed, 5])
     screen = Screen(config.screening)
-    kept: list[str] = []
+    texts: list[str] = []
     for _ in range(_MAX_ATTEMPTS):
-        parents = [survivors[i % len(survivors)] for i in range(wanted - len(kept))]
-        kept += [text or "" for text in parts.variation()(parents, survivors, rng) if screen.keep(text)]
-        if len(kept) >= wanted:
+        parents = [survivors[i % len(survivors)] for i in range(wanted - len(texts))]
+        texts += [text or "" for text in parts.variation()(parents, survivors, rng) if screen.keep(text)]
+        if len(texts) >= wanted:
             break
-    return kept
+    return texts
 
 
 @contextmanager
 def use_ledger_in(folder: Path) -> Iterator[None]:
-    """The user's ledger is one of the cell's own: these are experiments on public research data, not releases."""
+    """Use a ledger in `folder`: these are experiments on public research data, not releases."""
     before = os.environ.get("PRETEXT_HOME")
     os.environ["PRETEXT_HOME"] = str(folder / "home")
     try:

@@ -1,7 +1,7 @@
-"""A student that learns on the clients' devices: what a client's update is, and the two federated methods with it.
+"""Train a student on the clients' devices: what a client's update is, and the two federated methods.
 
 Which weights are trained, and how, was chosen with `scripts/studies/tune_federated.py` on docstrings of installed
-packages in the place of private text: that costs no privacy and knows nothing of the private sets. With dp-fedavg at
+packages in place of private text: that costs no privacy and reveals nothing of the private sets. With dp-fedavg at
 epsilon 1 (51 clients standing for 2,400, one run each) the held-out cross entropy of `tiny` fell from 5.753 to 5.599
 nats with the gains of the normalizing layers alone, to 5.491 with the down projections too, and to 5.399 with all
 weights, so all are trained: most of the noise falls into directions that hardly matter.
@@ -68,9 +68,9 @@ class FederatedMethod:
     @property
     def setting(self) -> str:
         """What a reader of the table must know."""
-        which = "all weights" if self.weight_pattern == "." else self.weight_pattern
+        weights = "all weights" if self.weight_pattern == "." else self.weight_pattern
         return (
-            f"trains {which}, {self.rounds} rounds, {self.passes} passes, "
+            f"trains {weights}, {self.rounds} rounds, {self.passes} passes, "
             f"local rate {self.local_rate:g}, clip {self.clip:g}, server rate {self.server_rate:g}, "
             f"momentum {self.momentum:g}; simulated noise"
         )
@@ -94,7 +94,7 @@ _BATCH_TOKENS = 1024
 
 
 class Device:
-    """What happens on a client's device: from the server's model, some steps on its own texts.
+    """A client's device: it takes the server's model and some steps on its own texts.
 
     Args:
         student: the public student to begin with; it is left as it is.
@@ -118,11 +118,11 @@ class Device:
 
     @property
     def clients(self) -> int:
-        """How many there are."""
+        """Number of clients."""
         return len(self._rows)
 
     def update(self, model: Vector, client: int) -> Vector:
-        """How a client's training changes the trained weights, shape (d,)."""
+        """Return how a client's training changes the trained weights, shape (d,)."""
         import torch
 
         self._load_weights(model)
@@ -138,13 +138,13 @@ class Device:
         return np.subtract(self._flatten_weights(), model)
 
     def make_student(self, model: Vector) -> CausalStudent:
-        """The student with the trained weights in it."""
+        """Return the student with the trained weights."""
         self._load_weights(model)
         return self._student.with_weights({name: weight.detach() for name, weight in self._weights.items()})
 
     @property
     def cost(self) -> ClientCost:
-        """Of a client with the mean number of tokens in a round."""
+        """Cost of a client with the mean number of tokens in a round."""
         sizes = [weight.numel() for weight in self._module.parameters()]
         tokens = sum(len(row) - 1 for rows in self._rows for row in rows) / self.clients
         return training_cost(sum(sizes), len(self.start), tokens * self.method.local_epochs)
@@ -152,12 +152,12 @@ class Device:
     def _load_weights(self, model: Vector) -> None:
         import torch
 
-        read = 0
+        offset = 0
         with torch.no_grad():
             for weight in self._weights.values():
-                part = model[read : read + weight.numel()]
+                part = model[offset : offset + weight.numel()]
                 weight.copy_(torch.from_numpy(part).view_as(weight))
-                read += weight.numel()
+                offset += weight.numel()
 
     def _flatten_weights(self) -> Vector:
         parts: list[torch.Tensor] = [weight.detach().flatten().cpu() for weight in self._weights.values()]
@@ -165,11 +165,12 @@ class Device:
 
 
 def train_on_devices(device: Device, budget: Budget, seed: int, *, noise_share: float = 1.0) -> CausalStudent:
-    """The student after federated training within the budget, unit client, relation add/remove; infinity: no noise.
+    """Return the student after federated training within the budget (unit client, relation add/remove).
 
-    `seed` chooses who takes part and when; the noise is drawn from fresh entropy. The number of clients is used as the
-    public estimate that the server divides by. `noise_share` scales the noise down for trials in which few clients
-    stand for many; they have no guarantee. The student must not be released: see `comparison.federated`.
+    An infinite epsilon means no noise. `seed` chooses who takes part and when; the noise is drawn from fresh entropy.
+    The server divides by the number of clients as by a public estimate. `noise_share` scales the noise down for trials
+    in which few clients stand for many; they have no guarantee. The student must not be released: see
+    `comparison.federated`.
     """
     method, start, clients = device.method, device.start, device.clients
     rng, entropy = np.random.default_rng(seed), np.random.default_rng()

@@ -1,6 +1,6 @@
-"""The private sets of a comparison: clients who train, and others on whom is tested.
+"""Read the private sets of a comparison: clients who train, and others who test.
 
-A third part, of those who validate, is left alone: it is for whoever chooses settings on the set itself.
+A third part, for validation, is left alone: it is for whoever chooses settings on the set itself.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class PrivateSet:
 def read_set(path: Path, clients: int, texts_per_client: int) -> PrivateSet:
     """Read a file with the columns client_id and text.
 
-    Which clients, which of their texts, and who trains, validates and tests is told by hashes, so that every method and
-    every repetition sees the same.
+    Hashes decide which clients and texts count, and who trains, validates and tests, so that every method and every
+    repetition sees the same.
 
     Args:
         path: the file.
-        clients: at most so many clients in all.
-        texts_per_client: at most so many texts of each.
+        clients: largest number of clients.
+        texts_per_client: largest number of texts of each client.
 
     Raises:
         UsageError: the file cannot be read, or a part is without clients.
@@ -54,9 +54,9 @@ def read_set(path: Path, clients: int, texts_per_client: int) -> PrivateSet:
     by_client: dict[str, list[str]] = {}
     for client, text in _read_records(path):
         by_client.setdefault(client, []).append(text)
-    chosen = sorted(by_client, key=_hash_key)[:clients]
+    sample = sorted(by_client, key=_hash_key)[:clients]
     parts: dict[str, list[list[str]]] = {"train": [], "validation": [], "test": []}
-    for client in sorted(chosen):
+    for client in sorted(sample):
         parts[part_of(client)].append(sorted(by_client[client], key=_hash_key)[:texts_per_client])
     if not parts["train"] or not parts["test"]:
         raise UsageError(f"{path} has too few clients to train and to test on; give a larger set.")

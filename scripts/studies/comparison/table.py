@@ -1,4 +1,4 @@
-"""The table for people: means and intervals over repetitions, from the rows of the CSV file alone."""
+"""Format the table for people: means and intervals over repetitions, from the rows of the CSV file alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COST_HEAD: Final = f"{'method':<26} {'rounds':>6} {'MFLOPs/round':>13} {'up/rou
 
 
 def format_table(rows: Sequence[Row]) -> str:
-    """The tables of quality and of cost, with what each setting means below."""
+    """Return the tables of quality and of cost; notes below explain each setting."""
     settings = list(dict.fromkeys(f"{row.setting}; student {row.student}" for row in _sort_rows(rows)))
     lines = []
     for name, own in groupby(_sort_rows(rows), key=lambda row: row.set):
@@ -37,7 +37,7 @@ _EXPLANATION: Final = (
 
 
 def format_costs(rows: Sequence[Row]) -> list[str]:
-    """What a client computes and sends in a round, of the settings here and of the paper's sizes."""
+    """Return what a client computes and sends in a round, in these settings and at the paper's sizes."""
     lines = ["What one client does in a round (by formula, comparison/costs.py)", _COST_HEAD]
     seen = dict.fromkeys(
         (row.method, row.rounds, row.client_flops, row.bytes_up, row.bytes_down)
@@ -47,11 +47,11 @@ def format_costs(rows: Sequence[Row]) -> list[str]:
     lines += [_cost_line(method, rounds, ClientCost(flops, up, down)) for method, rounds, flops, up, down in seen]
     lines += [_cost_line(name, rounds, cost) for name, (rounds, cost) in PAPER_COSTS.items()]
     (few, ours), (many, theirs) = PAPER_COSTS.values()
-    sent, other = ours.bytes_up + ours.bytes_down, theirs.bytes_up + theirs.bytes_down
+    own_bytes, their_bytes = ours.bytes_up + ours.bytes_down, theirs.bytes_up + theirs.bytes_down
     return [
         *lines,
         f"At the paper's sizes: {many / few:.1f} times fewer rounds, {theirs.flops / ours.flops:.1f} times less "
-        f"computation and {other / sent:.0f} times less communication per client and round.",
+        f"computation and {their_bytes / own_bytes:.0f} times less communication per client and round.",
     ]
 
 
@@ -82,14 +82,14 @@ def _format_size(count: int) -> str:
 
 
 def _format_mean(values: Sequence[float], digits: int, interval: bool = True) -> str:
-    """The mean of what is a number, with half the width of its interval where there are several."""
-    known = [value for value in values if not math.isnan(value)]
-    if not known:
+    """Format the mean of the values that are numbers, with half the width of its interval where there are several."""
+    numbers = [value for value in values if not math.isnan(value)]
+    if not numbers:
         return "-"
-    mean = sum(known) / len(known)
-    if len(known) == 1 or not interval:
+    mean = sum(numbers) / len(numbers)
+    if len(numbers) == 1 or not interval:
         return f"{mean:.{digits}f}"
-    low, high = interval_of(known, 0.95) or (mean, mean)
+    low, high = interval_of(numbers, 0.95) or (mean, mean)
     return f"{mean:.{digits}f} +- {(high - low) / 2:.{digits}f}"
 
 
@@ -98,7 +98,7 @@ def _row_key(row: Row) -> tuple[str, float, str, str]:
 
 
 def _sort_rows(rows: Sequence[Row]) -> list[Row]:
-    """By set, method (as `ALL` lists them) and epsilon."""
+    """Sort by set, method (in the order of `ALL_METHODS`) and epsilon."""
     place = {method: number for number, method in enumerate(ALL_METHODS)}
     return sorted(
         rows, key=lambda row: (row.set, row.student, place.get(row.method, len(ALL_METHODS)), row.epsilon, row.setting)

@@ -54,6 +54,7 @@ class TestTransformersEmbedded(EngineContract):
         return TransformersEngine("embedded", device="cpu")
 
 
+@pytest.mark.slow
 class TestOpenAI(EngineContract):
     @pytest.fixture(scope="class")
     @classmethod

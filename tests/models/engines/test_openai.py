@@ -23,6 +23,8 @@ from pretext.prompts import Prompt
 from tests.support.runs import make_parts, reply
 from tests.support.server import ModelServer
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-very-secret-0123456789"
 TEXT = "a text that must not be logged"
 SHORT = Sampling(max_tokens=4)

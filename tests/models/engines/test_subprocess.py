@@ -14,6 +14,8 @@ import pytest
 
 from pretext.models.engines.subprocess import ChildEnded, ChildProcess
 
+pytestmark = pytest.mark.slow
+
 MODULE = "tests.support.obedient_child"
 SCRIPT = f"""
 import os, sys
