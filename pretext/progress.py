@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, plain lines otherwise."""
+"""Show progress on standard error: a bar on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def show_progress(name: str | None, total: int, *, show_counts: bool = True) -> Iterator[Callable[[int], None]]:
-    """A function that advances the display by so many steps.
+    """Yield a function that advances the display by a number of steps.
 
     Args:
-        name: what is going on; None shows nothing.
-        total: steps in all.
-        show_counts: show numbers. Off where the total is private: then neither a number nor a share is shown.
+        name: the work in progress; None shows nothing.
+        total: number of all steps.
+        show_counts: False where the total is private: then the display shows neither numbers nor shares.
     """
     if name is None:
         yield lambda steps: None

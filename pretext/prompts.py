@@ -1,7 +1,7 @@
-"""Prompt formats. Texts of the pool are data: they are never read as a format's control tokens.
+"""Write prompts, and extract the text from a completion.
 
-Two formats: `base` continues a list of samples (PrE-Text's expansion prompt), `chat` asks an instruction-tuned model:
-Llama 3 in Meta's own format, without a date or a system prompt, every other family through its chat template.
+There are two formats: `base` continues a list of samples (PrE-Text's expansion prompt), `chat` asks an
+instruction-tuned model. `pretext.models.chat_format` encodes both; nothing in a text is read as a control token.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ANSWER_ONLY = "Answer with the text only."
 _FRAGMENTS = [
     piece.casefold().rstrip(".") for piece in (HEADER, INSTRUCTION, _REWRITE_HEADER, _REQUEST, _REWRITE, _ANSWER_ONLY)
 ]
-# How chat models introduce an answer in spite of being asked for the text only; the line names what it introduces.
+# How chat models introduce an answer although we ask for the text only; the line names what it introduces.
 _PREAMBLE = re.compile(
     r"\A(?:(?:sure|certainly|of course|absolutely)\b[^\n:]{0,30})?\bhere(?:'s|’s| is| are)\b[^\n:]{0,80}"
     r"\b(?:samples?|texts?|examples?|versions?|rewrites?|rewritten|in other words)\b[^\n:]{0,40}:[ \t]*(?:\n|\Z)",
@@ -39,15 +39,15 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptStyle:
-    """How all prompts of a run are written. Public.
+    """The wording of all prompts of a run. Public.
 
     Attributes:
         chat: ask an instruction-tuned model; otherwise continue a list of samples.
         one_paragraph: end every text at its first blank line.
         labels: the public list of labels; empty without labels.
-        description: the sentence about the domain that stands in every prompt where there are no labels, or None.
-        anchors: invented examples with which every few-shot prompt begins. They keep a weak generator to the domain's
-            style through all rounds, and are a prefix that all prompts share.
+        description: a sentence about the domain, added to every prompt if there are no labels; or None.
+        anchors: invented examples at the start of every few-shot prompt. They keep a weak generator to the domain's
+            style through all rounds, and they are a prefix that all prompts share.
     """
 
     chat: bool = False
@@ -58,30 +58,30 @@ class PromptStyle:
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """Where an answer ends: at the next header, and with `one_paragraph` at a blank line."""
+        """The strings that end an answer: the next header, and with `one_paragraph` a blank line."""
         return (HEADER, "\n\n") if self.one_paragraph else (HEADER,)
 
     def about(self, label: int) -> str | None:
-        """What a prompt says of the texts that it asks for: the label, or the description of the domain."""
+        """Return what a prompt says about the texts that it asks for: the label, or the description of the domain."""
         return self.labels[label] if self.labels else self.description
 
     def describe(self, description: str, examples: Sequence[str]) -> Prompt:
-        """Ask for a text of the domain that a public sentence describes, like the examples if there are any."""
+        """Ask for a text of the domain that a public sentence describes, similar to the examples if there are any."""
         if examples:
-            return few_shot_prompt(examples, description, self.chat)
-        return description_prompt(description, self.chat)
+            return make_few_shot_prompt(examples, description, self.chat)
+        return make_description_prompt(description, self.chat)
 
     def few_shot(self, examples: Sequence[str], label: int) -> Prompt:
-        """Ask for one more text like the examples, which stand behind the anchors."""
-        return few_shot_prompt([*self.anchors, *examples], self.about(label), self.chat)
+        """Ask for one more text like the anchors and the examples."""
+        return make_few_shot_prompt([*self.anchors, *examples], self.about(label), self.chat)
 
     def rewrite(self, text: str, label: int) -> Prompt:
         """Ask for the text in other words."""
-        return rewrite_prompt(text, self.about(label), self.chat)
+        return make_rewrite_prompt(text, self.about(label), self.chat)
 
 
-def few_shot_prompt(examples: Sequence[str], about: str | None, chat: bool) -> Prompt:
-    """Asks for one more text like the examples (PrE-Text, appendix); `about` says what they are, and is public."""
+def make_few_shot_prompt(examples: Sequence[str], about: str | None, chat: bool) -> Prompt:
+    """Ask for one more text like the examples (PrE-Text, appendix); the public `about` says what they are."""
     about = _parenthesize(about)
     samples = "\n\n".join(f"{HEADER} {number}\n{text}" for number, text in enumerate(examples, start=1))
     if chat:
@@ -89,8 +89,8 @@ def few_shot_prompt(examples: Sequence[str], about: str | None, chat: bool) -> P
     return Prompt(f"List of {2 * len(examples)} {INSTRUCTION}{about}:\n\n{samples}\n\n{HEADER} {len(examples) + 1}\n")
 
 
-def rewrite_prompt(text: str, about: str | None, chat: bool) -> Prompt:
-    """Asks for the text in other words (Aug-PE's variation); `about` as in `few_shot_prompt`."""
+def make_rewrite_prompt(text: str, about: str | None, chat: bool) -> Prompt:
+    """Ask for the text in other words (Aug-PE's variation); `about` as in `make_few_shot_prompt`."""
     about = _parenthesize(about)
     if chat:
         request = f"Write the sample{about} below {_REWRITE}. {_ANSWER_ONLY}"
@@ -102,30 +102,30 @@ def _parenthesize(about: str | None) -> str:
     return "" if about is None else f" ({about.rstrip(' .')})"
 
 
-def description_prompt(description: str, chat: bool) -> Prompt:
-    """Asks for a text out of a domain that a public description names."""
+def make_description_prompt(description: str, chat: bool) -> Prompt:
+    """Ask for a text of the domain that a public sentence describes."""
     if chat:
         return Prompt(f"{description}\n\nWrite one such text. {_ANSWER_ONLY}", chat=True)
     return Prompt(f"{description}\n\nList of 6 {INSTRUCTION}:\n\n{HEADER} 1\n")
 
 
 def extract_answer(completion: str | None) -> str | None:
-    """The text in a completion: what stands before the next header, without white space, preamble or quotes around it.
+    """Extract the text before the next header, without surrounding white space, preamble or quotes.
 
-    What else a generator may write is left alone: a line is a preamble only if it names a sample, a text, ..., and
-    quotes go only if there are no others within.
+    Everything else that a generator may write stays: a line is a preamble only if it names a sample, a text, ..., and
+    quotes are removed only if there are none inside.
     """
     if completion is None:
         return None
     text = _PREAMBLE.sub("", completion.split(HEADER)[0].strip()).strip()
-    text = _NUMBERED_HEADER.split(_NUMBERED_HEADER.sub("", text, count=1) if _NUMBERED_HEADER.match(text) else text)[
-        0
-    ].strip()
+    if _NUMBERED_HEADER.match(text):
+        text = _NUMBERED_HEADER.sub("", text, count=1)
+    text = _NUMBERED_HEADER.split(text)[0].strip()
     quoted = _QUOTED_ANSWER.match(text)
     return (quoted[1] or quoted[2]).strip() if quoted else text
 
 
 def has_prompt_leak(text: str) -> bool:
-    """Whether the text holds a piece of our own prompts."""
+    """Whether the text contains a piece of our own prompts, in any case."""
     folded = text.casefold()
     return any(fragment in folded for fragment in _FRAGMENTS)

@@ -1,11 +1,11 @@
-"""Columns of a file or of a Hugging Face dataset, streamed in batches.
+"""Read columns of a file or of a Hugging Face dataset, in batches.
 
-Files are read record by record, by parsers that never guess a type from other records. A loader that infers a column's
-type from all of its cells lets one client change how every other client's text is read, and then no bound on one
-client's votes bounds what that client changes. Hugging Face datasets, whose types are fixed by their publisher, come
-through `datasets`.
+The parsers read files record by record and never infer a type from other records. A loader that infers a column's type
+from all of its cells lets one client change how every other client's text is read, and then no bound on one client's
+votes bounds what that client changes. Hugging Face datasets have types that their publisher fixed; the library
+`datasets` reads them.
 
-Parsers quote what they fail on, so neither their messages nor their exceptions are passed on.
+Parsers quote the content that they fail on, so neither their messages nor their exceptions leave this module.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from pretext.errors import UsageError
 
 _FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".parquet": "parquet"}
 _BATCH_ROWS = 4096
 
-ColumnBatch = dict[str, list[Any]]
+ColumnBatch: TypeAlias = dict[str, list[Any]]
+_Record: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,29 +40,29 @@ class Source:
 
     @property
     def file(self) -> Path | None:
-        """The path if this names a file (by its ending or by existing), else None."""
+        """The path if the location names a file, by its extension or by existing; else None."""
         path = Path(self.location).expanduser()
         return path if _detect_format(path) is not None or path.exists() else None
 
     @property
     def identity(self) -> str:
-        """What the ledger calls this source: the resolved path, or the dataset's id, subset and split."""
+        """The source's name in the ledger: the resolved path, or the dataset's id, subset and split."""
         if self.file is not None:
             return str(self.file.resolve())
         return ":".join(["hf", self.location, self.subset or "default", self.split])
 
     @property
     def default_name(self) -> str:
-        """A name for people: the file's name without its endings, or the last part of the id."""
+        """A name for people: the file's name without extensions, or the last part of the id."""
         return Path(self.location).name.split(".")[0] or "data"
 
 
 def read_columns(source: Source, columns: Sequence[str]) -> Iterator[ColumnBatch]:
-    """Batches of the named columns, as plain Python values; a record without one of them holds None there.
+    """Read the columns in batches of plain Python values, None where a record lacks a column.
 
     Raises:
-        UsageError: the source is missing, empty, of an unknown format, damaged, or lacks a column; nothing of its
-            content is quoted, not even in the chain of exceptions.
+        UsageError: the source is missing, empty, of an unknown format, damaged, or lacks a column. Neither the message
+            nor the chain of exceptions quotes its content.
     """
     batches = _read_hub(source, columns) if source.file is None else _read_file(source.file, columns)
     rows = 0
@@ -77,22 +78,22 @@ def read_columns(source: Source, columns: Sequence[str]) -> Iterator[ColumnBatch
         rows += length
         yield {name: batch.get(name, [None] * length) for name in columns}
     if rows == 0:
-        raise UsageError(f"{source.location} holds no rows; it must hold at least one text.")
+        raise UsageError(f"{source.location} has no rows; it must contain at least one text.")
 
 
 def resolve_location(source: str | Path) -> str:
-    """The absolute path of a file, so that a run can be resumed from anywhere, or the dataset's id as it is."""
+    """Return the absolute path of a file, so that a run can be resumed from anywhere, or the dataset's id unchanged."""
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() else str(source)
 
 
 def check_columns(source: Source, columns: Sequence[str]) -> None:
-    """Read the first rows only. Raises UsageError as `read_columns` does."""
+    """Check the source and its columns by reading the first batch; errors as `read_columns`."""
     next(read_columns(source, columns))
 
 
 def _next_batch(batches: Iterator[ColumnBatch], source: Source) -> tuple[ColumnBatch | None, str | None]:
-    """The next batch, or why there is none. A parser's exception holds content, so it ends here, in no chain."""
+    """Return the next batch, or why there is none. A parser's exception holds content, so none leaves this function."""
     try:
         return next(batches, None), None
     except UsageError as error:
@@ -100,15 +101,15 @@ def _next_batch(batches: Iterator[ColumnBatch], source: Source) -> tuple[ColumnB
     except UnicodeDecodeError:
         return None, f"{source.location} is not valid UTF-8; convert it, for example with `iconv -c -t UTF-8`."
     except MemoryError:
-        return None, f"{source.location} does not fit into memory; as jsonl, csv or parquet it is read in pieces."
+        return None, f"{source.location} does not fit into memory; convert it to jsonl, csv or parquet."
     except Exception as error:
         kind = _detect_format(source.file) if source.file is not None else "a Hugging Face dataset"
-        name = type(error).__name__
-        return None, f"{source.location} cannot be read as {kind} ({name}); check that it is whole and of that format."
+        reason = type(error).__name__
+        return None, f"{source.location} cannot be read as {kind} ({reason}); check that it is complete and valid."
 
 
 def _check_has_columns(source: Source, batch: ColumnBatch, columns: Sequence[str]) -> None:
-    """The first records must know every column. Theirs are not listed: without a header they would be a record."""
+    """Check that the first batch has every column; never list its own: without a header, they are a record."""
     for name in columns:
         if name not in batch:
             raise UsageError(
@@ -120,19 +121,19 @@ def _check_has_columns(source: Source, batch: ColumnBatch, columns: Sequence[str
 def _read_file(path: Path, columns: Sequence[str]) -> Iterator[ColumnBatch]:
     kind = _detect_format(path)
     _check_file(path, kind)
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    open_file = gzip.open if path.suffix.lower() == ".gz" else open
     if kind == "parquet":
-        with opened(path, "rb") as raw:
+        with open_file(path, "rb") as raw:
             yield from _read_parquet(raw, columns)  # type: ignore[arg-type]
         return
-    with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
+    with open_file(path, "rt", encoding="utf-8-sig", newline="") as stream:
         records = _read_csv_records(stream) if kind == "csv" else _read_json_records(stream)
         while rows := list(islice(records, _BATCH_ROWS)):
             yield {name: [row.get(name) for row in rows] for name in columns if any(name in row for row in rows)}
 
 
-def _read_csv_records(stream: IO[str]) -> Iterator[dict[str, Any]]:
-    """Every cell is a text: "NA" and "007" are neither gaps nor numbers."""
+def _read_csv_records(stream: IO[str]) -> Iterator[_Record]:
+    """Read every cell as a text: "NA" and "007" are neither gaps nor numbers."""
     csv.field_size_limit(2**31 - 1)
     for row in csv.DictReader(stream, strict=True):
         if None in row or None in row.values():
@@ -140,8 +141,8 @@ def _read_csv_records(stream: IO[str]) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _read_json_records(stream: IO[str]) -> Iterator[dict[str, Any]]:
-    """One object a line, or one array of objects."""
+def _read_json_records(stream: IO[str]) -> Iterator[_Record]:
+    """Read one object per line, or one array of objects."""
     start = stream.read(4096)
     stream.seek(0)
     records = (
@@ -166,12 +167,12 @@ def _read_hub(source: Source, columns: Sequence[str]) -> Iterator[ColumnBatch]:
     from datasets import load_dataset
     from datasets.utils.logging import set_verbosity
 
-    set_verbosity(logging.CRITICAL + 1)  # its errors quote the rows they fail on
+    set_verbosity(logging.CRITICAL + 1)  # its errors quote the rows that they fail on
     try:
         stream = load_dataset(source.location, source.subset, split=source.split, streaming=True)
     except Exception as error:
         raise UsageError(
-            f"{source.location} is neither a file here nor a Hugging Face dataset that can be reached "
+            f"{source.location} is neither a local file nor a Hugging Face dataset within reach "
             f"({type(error).__name__}); give the path of a csv, json, jsonl or parquet file (each also .gz), or check "
             "the id, subset, split and the connection."
         ) from None
@@ -190,12 +191,12 @@ def _check_file(path: Path, kind: str | None) -> None:
         raise UsageError(f"There is no file {path}; check the path.")
     if kind is None:
         raise UsageError(
-            f"The format of {path} is not known by its ending; allowed are csv, json, jsonl "
-            "and parquet, each also with .gz."
+            f"The extension of {path} names no known format; allowed are csv, json, jsonl and parquet, "
+            "each also with .gz."
         )
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give one file.")
     if not os.access(path, os.R_OK):
         raise UsageError(f"{path} cannot be read: permission denied.")
     if path.stat().st_size == 0:
-        raise UsageError(f"{path} is empty; it must hold at least one text.")
+        raise UsageError(f"{path} is empty; it must contain at least one text.")

@@ -1,4 +1,4 @@
-"""Who turns texts into unit rows."""
+"""Represent texts as rows of length 1."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 
 
 class Embedder(Protocol):
-    """Anything that turns texts into unit rows."""
+    """A function from texts to rows of length 1."""
 
     def __call__(self, texts: Sequence[str], *, announce: str | None = None) -> NDArray[np.float32]:
-        """Shape (len(texts), d), rows of length 1. With `announce`, progress is shown under that name, without
-        counts."""
+        """Embed the texts; shape (len(texts), d), rows of length 1.
+
+        With `announce`, show progress under that name, without counts.
+        """
         ...
 
 
 def normalize_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to length 1; a zero row stays zero, and one that is not finite (half precision overflows) becomes
+    """Scale rows to length 1; a zero row stays zero, and a row that is not finite (half precision overflows) becomes
     zero."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     finite = np.isfinite(norms)

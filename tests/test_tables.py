@@ -1,4 +1,4 @@
-"""What a damaged or odd file does. Every file here may be somebody's diary: no message may quote it."""
+"""Read damaged and odd files. Every file may be somebody's diary, so no message may quote it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRET = "zqxj my secret words"
 ROWS = [{"text": f"{SECRET} {number}", "client_id": f"c{number % 3}"} for number in range(5)]
 
 
-def content(kind: str, rows: Sequence[dict[str, Any]] = ROWS) -> bytes:
+def encode_rows(kind: str, rows: Sequence[dict[str, Any]] = ROWS) -> bytes:
     if kind == "csv":
         return ("text,client_id\n" + "".join(f"{row['text']},{row['client_id']}\n" for row in rows)).encode()
     if kind == "json":
@@ -44,8 +44,8 @@ def read(path: Path | str, columns: Sequence[str] = ("text", "client_id")) -> li
     ]
 
 
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception with all that hangs on it, shown or not: a logger with `exc_info` may walk it."""
+def walk_chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the exception and its chain, suppressed or not: a logger with `exc_info` may walk it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -53,13 +53,13 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def refused(path: Path | str, columns: Sequence[str] = ("text", "client_id")) -> str:
-    """The message of the refusal, after a search of everything that could quote the file."""
+def refuse(path: Path | str, columns: Sequence[str] = ("text", "client_id")) -> str:
+    """Return the message of the refusal, after searching everything that could quote the file."""
     with pytest.raises(UsageError) as caught:
         read(path, columns)
-    told = "".join(traceback.format_exception(caught.value)).replace(str(path), "")
-    told += "".join(repr(link) + str(link) + repr(link.args) for link in chain(caught.value))
-    assert "zqxj" not in told and "secret" not in told
+    output = "".join(traceback.format_exception(caught.value)).replace(str(path), "")
+    output += "".join(repr(link) + str(link) + repr(link.args) for link in walk_chain(caught.value))
+    assert "zqxj" not in output and "secret" not in output
     message = str(caught.value)
     assert str(path) in message and "\n" not in message and message.endswith(".")
     return message
@@ -81,18 +81,18 @@ def test_every_format(write: Any, ending: str, zipped: bool) -> None:
     kind = ending.lower().rpartition(".")[2]
     if kind == "parquet" and zipped:
         pytest.skip("see test_a_zipped_parquet_file")
-    data = content(kind)
+    data = encode_rows(kind)
     path = write(f"some.{ending}.gz", gzip.compress(data)) if zipped else write(f"some.{ending}", data)
     assert read(path) == [(row["text"], row["client_id"]) for row in ROWS]
     assert read(path, ["client_id"]) == [(row["client_id"],) for row in ROWS]
 
 
 def test_a_zipped_parquet_file_is_read_or_told_how_to_unpack(write: Any) -> None:
-    path = write("some.parquet.gz", gzip.compress(content("parquet")))
+    path = write("some.parquet.gz", gzip.compress(encode_rows("parquet")))
     try:
         rows = read(path)
     except UsageError:
-        message = refused(path)
+        message = refuse(path)
         assert "compress" in message or "unpack" in message  # "is it complete?" would send people astray
     else:
         assert rows == [(row["text"], row["client_id"]) for row in ROWS]
@@ -101,101 +101,101 @@ def test_a_zipped_parquet_file_is_read_or_told_how_to_unpack(write: Any) -> None
 @pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "parquet"])
 def test_many_rows_come_in_order(write: Any, kind: str) -> None:
     rows = [{"text": f"text {number}", "client_id": str(number)} for number in range(9000)]
-    assert read(write(f"some.{kind}", content(kind, rows))) == [(row["text"], row["client_id"]) for row in rows]
+    assert read(write(f"some.{kind}", encode_rows(kind, rows))) == [(row["text"], row["client_id"]) for row in rows]
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "parquet"])
 def test_a_missing_column_is_named(write: Any, kind: str) -> None:
-    assert "no column 'user'" in refused(write(f"some.{kind}", content(kind)), ["text", "user"])
+    assert "no column 'user'" in refuse(write(f"some.{kind}", encode_rows(kind)), ["text", "user"])
 
 
 @pytest.mark.parametrize("name", ["no.csv", "no.jsonl", "no.parquet.gz", "no/where.json"])
 def test_a_missing_file(tmp_path: Path, name: str) -> None:
-    assert "There is no file" in refused(tmp_path / name)
+    assert "There is no file" in refuse(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.json", "a.jsonl", "a.parquet", "a.csv.gz"])
 def test_an_empty_file(write: Any, name: str) -> None:
-    assert "is empty" in refused(write(name, b""))
+    assert "is empty" in refuse(write(name, b""))
 
 
 @pytest.mark.parametrize(
     ("name", "data"), [("a.csv", "text,client_id\n"), ("a.json", "[]"), ("a.jsonl", "\n\n"), ("a.csv.gz", None)]
 )
 def test_a_file_without_rows(write: Any, name: str, data: str | None) -> None:
-    assert "at least one text" in refused(write(name, gzip.compress(b"text,client_id\n") if data is None else data))
+    assert "at least one text" in refuse(write(name, gzip.compress(b"text,client_id\n") if data is None else data))
 
 
 def test_what_is_no_table(tmp_path: Path, write: Any) -> None:
-    assert "not known by its ending" in refused(write("notes.txt", SECRET))
-    assert "not known by its ending" in refused(write("notes", SECRET))
+    for name in ("notes.txt", "notes"):
+        assert "csv, json, jsonl and parquet" in refuse(write(name, SECRET))
     (tmp_path / "folder.csv").mkdir()
-    assert "is a folder" in refused(tmp_path / "folder.csv")
+    assert "is a folder" in refuse(tmp_path / "folder.csv")
     (tmp_path / "folder").mkdir()
-    assert "folder" in refused(tmp_path / "folder")
+    assert "folder" in refuse(tmp_path / "folder")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read(write: Any) -> None:
-    path = write("a.csv", content("csv"))
+    path = write("a.csv", encode_rows("csv"))
     path.chmod(0)
-    assert "permission denied" in refused(path)
+    assert "permission denied" in refuse(path)
 
 
 @pytest.mark.parametrize("bad", [b"caf\xe9 ", b"\xff\xfe\x00", b"\xc0\xaf"])
 def test_invalid_utf8(write: Any, bad: bytes) -> None:
     secret = SECRET.encode()
     line = b'{"text": "' + secret + b" " + bad + b'", "client_id": "c"}\n'
-    for data in (line, content("jsonl") + line):
-        assert "not valid UTF-8" in refused(write("a.jsonl", data))
-    for data in (b"text,client_id\n" + secret + bad + b",c\n", content("csv") + secret + bad + b",c\n"):
-        assert "not valid UTF-8" in refused(write("a.csv", data))
+    for data in (line, encode_rows("jsonl") + line):
+        assert "not valid UTF-8" in refuse(write("a.jsonl", data))
+    for data in (b"text,client_id\n" + secret + bad + b",c\n", encode_rows("csv") + secret + bad + b",c\n"):
+        assert "not valid UTF-8" in refuse(write("a.csv", data))
 
 
 BROKEN = {
-    "broken.jsonl": content("jsonl") + f'{{"text": "{SECRET}", "client_id": \n'.encode() + content("jsonl"),
-    "comma.jsonl": content("jsonl") + f'{{"text": "{SECRET}" {SECRET}, "client_id": 1}}\n'.encode(),
-    "cut.jsonl": content("jsonl")[:-9],
-    "list.jsonl": content("jsonl") + f'["{SECRET}"]\n'.encode(),
-    "nul.jsonl": content("jsonl") + f'{{"text": "\0{SECRET}", "client_id": "c"}}\n'.encode(),
+    "broken.jsonl": encode_rows("jsonl") + f'{{"text": "{SECRET}", "client_id": \n'.encode() + encode_rows("jsonl"),
+    "comma.jsonl": encode_rows("jsonl") + f'{{"text": "{SECRET}" {SECRET}, "client_id": 1}}\n'.encode(),
+    "cut.jsonl": encode_rows("jsonl")[:-9],
+    "list.jsonl": encode_rows("jsonl") + f'["{SECRET}"]\n'.encode(),
+    "nul.jsonl": encode_rows("jsonl") + f'{{"text": "\0{SECRET}", "client_id": "c"}}\n'.encode(),
     "number.jsonl": f"{SECRET}\n".encode(),
-    "cut.json": content("json")[:-20],
+    "cut.json": encode_rows("json")[:-20],
     "scalar.json": json.dumps(SECRET).encode(),
-    "comma.json": content("json").replace(b"}, {", b"} {", 1),
-    "quote.csv": content("csv") + f'"{SECRET} never closed,c1\n'.encode(),
-    "wide.csv": content("csv") + f"{SECRET},c1,{SECRET},more\n".encode() + content("csv"),
-    "utf16.csv": content("csv").decode().encode("utf-16"),
-    "other.parquet": content("jsonl"),
-    "cut.parquet": content("parquet")[:-50],
-    "other.csv.gz": content("csv"),
-    "cut.csv.gz": gzip.compress(content("csv"))[:-15],
-    "cut.jsonl.gz": gzip.compress(content("jsonl"))[:-15],
+    "comma.json": encode_rows("json").replace(b"}, {", b"} {", 1),
+    "quote.csv": encode_rows("csv") + f'"{SECRET} never closed,c1\n'.encode(),
+    "wide.csv": encode_rows("csv") + f"{SECRET},c1,{SECRET},more\n".encode() + encode_rows("csv"),
+    "utf16.csv": encode_rows("csv").decode().encode("utf-16"),
+    "other.parquet": encode_rows("jsonl"),
+    "cut.parquet": encode_rows("parquet")[:-50],
+    "other.csv.gz": encode_rows("csv"),
+    "cut.csv.gz": gzip.compress(encode_rows("csv"))[:-15],
+    "cut.jsonl.gz": gzip.compress(encode_rows("jsonl"))[:-15],
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_damaged_file_is_not_quoted(write: Any, name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    refused(write(name, BROKEN[name]))
-    # The library that parses has a logger of its own; what it says may quote too.
+    refuse(write(name, BROKEN[name]))
+    # The parsing library logs on its own, and its messages may quote too.
     assert "".join(capfd.readouterr()) == ""
 
 
 def test_a_file_without_a_header_is_not_quoted(write: Any) -> None:
     # Then the first record stands where the names of the columns should be.
-    refused(write("a.csv", f"{SECRET} one,c1\n{SECRET} two,c2\n"))
-    refused(write("a.jsonl", json.dumps({SECRET: 1}) + "\n"))
+    refuse(write("a.csv", f"{SECRET} one,c1\n{SECRET} two,c2\n"))
+    refuse(write("a.jsonl", json.dumps({SECRET: 1}) + "\n"))
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "parquet"])
 def test_texts_of_all_scripts(write: Any, kind: str) -> None:
     texts = ["😀 party 👩‍👩‍👧", "مرحبا بالعالم", "שלום \u202eolleh", "日本語 テキスト", "e\u0301\u200b", "tab\there"]
     rows = [{"text": text, "client_id": str(number)} for number, text in enumerate(texts)]
-    assert [text for text, _ in read(write(f"a.{kind}", content(kind, rows)))] == texts
+    assert [text for text, _ in read(write(f"a.{kind}", encode_rows(kind, rows)))] == texts
 
 
 def test_a_byte_order_mark_is_not_part_of_a_name(write: Any) -> None:
     for kind in ("csv", "jsonl"):
-        assert len(read(write(f"a.{kind}", b"\xef\xbb\xbf" + content(kind)))) == 5
+        assert len(read(write(f"a.{kind}", b"\xef\xbb\xbf" + encode_rows(kind)))) == 5
 
 
 def test_a_nul_is_a_character(write: Any) -> None:
@@ -228,31 +228,31 @@ def test_one_record_does_not_change_how_another_is_read(write: Any, kind: str, s
     # lets one client change everybody's text.
     rows = [{"text": "2024-01-01", "client_id": 1}, {"text": "plain words", "client_id": 2}]
     expected = [("2024-01-01", "1"), ("plain words", "2")]
-    got = read(write(f"a.{kind}", content(kind, [*rows, {"text": "x", "client_id": 3, **strange}])))
-    assert [(text, str(client)) for text, client in got[:2]] == expected
+    records = read(write(f"a.{kind}", encode_rows(kind, [*rows, {"text": "x", "client_id": 3, **strange}])))
+    assert [(text, str(client)) for text, client in records[:2]] == expected
 
 
 def test_dates_are_texts(write: Any) -> None:
     rows = [{"text": "2024-01-01", "client_id": "2024-01-01"}, {"text": "2024-01-02", "client_id": "2024-01-02"}]
-    assert read(write("a.jsonl", content("jsonl", rows))) == [tuple(row.values()) for row in rows]
+    assert read(write("a.jsonl", encode_rows("jsonl", rows))) == [tuple(row.values()) for row in rows]
 
 
 def test_a_client_is_the_same_in_every_part_of_a_large_file(write: Any) -> None:
     # Parsers work through a file in parts of some megabytes, and guess types for each anew or for all from the first.
     rows = [{"text": "x" * 4000, "client_id": 7 if number < 2900 else "7"} for number in range(3000)]
     rows += [{"text": "y", "client_id": "abc"}]
-    clients = {str(client) for _, client in read(write("a.jsonl", content("jsonl", rows)))}
+    clients = {str(client) for _, client in read(write("a.jsonl", encode_rows("jsonl", rows)))}
     assert clients == {"7", "abc"}
 
 
 @pytest.mark.parametrize("name", ["a[1].jsonl", "a*.jsonl", "a?.jsonl", "a b#c%20.jsonl", "ä.jsonl", "a::b.jsonl"])
 def test_a_path_is_no_pattern(write: Any, name: str) -> None:
-    write("a1.jsonl", content("jsonl", [{"text": "another file's", "client_id": "other"}]))
-    assert len(read(write(name, content("jsonl")))) == 5
+    write("a1.jsonl", encode_rows("jsonl", [{"text": "another file's", "client_id": "other"}]))
+    assert len(read(write(name, encode_rows("jsonl")))) == 5
 
 
 def test_check_columns_reads_and_refuses(write: Any) -> None:
-    path = write("a.jsonl", content("jsonl"))
+    path = write("a.jsonl", encode_rows("jsonl"))
     check_columns(Source(str(path)), ["text"])
     with pytest.raises(UsageError, match="no column 'label'"):
         check_columns(Source(str(path)), ["label"])
@@ -272,8 +272,8 @@ def test_names_and_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_no_copy_is_left_behind(tmp_path: Path) -> None:
     names = []
     for kind in ("csv", "json", "jsonl", "parquet"):
-        (tmp_path / f"private.{kind}").write_bytes(content(kind))
-        (tmp_path / f"private.{kind}.gz").write_bytes(gzip.compress(content(kind)))
+        (tmp_path / f"private.{kind}").write_bytes(encode_rows(kind))
+        (tmp_path / f"private.{kind}.gz").write_bytes(gzip.compress(encode_rows(kind)))
         names += [str(tmp_path / f"private.{kind}"), str(tmp_path / f"private.{kind}.gz")]
     folders = {name: str(tmp_path / name.lower()) for name in ("HF_HOME", "HF_DATASETS_CACHE", "TMPDIR", "HOME")}
     for folder in folders.values():
@@ -286,15 +286,15 @@ def test_no_copy_is_left_behind(tmp_path: Path) -> None:
         "    try: list(read_columns(Source(name), ['text']))\n"
         "    except UsageError: pass\n"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script, *names],
         env={**os.environ, **folders, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert b"zqxj" not in done.stdout + done.stderr
-    left = [path for folder in folders.values() for path in Path(folder).rglob("*") if path.is_file()]
+    assert process.returncode == 0, process.stderr
+    assert b"zqxj" not in process.stdout + process.stderr
+    files = [path for folder in folders.values() for path in Path(folder).rglob("*") if path.is_file()]
     # A parquet or gz copy would not show the words, so its size counts too: nothing but small lock files may be there.
-    assert [path for path in left if b"zqxj" in path.read_bytes() or path.suffix in {".arrow", ".parquet"}] == []
-    assert all(path.stat().st_size < 100 for path in left), left
+    assert [path for path in files if b"zqxj" in path.read_bytes() or path.suffix in {".arrow", ".parquet"}] == []
+    assert all(path.stat().st_size < 100 for path in files), files

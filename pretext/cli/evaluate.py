@@ -51,7 +51,9 @@ def evaluate(folder: Path, test: str, train: str | None, out: Path, as_json: boo
         allow_overlap=flags["force_overlap"],
     )
     student: Once[Student] = Once(lambda: _prepare_student(flags["student"], flags["lora"], config.speed.device))
-    evaluation = evaluate_run(folder, settings, student, Once(lambda: SentenceEmbedder.from_config(config)))
+    evaluation = evaluate_run(
+        folder, settings, student, Once(lambda: SentenceEmbedder.from_sections(config.models, config.speed))
+    )
     _write_evaluation(out, evaluation)
     click.echo(evaluation.to_json() if as_json else format_evaluation(evaluation))
 

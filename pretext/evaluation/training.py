@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pretext.errors import UsageError
-from pretext.models.precision import preferred_dtype
+from pretext.models.precision import choose_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -165,7 +165,7 @@ def _autocast(module: Any) -> Any:
     import torch
 
     device = next(module.parameters()).device.type
-    return torch.autocast(device, torch.bfloat16, enabled=preferred_dtype(device) == "bfloat16")
+    return torch.autocast(device, torch.bfloat16, enabled=choose_dtype(device) == "bfloat16")
 
 
 def make_learner(module: torch.nn.Module, lora_rank: int | None) -> Any:

@@ -101,4 +101,4 @@ def _open_engine(models: Models, speed: Speed) -> Engine:
 def _open_embedder(config: Config) -> Embedder:
     from pretext.models.embedder import SentenceEmbedder
 
-    return SentenceEmbedder.from_config(config)
+    return SentenceEmbedder.from_sections(config.models, config.speed)

@@ -1,1 +1,1 @@
-"""Models."""
+"""Models that write, embed and fill masks. All of torch is here."""

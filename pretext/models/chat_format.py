@@ -1,4 +1,7 @@
-"""Chat format."""
+"""Turn prompts into token ids, in the format that each model family was trained on.
+
+A prompt's text is data: nothing in it is read as a control token.
+"""
 
 from __future__ import annotations
 
@@ -14,54 +17,45 @@ from pretext.prompts import Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
-# What other templates print in place of today, so that a prompt does not depend on the day.
+# Templates that print today's date print this one, so that a prompt does not depend on the day.
 _TEMPLATE_DATE = "26 Jul 2024"
-
-
 _PLACEHOLDER = "-pretext-prompt-text-"
-
-
 # https://www.llama.com/docs/model-cards-and-prompt-formats/meta-llama-3/
 _LLAMA3 = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-
-
 _END_TOKENS = ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>", "<|im_end|>", "<end_of_turn>")
-
-
-# What may be a control token of some model, up to the bracket behind which a space takes its meaning away.
+# The opening bracket of anything that may be some model's control token; a space after it makes it plain text.
 _CONTROL_TOKEN = re.compile(r"<(?=[|｜]|/?s>|(?:bos|eos|pad)>|(?:start|end)_of_turn>|<?/?SYS>)|\[(?=/?INST\])")
 
 
 def escape_control_tokens(text: str) -> str:
-    """The text with a space inside whatever may be a control token of some model, where its tokenizer cannot help."""
+    """Put a space inside anything that may be some model's control token, where its tokenizer is out of reach."""
     return _CONTROL_TOKEN.sub(r"\g<0> ", text)
 
 
 def encode_prompt(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The prompt as token ids, `prompt.text` encoded with special tokens disabled; never empty.
+    """Encode a prompt as token ids, `prompt.text` with special tokens disabled; the result is never empty.
 
-    A chat prompt is Llama 3's format, or the tokenizer's template around a placeholder, so that `<|im_end|>` inside the
-    text stays ten harmless characters.
+    A chat prompt takes Llama 3's format, or the tokenizer's template around a placeholder, so that `<|im_end|>` inside
+    the text stays ten harmless characters.
 
     Raises:
-        ModelError: a chat prompt for a tokenizer without a template, or an empty one for a tokenizer without any token
-            to begin with.
+        ModelError: the prompt is a chat prompt and the tokenizer has no template, or the prompt is empty and the
+            tokenizer has no token to begin with.
     """
-    form = _make_format(tokenizer, str(tokenizer.chat_template or "") if prompt.chat else None)
-    said = escape_control_tokens(prompt.text) if form.plain_markers else prompt.text
-    text = _encode_text(said.strip() if prompt.chat else said, tokenizer, form.reserved)
-    first, *others = form.pieces
-    if others:
-        return [*first, *(token for piece in others for token in (*text, *piece))]
-    return [*first, *text] or _default_start_ids(tokenizer)
+    prompt_format = _make_format(tokenizer, str(tokenizer.chat_template or "") if prompt.chat else None)
+    text = escape_control_tokens(prompt.text) if prompt_format.plain_markers else prompt.text
+    ids = _encode_text(text.strip() if prompt.chat else text, tokenizer, prompt_format.reserved)
+    first, *rest = prompt_format.pieces
+    if rest:
+        return [*first, *(token for piece in rest for token in (*ids, *piece))]
+    return [*first, *ids] or _choose_start_ids(tokenizer)
 
 
-def end_token_ids(tokenizer: PreTrainedTokenizerBase, eos_token_id: int | Sequence[int] | None) -> list[int]:
-    """The tokens that end an answer: the tokenizer's, those of the formats it knows, and the model's own.
+def find_end_tokens(tokenizer: PreTrainedTokenizerBase, eos_token_id: int | Sequence[int] | None) -> list[int]:
+    """Find the tokens that end an answer: the tokenizer's, those of the formats it knows, and the model's own.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: the model's.
         eos_token_id: `eos_token_id` of the model's generation configuration.
     """
     added = tokenizer.get_added_vocab()
@@ -72,9 +66,12 @@ def end_token_ids(tokenizer: PreTrainedTokenizerBase, eos_token_id: int | Sequen
 
 @dataclass(frozen=True)
 class _PromptFormat:
-    """The tokens around every place of the text, and those that must not come out of the text itself.
+    """The tokens around the text, which may stand in several places.
 
-    `plain_markers`: the format has markers that are no tokens but plain text, as `[INST]` of the first Mistral models.
+    Attributes:
+        pieces: token ids before the text, between two places of it, and after it.
+        reserved: token ids that the text itself must not produce.
+        plain_markers: whether the format marks turns with plain text, such as `[INST]` of the first Mistral models.
     """
 
     pieces: list[list[int]]
@@ -84,14 +81,14 @@ class _PromptFormat:
 
 @functools.lru_cache(maxsize=8)
 def _make_format(tokenizer: PreTrainedTokenizerBase, template: str | None) -> _PromptFormat:
-    """The format of chat prompts, or without a template that of base prompts."""
+    """Make the format of chat prompts, or without a template that of base prompts."""
     if template is None:
         start = tokenizer.bos_token_id
         begins = start is not None and start in tokenizer("").input_ids
         return _PromptFormat([[start] if begins else []], frozenset(tokenizer.all_special_ids), False)
-    pieces = _llama3_pieces(tokenizer, template) or _template_pieces(tokenizer)
+    pieces = _make_llama3_pieces(tokenizer, template) or _split_template(tokenizer)
     ids = [tokenizer.encode(piece, add_special_tokens=False, split_special_tokens=False) for piece in pieces]
-    # Some tokenizers have runs of line ends among their added tokens; every text may hold those.
+    # Some tokenizers have runs of newlines among their added tokens; any text may hold those.
     control = {*tokenizer.all_special_ids, *(i for name, i in tokenizer.get_added_vocab().items() if name.strip())}
     reserved = set(tokenizer.all_special_ids) | control.intersection({token for piece in ids for token in piece})
     plain = tokenizer.decode([token for piece in ids for token in piece if token not in control])
@@ -99,7 +96,7 @@ def _make_format(tokenizer: PreTrainedTokenizerBase, template: str | None) -> _P
 
 
 def _encode_text(text: str, tokenizer: PreTrainedTokenizerBase, reserved: frozenset[int]) -> list[int]:
-    """The text's tokens; a space goes into what the tokenizer takes for a `reserved` token all the same."""
+    """Encode the text; break up with a space what the tokenizer still takes for a `reserved` token."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
     if reserved.isdisjoint(ids):
         return ids
@@ -109,8 +106,8 @@ def _encode_text(text: str, tokenizer: PreTrainedTokenizerBase, reserved: frozen
     return [token for token in ids if token not in reserved]
 
 
-def _default_start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The token that stands for an empty prompt."""
+def _choose_start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Choose the token that stands for an empty prompt."""
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return [token]
@@ -120,11 +117,11 @@ def _default_start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     )
 
 
-def _llama3_pieces(tokenizer: PreTrainedTokenizerBase, template: str) -> list[str]:
-    """What stands before and after the user's text in Meta's format; nothing if this is another family's tokenizer.
+def _make_llama3_pieces(tokenizer: PreTrainedTokenizerBase, template: str) -> list[str]:
+    """Write what Meta's format puts before and after the user's text; nothing for a tokenizer of another family.
 
-    The family shows in its special tokens, not in a name: they are in the vocabulary, and the template writes them (a
-    base model has no template, and others tuned Llama 3 to formats of their own).
+    Special tokens identify the family, not a name: they are in the vocabulary, and the template writes them. (A base
+    model has no template, and others have tuned Llama 3 to formats of their own.)
     """
     added = tokenizer.get_added_vocab()
     if not all(name in added for name in _LLAMA3) or "<|start_header_id|>" not in template:
@@ -133,8 +130,8 @@ def _llama3_pieces(tokenizer: PreTrainedTokenizerBase, template: str) -> list[st
     return [f"<|begin_of_text|>{user}", f"<|eot_id|>{assistant}"]
 
 
-def _template_pieces(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """What the chat template writes before and after the user's text: no thinking aloud and, if possible, no date."""
+def _split_template(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Split what the chat template writes around the user's text; no thinking aloud and, if possible, no date."""
     if not tokenizer.chat_template:
         raise ModelError(
             f"The model {tokenizer.name_or_path!r} has no chat template; use base prompts, or a chat model."
@@ -149,6 +146,6 @@ def _template_pieces(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     pieces = str(rendered).split(_PLACEHOLDER)
     if len(pieces) < 2:
         raise ModelError(
-            f"The chat template of {tokenizer.name_or_path!r} leaves out what the user says; use base prompts."
+            f"The chat template of {tokenizer.name_or_path!r} leaves out the user's message; use base prompts."
         )
     return pieces

@@ -1,4 +1,4 @@
-"""Texts to unit vectors, with sentence-transformers."""
+"""Turn texts into unit vectors with sentence-transformers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pretext.config.settings import Config
+from pretext.config.settings import Models, Speed
 from pretext.models.precision import check_device
 from pretext.models.runtimes import (
     SAMPLE_TEXTS,
     Features,
     Runtime,
-    RuntimeSession,
-    available_runtimes,
+    list_runtimes,
     open_fastest_runtime,
 )
 from pretext.models.sources import explain_model_errors, resolve_embedder
@@ -27,36 +26,36 @@ from pretext.vectors import normalize_rows
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_BLOCK_TEXTS = 2048  # texts that are tokenized at once
-_LENGTH_STEP = 8  # lengths are padded to multiples of so many tokens
+_BLOCK_TEXTS = 2048  # texts tokenized at once
+_LENGTH_STEP = 8  # tokens; lengths are padded to multiples of it
 _CPU_BATCH_TOKENS, _GPU_BATCH_TOKENS = 256, 16_384
 _log = logging.getLogger(__name__)
 
 
 class SentenceEmbedder:
-    """A sentence-transformers model; private and public texts are cut to the same number of tokens.
+    """A sentence-transformers model; it cuts private and public texts to the same number of tokens.
 
-    Texts of like length share a batch, so that it holds little padding, and equal texts go through once. The
-    transformer runs in the dtype and on the runtime that are fastest here (`pretext.models.runtimes`),
-    everything after it in float32.
+    Texts of similar length share a batch, which keeps padding low, and equal texts are embedded once. The transformer
+    runs in the dtype and on the runtime that are fastest here (`pretext.models.runtimes`), everything after it in
+    float32.
 
-    A text's row is a function of that text alone, to the last bit: otherwise a client's presence could turn the votes
-    of others, and the sensitivity would be more than that client's bound (Casacuberta et al. 2022 describe this kind
-    of defect). A batch has a shape that is given by its texts' own length, filled up by repeating; and that rows do not
-    depend on their place and company in such a batch is checked when the model is opened. Where they do, every text
-    goes through alone.
+    A text's row is a function of that text alone, to the last bit. Otherwise a client's presence could change the votes
+    of others, and the sensitivity would exceed that client's bound (Casacuberta et al. 2022 describe this kind of
+    defect). The length of its texts alone decides the shape of a batch; repeated texts fill it up. Opening the model
+    checks that rows do not depend on their place in such a batch or on the rest of it. Where they do, texts are
+    embedded one at a time.
 
     Args:
         name: as in `pretext.models.sources.resolve_embedder`.
-        max_tokens: texts are cut to so many tokens, or to the model's own limit.
-        batch_tokens: tokens per forward pass; default: what the device computes well.
-        device: `cpu`, `cuda`, ...; default: the best there is.
+        max_tokens: texts are cut to this many tokens, or to the model's own limit.
+        batch_tokens: tokens per forward pass; default: a size that suits the device.
+        device: `cpu`, `cuda`, ...; default: the best available.
         dtype: float32, bfloat16 or float16; default: the fastest.
         runtime: `torch` or `openvino`; default: the fastest.
 
     Raises:
         ModelError: the model cannot be found or loaded, or the runtime cannot run it.
-        UsageError: a device that is not there, or a runtime that is not installed.
+        UsageError: the device does not exist, or the runtime is not installed.
     """
 
     def __init__(
@@ -69,25 +68,27 @@ class SentenceEmbedder:
         runtime: str | None = None,
     ) -> None:
         device = _choose_device(device)
-        among = available_runtimes(device, runtime, dtype)
+        runtimes = list_runtimes(device, runtime, dtype)
         self._batch_tokens = batch_tokens or (_CPU_BATCH_TOKENS if device == "cpu" else _GPU_BATCH_TOKENS)
-        self._model = _load_sentence_model(
-            name, device, among[0].dtype if among == [Runtime("torch", among[0].dtype)] else "float32"
-        )
+        only_torch = len(runtimes) == 1 and runtimes[0].name == "torch"
+        # Other runtimes are converted from, and compared with, the model in full precision.
+        self._model = _load_sentence_model(name, device, runtimes[0].dtype if only_torch else "float32")
         self._max_tokens = min(max_tokens, self._model.max_seq_length or max_tokens)
         with suppress(AttributeError):  # a model of static word vectors reads whole texts
             self._model.max_seq_length = self._max_tokens
         self._prompt = self._model.prompts.get(self._model.default_prompt_name or "")
         self._later_modules = [module.float() for module in list(self._model)[1:]]
-        self._session = self._open_session(name, among)
+        sample = self._tokenize(list(SAMPLE_TEXTS))
+        self._session = (
+            open_fastest_runtime(self._model[0], sample, runtimes, name) if _is_padded_batch(sample) else None
+        )
         if self._session is not None and not self._is_batch_independent():
-            _log.info("The embedder computes a text differently in other company, so every text goes through alone.")
+            _log.info("Embeddings depend on the rest of the batch here; embedding texts one at a time.")
             self._batch_tokens = 1
 
     @classmethod
-    def from_config(cls, config: Config) -> SentenceEmbedder:
-        """The embedder that a configuration names."""
-        models, speed = config.models, config.speed
+    def from_sections(cls, models: Models, speed: Speed) -> SentenceEmbedder:
+        """Load the embedder that `models.embedder` names; errors as the class."""
         return cls(
             models.embedder,
             models.embedder_tokens,
@@ -99,7 +100,7 @@ class SentenceEmbedder:
 
     @property
     def runtime(self) -> Runtime | None:
-        """What the transformer runs on; None for a model that only `SentenceTransformer.encode` can run."""
+        """What the transformer runs on; None where only `SentenceTransformer.encode` can run the model."""
         return None if self._session is None else self._session.runtime
 
     def __call__(self, texts: Sequence[str], *, announce: str | None = None) -> NDArray[np.float32]:
@@ -116,18 +117,13 @@ class SentenceEmbedder:
             rows[block] = rows[source[block]]
         return rows
 
-    def _open_session(self, name: str, runtimes: list[Runtime]) -> RuntimeSession | None:
-        """None for a model whose batches are not padded rows of tokens; `SentenceTransformer.encode` runs it."""
-        sample = self._tokenize(list(SAMPLE_TEXTS))
-        return open_fastest_runtime(self._model[0], sample, runtimes, name) if _is_padded_batch(sample) else None
-
     def _tokenize(self, texts: list[str]) -> Features:
         features = self._model.preprocess(texts, prompt=self._prompt)
         device = self._model.device
         return {name: value.to(device) if hasattr(value, "to") else value for name, value in features.items()}
 
     def _encode(self, texts: list[str]) -> NDArray[np.float32]:
-        """Rows of a block of texts, not yet of length 1."""
+        """Embed a block of texts; rows are not yet of length 1."""
         import torch
 
         texts = [text.encode(errors="replace").decode() for text in texts]  # half a surrogate pair stops the tokenizer
@@ -135,51 +131,51 @@ class SentenceEmbedder:
             encoded = self._model.encode(texts, batch_size=1, convert_to_tensor=True, show_progress_bar=False)
             return np.asarray(encoded.float().cpu().numpy(), dtype=np.float32)
         features = self._tokenize(texts)
-        lengths = _token_counts(features)
+        lengths = _count_tokens(features)
         rows = np.empty((len(texts), self._model.get_embedding_dimension() or 0), np.float32)
         shapes = list(batch_by_length(lengths, self._batch_tokens, self._max_tokens))
         with torch.inference_mode():
-            computed = self._session.run_all(self._cut_batch(features, *shape) for shape in shapes)
-            for (places, _), output in zip(shapes, computed, strict=True):
+            outputs = self._session.run_all(self._cut_batch(features, *shape) for shape in shapes)
+            for (places, _), output in zip(shapes, outputs, strict=True):
                 rows[places] = self._pool(output)[:, : rows.shape[1]]
         return rows
 
     def _cut_batch(self, features: Features, places: NDArray[np.int64], length: int) -> Features:
-        """The features of some texts, cut or padded to a length."""
+        """Take the features of some texts, cut or padded to a length."""
         import torch
 
         shape, tokenizer = features["attention_mask"].shape, self._model.tokenizer
-        rows, more = torch.from_numpy(places).to(features["attention_mask"].device), max(0, length - shape[1])
+        rows = torch.from_numpy(places).to(features["attention_mask"].device)
+        padding = max(0, length - shape[1])
         left = tokenizer.padding_side == "left"
 
-        def part(name: str, value: Any) -> Any:
+        def cut(name: str, value: Any) -> Any:
             if getattr(value, "shape", None) != shape:
                 return value[rows] if getattr(value, "shape", (0,))[:1] == shape[:1] else value
             empty = tokenizer.pad_token_id or 0 if name == "input_ids" else 0
-            wide = torch.nn.functional.pad(value[rows], (more, 0) if left else (0, more), value=empty)
+            wide = torch.nn.functional.pad(value[rows], (padding, 0) if left else (0, padding), value=empty)
             return wide[:, -length:] if left else wide[:, :length]
 
-        return {name: part(name, value) for name, value in features.items()}
+        return {name: cut(name, value) for name, value in features.items()}
 
     def _is_batch_independent(self) -> bool:
-        """Whether a text's row is the same, bit by bit, in other company and in another place, at every length with
+        """Whether a text's row is the same, bit by bit, among other texts and in another place, at every length at
         which several texts share a batch."""
         words = " ".join(SAMPLE_TEXTS).split()
-        tokens_each = max(
-            1.0, float((_token_counts(self._tokenize(words)) - _token_counts(self._tokenize([""]))).mean())
-        )
+        special_tokens = _count_tokens(self._tokenize([""]))
+        tokens_per_word = max(1.0, float((_count_tokens(self._tokenize(words)) - special_tokens).mean()))
         longest = min(self._max_tokens, self._batch_tokens // 2)
         words *= 2 + longest // len(words)
-        lengths = {max(1, round(tokens / tokens_each)) for tokens in range(1, longest + 1, _LENGTH_STEP // 2)}
+        lengths = {max(1, round(tokens / tokens_per_word)) for tokens in range(1, longest + 1, _LENGTH_STEP // 2)}
         for texts in ([" ".join(words[start : start + length]) for start in (0, 7, 20, 3)] for length in lengths):
-            together, turned = self._encode(texts), self._encode(texts[::-1])[::-1]
+            together, reversed_order = self._encode(texts), self._encode(texts[::-1])[::-1]
             alone = self._encode(texts[1:2])
-            if not (np.array_equal(together, turned) and np.array_equal(together[1:2], alone)):
+            if not (np.array_equal(together, reversed_order) and np.array_equal(together[1:2], alone)):
                 return False
         return True
 
     def _pool(self, features: Features) -> NDArray[np.float32]:
-        """What the modules after the transformer make of its output; half precision would show in the mean."""
+        """Run the modules after the transformer, in float32: half precision would show in the mean."""
         import torch
 
         features = {
@@ -198,14 +194,14 @@ def _iterate_blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 def batch_by_length(
     lengths: NDArray[np.int64], max_tokens: int, max_length: int
 ) -> Iterator[tuple[NDArray[np.int64], int]]:
-    """Batches of texts, the longest first: the row number of every place, and the length that they are padded to.
+    """Batch texts of similar length, the longest first: the row of every place, and the length to pad to.
 
-    Length and number of places are given by the texts' own length; what is missing in a batch is filled by repeating.
+    The length of its own texts alone decides a batch's length and number of places; repeated texts fill it up.
 
     Args:
-        lengths: tokens of each text.
-        max_tokens: places times length are at most so many, unless it is one text.
-        max_length: texts are padded to at most so many tokens.
+        lengths: shape (n,), tokens of each text.
+        max_tokens: limit on places times length; a single longer text is a batch of its own.
+        max_length: limit on the padded length.
     """
     padded = np.maximum(np.minimum(-(-lengths // _LENGTH_STEP) * _LENGTH_STEP, max_length), np.maximum(lengths, 1))
     for length in np.unique(padded)[::-1].tolist():
@@ -215,19 +211,19 @@ def batch_by_length(
             yield np.resize(rows[start : start + size], size), length
 
 
-def _token_counts(features: Features) -> NDArray[np.int64]:
-    """Tokens of each text."""
+def _count_tokens(features: Features) -> NDArray[np.int64]:
+    """Count the tokens of each text, padding left out."""
     return np.asarray(features["attention_mask"].sum(1).cpu().numpy(), np.int64)
 
 
 def _is_padded_batch(features: Features) -> bool:
-    """Whether a batch is a table of token ids with a mask that tells padding."""
+    """Whether a batch is a table of token ids with a mask over its padding."""
     ids, mask = features.get("input_ids"), features.get("attention_mask")
     return ids is not None and mask is not None and ids.ndim == 2 and ids.shape == mask.shape
 
 
 def _choose_device(device: str | None) -> str:
-    """The device itself, or the best one; one that is not there is an error."""
+    """Check the device, or choose the best one."""
     from sentence_transformers.util import get_device_name
 
     if device is None:

@@ -1,6 +1,6 @@
-"""A masked language model of any family: tokens sampled at hidden positions. Public.
+"""Sample tokens at masked positions, with a masked language model of any family. Public.
 
-The vocabulary is scored at the hidden positions alone wherever the model's head allows it.
+Wherever the model's head allows it, only the masked positions are scored against the vocabulary.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.errors import ModelError, UsageError
-from pretext.models.precision import layer_sizes, preferred_dtype
+from pretext.models.precision import choose_dtype, read_layer_sizes
 from pretext.models.sources import explain_model_errors, resolve_masked
 
 if TYPE_CHECKING:
@@ -29,34 +29,34 @@ class MaskedLM:
     Attributes:
         tokenizer: the model's own.
         model: on its device, in evaluation mode.
-        excluded: shape (e,), int64: ids that stand for no text (special, added and unused tokens, and rows of the
-            vocabulary without a token), which are never sampled.
-        has_word_pieces: whether the tokenizer forgets spaces and capitals (BERT's tokens).
-        scores_positions: whether the head scores hidden positions alone; otherwise it scores all of them.
+        excluded: shape (e,), int64: ids that are never sampled because they stand for no text (special, added and
+            unused tokens, and rows of the vocabulary without a token).
+        has_word_pieces: whether the tokenizer loses spaces and capitals, as BERT's does.
+        scores_positions: whether the head scores the masked positions alone; otherwise it scores all positions.
 
     Args:
         name: a folder or a Hugging Face name.
-        device: cpu, cuda, ...; default: the best there is.
-        dtype: default: what the processor is fast at.
+        device: `cpu`, `cuda`, ...; default: the best available.
+        dtype: name of a torch dtype; default: what the device computes fastest.
 
     Raises:
         ModelError: the model cannot be loaded, is no masked language model, or has no mask token.
     """
 
     def __init__(self, name: str, device: str | None, dtype: str | None) -> None:
-        self.tokenizer, self.model = _load(name, device, dtype)
-        self.excluded = _excluded_ids(self.tokenizer, self.model.config.get_text_config().vocab_size)
+        self.tokenizer, self.model = _load_masked_lm(name, device, dtype)
+        self.excluded = _find_excluded_ids(self.tokenizer, self.model.config.get_text_config().vocab_size)
         self.has_word_pieces = _has_word_pieces(self.tokenizer)
         self.scores_positions = head_takes_positions(self.model)
 
     def check_length(self, tokens: int) -> None:
-        """Raises UsageError unless the model takes texts of `tokens` tokens, its special ones included."""
+        """Raise UsageError unless the model takes texts of `tokens` tokens, special ones included."""
         least = self.tokenizer.num_special_tokens_to_add() + 1
         most = min(self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", tokens))
         if not least <= tokens <= most:
             raise UsageError(
-                f"variation.max_tokens is {tokens}, and the masked language model takes texts of {least} to {most} "
-                "tokens, its special ones included; set it within that range or name another model as models.masked."
+                f"variation.max_tokens is {tokens}, but the masked language model takes texts of {least} to {most} "
+                "tokens, special ones included; set it within that range, or name another model as models.masked."
             )
 
     def fill(
@@ -70,14 +70,14 @@ class MaskedLM:
         """Sample one token for each of p positions, in one forward pass.
 
         Args:
-            ids: shape (n, length), token ids, hidden ones masked.
+            ids: shape (n, length), token ids, with the mask token at masked positions.
             attention: shape (n, length), 0 on padding.
             positions: rows and columns to sample, shape (p,) each.
-            uniforms: shape (p,), a uniform number in [0, 1) for each position: all the randomness there is.
-            temperature: of the sampling; 0 takes the likeliest token.
+            uniforms: shape (p,), one uniform number in [0, 1) per position, the only randomness.
+            temperature: sampling temperature; 0 takes the likeliest token.
 
         Returns:
-            shape (p,), token ids.
+            Token ids, shape (p,).
         """
         import torch
 
@@ -91,7 +91,7 @@ class MaskedLM:
         attention: NDArray[np.int64],
         positions: tuple[NDArray[np.int64], NDArray[np.int64]],
     ) -> torch.Tensor:
-        """Logits at the positions, shape (p, vocabulary)."""
+        """Compute the logits at the positions, shape (p, vocabulary)."""
         import torch
 
         device = self.model.device
@@ -116,7 +116,7 @@ class MaskedLM:
 
 
 def head_takes_positions(model: Any) -> bool:
-    """Whether the model gives the same logits when its head sees only some positions. Families differ, so try it."""
+    """Whether the model gives the same logits when its head sees only some positions; families differ, so try it."""
     import torch
 
     ids = torch.arange(6, device=model.device).reshape(2, 3)
@@ -127,7 +127,7 @@ def head_takes_positions(model: Any) -> bool:
         try:
             with _gather_states(model, where):
                 logits = model(**inputs).logits.float()
-        except Exception:  # a head of another make may fail in any way
+        except Exception:  # heads of other families fail in their own ways
             return False
     if logits.shape != (1, *expected.shape):
         return False
@@ -136,7 +136,7 @@ def head_takes_positions(model: Any) -> bool:
 
 @contextmanager
 def _gather_states(model: Any, where: tuple[torch.Tensor, torch.Tensor]) -> Iterator[None]:
-    """Within, show the model's head the encoder's states at these rows and columns alone, as one row of them."""
+    """Inside the block, the model's head sees the encoder's states at these rows and columns only, as a single row."""
 
     def gather(module: object, arguments: object, output: Any) -> Any:
         output["last_hidden_state"] = output["last_hidden_state"][where][None]
@@ -149,9 +149,9 @@ def _gather_states(model: Any, where: tuple[torch.Tensor, torch.Tensor]) -> Iter
         handle.remove()
 
 
-def _excluded_ids(tokenizer: Any, size: int) -> NDArray[np.int64]:
+def _find_excluded_ids(tokenizer: Any, size: int) -> NDArray[np.int64]:
     vocabulary = tokenizer.get_vocab()
-    unused = {number for token, number in vocabulary.items() if _UNUSED.fullmatch(token)}
+    unused = {index for token, index in vocabulary.items() if _UNUSED.fullmatch(token)}
     absent = set(range(size)) - set(vocabulary.values())
     return np.array(sorted({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder, *unused, *absent}), np.int64)
 
@@ -162,7 +162,7 @@ def _has_word_pieces(tokenizer: Any) -> bool:
     return tokenizer.is_fast and isinstance(tokenizer.backend_tokenizer.decoder, WordPiece)
 
 
-def _load(name: str, device: str | None, dtype: str | None) -> tuple[Any, Any]:
+def _load_masked_lm(name: str, device: str | None, dtype: str | None) -> tuple[Any, Any]:
     import torch
     from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
@@ -170,20 +170,20 @@ def _load(name: str, device: str | None, dtype: str | None) -> tuple[Any, Any]:
     with explain_model_errors(name):
         settings = AutoConfig.from_pretrained(source)
         if type(settings) not in MODEL_FOR_MASKED_LM_MAPPING:
-            raise _cannot_fill(name, "is no masked language model")
-        precision = dtype or preferred_dtype(device, *layer_sizes(settings))
+            raise _make_fill_error(name, "is no masked language model")
+        precision = dtype or choose_dtype(device, *read_layer_sizes(settings))
         tokenizer = AutoTokenizer.from_pretrained(source)
         if tokenizer.mask_token_id is None:
-            raise _cannot_fill(name, "has no mask token")
+            raise _make_fill_error(name, "has no mask token")
         model, information = AutoModelForMaskedLM.from_pretrained(
             source, dtype=getattr(torch, precision), output_loading_info=True
         )
     if information["missing_keys"]:
-        raise _cannot_fill(name, "was saved without the head that predicts tokens")
+        raise _make_fill_error(name, "was saved without the head that predicts tokens")
     return tokenizer, model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
-def _cannot_fill(name: str, reason: str) -> ModelError:
+def _make_fill_error(name: str, reason: str) -> ModelError:
     return ModelError(
         f"The model {name!r} {reason}, so it cannot fill masks; set models.masked to a masked language model such as "
         "roberta-large."

@@ -1,4 +1,4 @@
-"""Precision."""
+"""Which devices exist, and in which dtype they compute fastest."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _MAX_PRODUCTS, _MAX_SECONDS, _REQUIRED_SPEEDUP = 5, 0.3, 1.25  # per dtype, seco
 
 
 def check_device(name: str) -> None:
-    """Raises UsageError if torch does not see the device."""
+    """Raise UsageError if torch does not see the device."""
     import torch
 
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError):
-        raise UsageError(f"The device {name!r} is not there; give cpu, or a device that torch sees here.") from None
+        raise UsageError(f"The device {name!r} does not exist here; give cpu, or a device that torch sees.") from None
 
 
 @functools.lru_cache
-def preferred_dtype(device: str | None, width: int = 512, inner: int = 2048) -> str:
-    """The dtype that the device is fast at, `bfloat16` or `float32`; without a device, for the best one there is.
+def choose_dtype(device: str | None, width: int = 512, inner: int = 2048) -> str:
+    """Choose the dtype that the device computes faster, `bfloat16` or `float32`; default: for the best device.
 
-    On a CPU both are tried, once per process and in about a tenth of a second, on a matrix product of a model with
-    `width` hidden units and `inner` units within a layer. bfloat16 has to win clearly, as it rounds more.
+    On a CPU, time both once per process, in about a tenth of a second, on the matrix product of a model with `width`
+    hidden units and `inner` units within a layer. bfloat16 must win clearly, because it rounds more.
     """
     import torch
 
@@ -38,18 +38,21 @@ def preferred_dtype(device: str | None, width: int = 512, inner: int = 2048) -> 
     return "bfloat16" if _REQUIRED_SPEEDUP * fast < exact else "float32"
 
 
-def layer_sizes(config: Any) -> tuple[int, int]:
-    """`width` and `inner` of `preferred_dtype`, from a model's configuration."""
+def read_layer_sizes(config: Any) -> tuple[int, int]:
+    """Read `width` and `inner` of `choose_dtype` from a model's configuration."""
     sizes = config.get_text_config()
     width = getattr(sizes, "hidden_size", 512)
     return width, getattr(sizes, "intermediate_size", None) or 4 * width
 
 
 def _time_product(dtype: Any, width: int, inner: int) -> float:
-    """Seconds for (512 tokens, width) times (width, inner); the least of some, which other processes disturb least."""
+    """Time (512 tokens, width) times (width, inner): the least of several tries, in seconds.
+
+    Other processes can only make a try longer.
+    """
     import torch
 
-    # Smaller ones measure how long a call takes; larger ones tell the same and take longer.
+    # A smaller product would time the call itself; a larger one gives the same answer and takes longer.
     width, inner = min(max(width, 256), 1024), min(max(inner, 512), 4096)
     tokens, weights = torch.ones(512, width, dtype=dtype), torch.ones(inner, width, dtype=dtype)
     seconds: list[float] = []

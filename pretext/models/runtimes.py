@@ -1,7 +1,7 @@
-"""What an embedder's transformer runs on: torch, or OpenVINO on the processor; the faster one is found by measuring.
+"""Run an embedder's transformer on torch, or with OpenVINO on the CPU; measure which one is faster.
 
-OpenVINO (extra `openvino`) takes the very module that sentence-transformers loaded, traced in memory. Only public
-sentences go through what is measured and compared here.
+OpenVINO (extra `openvino`) takes the module that sentence-transformers loaded, traced in memory. Measuring and
+comparing use public sentences only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pretext.errors import ModelError, UsageError
 from pretext.files import write_atomically
 from pretext.home import model_cache_folder
-from pretext.models.precision import preferred_dtype
+from pretext.models.precision import choose_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ SAMPLE_TEXTS = (
     "Our train was two hours late, so we missed the ferry and stayed in a small hotel by the harbor for the night.",
     "Please close the window before you leave.",
 ) * 2
-"""Public sentences, as short and as mixed as messages are; `open_fastest_runtime` measures with them."""
+"""Public sentences, as short and mixed as messages are, for `open_fastest_runtime` to measure with."""
 
 _MIN_COSINE = 0.99
 _log = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ class RuntimeSession:
 
     Attributes:
         runtime: what it runs on.
-        forward: features of a batch -> the features together with the module's output; safe in threads.
-        parallel_batches: batches that are worth computing at the same time.
+        forward: maps the features of a batch to these features and the module's output; thread-safe.
+        parallel_batches: number of batches to compute at the same time.
     """
 
     runtime: Runtime
@@ -74,7 +74,7 @@ class RuntimeSession:
     parallel_batches: int = 1
 
     def run_all(self, batches: Iterable[Features]) -> Iterator[Features]:
-        """`forward` of every batch, in their order."""
+        """Run `forward` on every batch, in order."""
         if self.parallel_batches == 1:
             yield from map(self.forward, batches)
             return
@@ -82,99 +82,96 @@ class RuntimeSession:
             yield from pool.map(self.forward, batches)
 
 
-def available_runtimes(device: str, name: str | None, dtype: str | None) -> list[Runtime]:
-    """The runtimes that are there and fit the wishes; None leaves the choice open.
+def list_runtimes(device: str, name: str | None, dtype: str | None) -> list[Runtime]:
+    """List the installed runtimes with this name and dtype; None allows any.
 
     Raises:
-        UsageError: OpenVINO was asked for and is not installed, or cannot take the device or the dtype.
+        UsageError: the name is openvino, which is not installed or supports neither the device nor the dtype.
     """
     if name == "openvino":
         _check_openvino(device, dtype)
     if device != "cpu":
-        return [Runtime("torch", dtype or preferred_dtype(device))]
-    fast = preferred_dtype(device) == "bfloat16"
+        return [Runtime("torch", dtype or choose_dtype(device))]
+    fast = choose_dtype(device) == "bfloat16"
     dtypes = [dtype] if dtype else ["float32", "bfloat16"] if fast else ["float32"]
     names = [name] if name else ["torch", "openvino"] if _has_openvino() else ["torch"]
-    return [
-        Runtime(one, precision) for one in names for precision in dtypes if (one, precision) != ("openvino", "float16")
-    ]
+    runtimes = [Runtime(name, precision) for name in names for precision in dtypes]
+    return [runtime for runtime in runtimes if runtime != Runtime("openvino", "float16")]
 
 
 def open_fastest_runtime(
     module: torch.nn.Module, sample: Features, runtimes: Sequence[Runtime], model: str
 ) -> RuntimeSession:
-    """The runtime that computes the sample fastest, ready to compute.
+    """Open the runtime that computes the sample fastest.
 
-    Measured once per model, processor, number of threads and version of the libraries; the choice is kept beside the
-    converted models.
+    The measurement runs once per model, processor, number of threads and library versions; its result is stored beside
+    the converted models.
 
     Args:
-        module: the first module of a sentence-transformers model, in float32 on the processor unless `among` holds one
-            runtime only.
+        module: the first module of a sentence-transformers model, in float32 on the CPU unless there is only one
+            runtime to choose from.
         sample: its features for `SAMPLE_TEXTS`.
-        runtimes: see `available_runtimes`.
+        runtimes: the result of `list_runtimes`.
         model: name or folder of the model.
 
     Raises:
         ModelError: none of them can run the module.
     """
     key = " | ".join([model, _describe_machine(), *map(str, runtimes)])
-    kept = _load_choices().get(key)
-    chosen = [runtime for runtime in runtimes if str(runtime) == kept] or list(runtimes)
+    saved = _load_choices().get(key)
+    candidates = [runtime for runtime in runtimes if str(runtime) == saved] or list(runtimes)
     convert = functools.cache(lambda: _convert_to_openvino(module, sample))
-    running = [one for runtime in chosen if (one := _open_runtime(module, sample, runtime, convert))]
-    if not running:
-        raise ModelError(
-            f"The model {model!r} cannot be run by {' or '.join(map(str, chosen))}; set speed.embed_runtime to torch."
-        )
-    if len(running) == 1:
-        return running[0]
-    best = min(running, key=lambda one: _time_batch(one, sample))
+    sessions = [session for runtime in candidates if (session := _open_session(module, sample, runtime, convert))]
+    if not sessions:
+        names = " or ".join(map(str, candidates))
+        raise ModelError(f"The model {model!r} cannot be run by {names}; set speed.embed_runtime to torch.")
+    if len(sessions) == 1:
+        return sessions[0]
+    best = min(sessions, key=lambda session: _time_batch(session, sample))
     _save_choice(key, str(best.runtime))
     _log.info("The embedder runs on %s, the fastest on this processor.", best.runtime)
     return best
 
 
-def _time_batch(running: RuntimeSession, sample: Features) -> float:
-    """Seconds per batch, the least of three tries: what disturbs a try only makes it longer."""
+def _time_batch(session: RuntimeSession, sample: Features) -> float:
+    """Time a batch: the least of three tries, in seconds. Other processes can only make a try longer."""
     tries = []
     for _ in range(4):  # the first one prepares kernels for the shape
-        started = time.perf_counter()
-        list(running.run_all([sample] * running.parallel_batches))
-        tries.append((time.perf_counter() - started) / running.parallel_batches)
+        start = time.perf_counter()
+        list(session.run_all([sample] * session.parallel_batches))
+        tries.append((time.perf_counter() - start) / session.parallel_batches)
     return min(tries[1:])
 
 
-def _open_runtime(
+def _open_session(
     module: torch.nn.Module, sample: Features, runtime: Runtime, convert: Callable[[], OpenVINOModel]
 ) -> RuntimeSession | None:
-    """The module on a runtime, or None, with a line in the log, where it cannot be converted faithfully."""
+    """Open the module on a runtime; where it cannot be converted faithfully, log why and return None."""
     if runtime.name == "torch":
-        return _open_torch(module, runtime)
+        return _open_torch_session(module, runtime)
     try:
-        running = _open_openvino(convert(), runtime)
-        agreement = _measure_agreement(module, running.forward, sample)
-    except Exception as error:  # a converter meets any architecture and raises anything
+        session = _open_openvino_session(convert(), runtime)
+        agreement = _measure_agreement(module, session.forward, sample)
+    except Exception as error:  # the converter meets any architecture and may raise anything
         reason = (str(error).strip().splitlines() or [""])[0][:200]
-        _log.info("The embedder cannot be run by %s (%s: %s).", runtime, type(error).__name__, reason)
+        _log.info("The embedder cannot run on %s (%s: %s).", runtime, type(error).__name__, reason)
         return None
     if not agreement >= _MIN_COSINE:
-        _log.info("The embedder is not run by %s, whose results differ (cosine %.3f).", runtime, agreement)
+        _log.info("The embedder does not run on %s, whose results differ (cosine %.3f).", runtime, agreement)
         return None
-    return running
+    return session
 
 
-def _open_torch(module: torch.nn.Module, runtime: Runtime) -> RuntimeSession:
+def _open_torch_session(module: torch.nn.Module, runtime: Runtime) -> RuntimeSession:
     import torch
 
     dtype: torch.dtype = getattr(torch, runtime.dtype)
     if next((weight.dtype for weight in module.parameters()), dtype) != dtype:
         module = copy.deepcopy(module).to(dtype)
-
     return RuntimeSession(runtime, functools.partial(_run_module, module))
 
 
-def _open_openvino(converted: OpenVINOModel, runtime: Runtime) -> RuntimeSession:
+def _open_openvino_session(converted: OpenVINOModel, runtime: Runtime) -> RuntimeSession:
     import openvino
     import torch
 
@@ -185,25 +182,25 @@ def _open_openvino(converted: OpenVINOModel, runtime: Runtime) -> RuntimeSession
         "ENABLE_CPU_PINNING": False,  # other work on the same cores would wait for ours
     }
     compiled = openvino.Core().compile_model(converted.model, "CPU", settings)
-    at_once = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+    parallel_batches = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    for _ in range(at_once):
+    for _ in range(parallel_batches):
         requests.put(compiled.create_infer_request())
 
     def forward(features: Features) -> Features:
         request = requests.get()
         try:
-            computed = request.infer([features[name].numpy() for name in converted.inputs], share_inputs=True)[0]
+            output = request.infer([features[name].numpy() for name in converted.inputs], share_inputs=True)[0]
         finally:
             requests.put(request)
-        return {**features, converted.output: torch.from_numpy(computed)}
+        return {**features, converted.output: torch.from_numpy(output)}
 
-    return RuntimeSession(runtime, forward, at_once)
+    return RuntimeSession(runtime, forward, parallel_batches)
 
 
 @dataclass(frozen=True)
 class OpenVINOModel:
-    """A module as an OpenVINO model, with the names of its inputs, in order, and of its output among the features."""
+    """A converted module, with the feature names of its inputs, in order, and of its output."""
 
     model: Any
     inputs: list[str]
@@ -211,9 +208,9 @@ class OpenVINOModel:
 
 
 def _convert_to_openvino(module: torch.nn.Module, sample: Features) -> OpenVINOModel:
-    """The module as an OpenVINO model for batches of any size and length.
+    """Convert the module for batches of any size and length.
 
-    Through the frontend itself: `openvino.convert_model` does the same, but reports every use to Intel.
+    Call the frontend itself: `openvino.convert_model` does the same, but reports every use to Intel.
     """
     import openvino
     import torch
@@ -224,18 +221,18 @@ def _convert_to_openvino(module: torch.nn.Module, sample: Features) -> OpenVINOM
     output = next(name for name in _run_module(module, sample) if name not in sample)
 
     def function(*tensors: torch.Tensor) -> torch.Tensor:
-        computed: torch.Tensor = module(dict(zip(names, tensors, strict=True)))[output]
-        return computed
+        states: torch.Tensor = module(dict(zip(names, tensors, strict=True)))[output]
+        return states
 
     for weight in module.parameters():
         weight.requires_grad_(False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer warns of every branch; `_measure_agreement` checks what comes out
-        # Two rows are enough to trace; with all of them, sizes that happen to be equal would be taken for the same.
+        warnings.simplefilter("ignore")  # the tracer warns of every branch; `_measure_agreement` checks the result
+        # Two rows are enough to trace; with all of them, the tracer may take sizes that happen to be equal for one.
         trace: Any = torch.jit.trace
         traced = trace(function, tuple(sample[name][:2] for name in names), check_trace=False, strict=False)
     frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(traced)  # named: the frontend holds no reference of its own
+    decoder = TorchScriptPythonDecoder(traced)  # in a variable: the frontend holds no reference of its own
     model = frontend.convert(frontend.load(decoder))
     model.reshape({port: openvino.PartialShape([-1, -1]) for port in model.inputs})
     return OpenVINOModel(model, names, output)
@@ -249,12 +246,12 @@ def _run_module(module: torch.nn.Module, features: Features) -> Features:
 
 
 def _measure_agreement(module: torch.nn.Module, forward: Callable[[Features], Features], sample: Features) -> float:
-    """Mean cosine between the rows that torch and another runtime compute, padding left out."""
+    """Compute the mean cosine between the rows of torch and of another runtime, padding left out."""
     import torch
 
-    expected, got = _run_module(module, sample), forward(sample)
+    expected, actual = _run_module(module, sample), forward(sample)
     name = next(name for name in expected if name not in sample)
-    left, right = expected[name].float(), got[name].float()
+    left, right = expected[name].float(), actual[name].float()
     if left.shape != right.shape:
         return 0.0
     cosines = torch.nn.functional.cosine_similarity(left, right, dim=-1)
@@ -279,7 +276,7 @@ def _check_openvino(device: str, dtype: str | None) -> None:
 
 
 def _describe_machine() -> str:
-    """What a measurement depends on."""
+    """Name all that a measurement depends on: processor, threads and library versions."""
     import torch
 
     processor = platform.processor()
@@ -298,16 +295,16 @@ def _choices_file() -> Path:
 
 def _load_choices() -> dict[str, str]:
     try:
-        kept = json.loads(_choices_file().read_text(encoding="utf-8"))
+        choices = json.loads(_choices_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return kept if isinstance(kept, dict) else {}
+    return choices if isinstance(choices, dict) else {}
 
 
 def _save_choice(key: str, choice: str) -> None:
-    """Nothing depends on the file: where it cannot be written, the next start measures again."""
+    """Store the choice, if the file can be written; otherwise the next start measures again."""
     try:
         _choices_file().parent.mkdir(parents=True, exist_ok=True)
         write_atomically(_choices_file(), json.dumps({**_load_choices(), key: choice}, indent=1))
     except OSError as error:
-        _log.info("The measured choice of a runtime cannot be kept (%s).", error.strerror)
+        _log.info("The choice of a runtime cannot be stored (%s).", error.strerror)

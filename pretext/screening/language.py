@@ -1,4 +1,4 @@
-"""Which language a text is in, with py3langid: a kept library that carries its model (5 MB) and needs numpy alone."""
+"""Guess a text's language with py3langid: a maintained library that carries its model (5 MB) and needs only numpy."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pretext.errors import UsageError
 
 
 def guess_language(text: str) -> str:
-    """The likeliest language, by its code in ISO 639; a guess, poor for texts of a few words.
+    """Guess the likeliest language, as its ISO 639 code; the guess is poor for texts of a few words.
 
-    Of 4,000 paragraphs of the English Wikipedia 0.6 % are taken for another language.
+    It takes 0.6 % of 4,000 paragraphs of the English Wikipedia for another language.
     """
     return str(_load_language_model().classify(text)[0])
 
 
 def check_languages(languages: Collection[str]) -> None:
-    """Raises UsageError unless all of these are codes of languages that are told apart."""
+    """Raise UsageError unless all of these are codes of languages that the model knows."""
     if languages and (unknown := set(languages) - set(map(str, _load_language_model().labels))):
-        raise UsageError(f"screening.languages holds {min(unknown)!r}; name languages in two letters, for example en.")
+        raise UsageError(f"screening.languages has {min(unknown)!r}; name languages in two letters, for example en.")
 
 
 @functools.cache

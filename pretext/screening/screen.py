@@ -1,12 +1,12 @@
-"""Screening: a text is kept, or dropped with a reason. Public post-processing; the reasons are counted.
+"""Keep a text, or drop it and count the reason. Public post-processing.
 
-Texts with identifiers of people are dropped unless `screening.identifiers` says otherwise. The guarantee does not need
-it: a synthetic phone number is no leak of private data. But it may ring somewhere, as the language model or the public
-texts may know it, and then it harms somebody and embarrasses whoever released it; what it costs is small (of 57,696
-public encyclopedia, blog and medical texts 32 are dropped). Where such numbers are the style of the domain, as in
-logs of servers, switch it off; the preset icml2024 does, as the paper had no such rule. Texts are dropped and not
-masked, so that nothing is written that no model wrote. Languages are not judged by default: identification is a guess,
-wrong for short texts above all.
+By default (`screening.identifiers`), texts with identifiers of people are dropped. The guarantee does not need this: a
+synthetic phone number is no leak of private data. But the language model or the public texts may know it, so it may
+ring somewhere; then it harms somebody and embarrasses whoever released it. The rule costs little: it drops 32 of 57,696
+public encyclopedia, blog and medical texts. Switch it off where such numbers are the style of the domain, as in server
+logs; the preset icml2024 does so too, because the paper had no such rule. Texts are dropped and not masked, so every
+word of the output comes from a model. By default, languages are not checked: identification is a guess, and mostly
+wrong for short texts.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pretext.screening.identifiers import find_identifiers
 from pretext.screening.language import guess_language
 
 MAX_SCREENED_CHARACTERS = 10_000
-"""Characters; whatever the engine, no kept text is longer."""
+"""Characters; longer texts are dropped, whatever engine wrote them."""
 
 
 class BloomFilter:
-    """A set of texts that takes the same memory however many there are: a Bloom filter with ten hash functions.
+    """A set of texts in constant memory: a Bloom filter with ten hash functions.
 
-    A text that was added is never new again. Another one is taken for known with chance (1 - exp(-10 n / bits))^10:
-    at the default 2^27 bits (16 MiB) 2.6e-9 with n = 2,000,000 texts, 1.3e-6 with 4,000,000.
-    Texts that differ in case and white space only are the same.
+    A text that was added is never new again. A new text is taken for known with probability (1 - exp(-10 n / bits))^10:
+    at the default of 2^27 bits (16 MiB), 2.6e-9 with n = 2,000,000 texts and 1.3e-6 with 4,000,000. Texts that differ
+    only in case and white space are the same.
 
     Args:
         bits: a power of two, at most 2^32.
@@ -41,24 +41,26 @@ class BloomFilter:
         self._bits = bytearray(bits // 8)
 
     def add(self, text: str) -> bool:
-        """Add a text; whether it was new."""
-        new = False
-        for place in self._bit_positions(text):
-            bit = 1 << (place & 7)
-            new |= not self._bits[place >> 3] & bit
-            self._bits[place >> 3] |= bit
-        return new
-
-    def _bit_positions(self, text: str) -> list[int]:
+        """Add a text; return whether it was new."""
         key = " ".join(text.casefold().split()).encode(errors="replace")
-        return [number & self._mask for number in struct.unpack("10I", hashlib.blake2b(key, digest_size=40).digest())]
+        new = False
+        for number in struct.unpack("10I", hashlib.blake2b(key, digest_size=40).digest()):
+            position = number & self._mask
+            bit = 1 << (position & 7)
+            new |= not self._bits[position >> 3] & bit
+            self._bits[position >> 3] |= bit
+        return new
 
 
 class Screen:
-    """Keeps what is a text of its own; the memory it takes does not grow with the texts.
+    """Keeps acceptable texts that are not duplicates, in memory that does not grow with their number.
+
+    Args:
+        rules: what an acceptable text is.
+        known: texts whose duplicates are dropped.
 
     Attributes:
-        dropped: how many texts were dropped, by reason.
+        dropped: number of dropped texts, by reason.
     """
 
     def __init__(self, rules: Screening, known: Iterable[str] = ()) -> None:
@@ -70,18 +72,18 @@ class Screen:
 
     @property
     def max_words(self) -> int:
-        """Words of the longest text that may pass."""
+        """Words of the longest text that passes."""
         return self._rules.max_words
 
     def keep(self, text: str | None) -> bool:
-        """Whether the text stays; if not, its reason is counted."""
-        reason = self._drop_reason(text) or (None if self._known.add(text or "") else "duplicate")
+        """Return whether the text passes; if not, count the reason."""
+        reason = self._find_drop_reason(text) or (None if self._known.add(text or "") else "duplicate")
         if reason is not None:
             self.dropped[reason] += 1
         return reason is None
 
-    def _drop_reason(self, text: str | None) -> str | None:
-        """Why the text must go whatever else is known, or None."""
+    def _find_drop_reason(self, text: str | None) -> str | None:
+        """Find why the text is dropped, duplicates aside; None if it passes."""
         if text is None:
             return "no answer"
         words = len(text.split())
@@ -93,12 +95,12 @@ class Screen:
             return "too long"
         if has_prompt_leak(text):
             return "prompt leak"
-        return self._content_reason(text)
+        return self._find_content_reason(text)
 
-    def _content_reason(self, text: str) -> str | None:
-        """Why a text of the right form is not for release, or None."""
+    def _find_content_reason(self, text: str) -> str | None:
+        """Find why the content of a text of the right form is dropped; None if it passes."""
         rules = self._rules
-        found = next(find_identifiers(text, rules.phone_region), None) if rules.identifiers else None
-        if found is None and rules.languages and guess_language(text) not in rules.languages:
+        identifier = next(find_identifiers(text, rules.phone_region), None) if rules.identifiers else None
+        if identifier is None and rules.languages and guess_language(text) not in rules.languages:
             return "other language"
-        return found
+        return identifier

@@ -31,7 +31,7 @@ from pretext.models.engines.openai import OpenAIEngine
 from pretext.models.engines.subprocess import ChildProcess
 from pretext.models.engines.vllm import VLLMEngine
 from pretext.models.engines.vllm_worker import CPU_BLOCK_TOKENS
-from pretext.prompts import Prompt, few_shot_prompt
+from pretext.prompts import Prompt, make_few_shot_prompt
 from pretext.tables import Source, read_columns
 from tests.support.vllm_server import MODEL, vllm_server
 
@@ -75,7 +75,7 @@ def make_prompts(texts: list[str], count: int, repetition: int) -> list[Prompt]:
     """Return few-shot prompts of three examples each, new ones in every repetition."""
     rng = np.random.default_rng(repetition)
     return [
-        few_shot_prompt([str(text) for text in rng.choice(texts, 3, replace=False)], None, chat=False)
+        make_few_shot_prompt([str(text) for text in rng.choice(texts, 3, replace=False)], None, chat=False)
         for _ in range(count)
     ]
 

@@ -27,7 +27,7 @@ from pretext.config.settings import Config
 from pretext.evolution.expansion import PromptSampler
 from pretext.jobs.run import expand_seeds
 from pretext.models.engines import Sampling, Usage, ignore_progress
-from pretext.prompts import Prompt, few_shot_prompt
+from pretext.prompts import Prompt, make_few_shot_prompt
 from pretext.run.folder import Run
 from pretext.run.records import Seed
 from pretext.run.shards import Shards
@@ -152,7 +152,7 @@ def _choose_prompts(seeds: list[Seed], prompts: int) -> list[Prompt]:
     rng, weight = np.random.default_rng(0), np.array([seed.weight for seed in seeds])
     share = weight / weight.sum()
     rows = [rng.choice(len(seeds), 3, replace=False, p=share) for _ in range(prompts)]
-    return [few_shot_prompt([seeds[row].text for row in picked], None, False) for picked in rows]
+    return [make_few_shot_prompt([seeds[row].text for row in picked], None, False) for picked in rows]
 
 
 def _fill_filter(texts: list[str]) -> BloomFilter:

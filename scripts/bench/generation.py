@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pretext.models.engines import Sampling
 from pretext.models.engines.transformers import TransformersEngine
 from pretext.models.sources import resolve_generator
-from pretext.prompts import Prompt, PromptStyle, few_shot_prompt
+from pretext.prompts import Prompt, PromptStyle, make_few_shot_prompt
 from pretext.tables import Source, read_columns
 
 BATCH = 32
@@ -45,7 +45,9 @@ def main() -> None:
     speeds: dict[str, list[float]] = {"model.generate": [], "our engine": []}
     for repetition in range(-1, options.repetitions):  # the first one warms up
         rng = np.random.default_rng(repetition + 1)
-        prompts = [few_shot_prompt(rng.choice(texts, 3).tolist(), None, chat=False) for _ in range(options.prompts)]
+        prompts = [
+            make_few_shot_prompt(rng.choice(texts, 3).tolist(), None, chat=False) for _ in range(options.prompts)
+        ]
         sampling = Sampling(options.tokens, top_p=0.95, stop=PromptStyle().stops, seed=repetition + 1)
         for name, write in (
             ("model.generate", plain.write),

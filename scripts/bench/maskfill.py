@@ -28,7 +28,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from pretext.config.resolve import resolve
 from pretext.evolution.mask_filling import MaskFill
 from pretext.models.masked_lm import MaskedLM
-from pretext.models.precision import preferred_dtype
+from pretext.models.precision import choose_dtype
 from pretext.models.sources import resolve_masked
 from pretext.run.records import Candidate
 
@@ -73,7 +73,7 @@ def draw_texts(file: Path, count: int) -> list[str]:
 def load_masked_model(name: str) -> tuple[Any, Any]:
     """Return tokenizer and model, as `MaskedLM` loads them."""
     source = resolve_masked(name)
-    model = AutoModelForMaskedLM.from_pretrained(source, dtype=getattr(torch, preferred_dtype("cpu")))
+    model = AutoModelForMaskedLM.from_pretrained(source, dtype=getattr(torch, choose_dtype("cpu")))
     return AutoTokenizer.from_pretrained(source), model.eval()
 
 

@@ -54,7 +54,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 def evaluated(student: CausalStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command, with a small student out of a folder and the hashing embedder."""
     save_student(student, tmp_path / "student")
-    monkeypatch.setattr(SentenceEmbedder, "from_config", lambda config: HashEmbedder())
+    monkeypatch.setattr(SentenceEmbedder, "from_sections", lambda models, speed: HashEmbedder())
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object) -> Result:

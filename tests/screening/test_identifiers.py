@@ -1,4 +1,4 @@
-"""Identifiers of people: each kind is found, and what only looks like one passes."""
+"""Find each kind of identifier, and pass what only looks like one."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_every_card_number_is_found_and_no_other_last_digit(stem: int, between: 
     digits = f"4{stem}"
     for last in "0123456789":
         number = digits[:15] + last
-        shown = between.join(number[start : start + 4] for start in range(0, 16, 4))
-        assert ("card number" in list(find_identifiers(f"pay {shown} now", "US"))) == luhn.is_valid(number)
+        formatted = between.join(number[start : start + 4] for start in range(0, 16, 4))
+        assert ("card number" in list(find_identifiers(f"pay {formatted} now", "US"))) == luhn.is_valid(number)
 
 
 @pytest.mark.slow

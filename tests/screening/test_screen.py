@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pretext.config.resolve import resolve
 from pretext.config.settings import Screening
 from pretext.errors import UsageError
-from pretext.prompts import HEADER, few_shot_prompt, rewrite_prompt
+from pretext.prompts import HEADER, make_few_shot_prompt, make_rewrite_prompt
 from pretext.screening.language import check_languages
 from pretext.screening.screen import MAX_SCREENED_CHARACTERS, BloomFilter, Screen
 
@@ -58,7 +58,7 @@ def test_a_dropped_text_is_not_remembered() -> None:
 
 @pytest.mark.parametrize("chat", [True, False])
 def test_no_answer_may_hold_a_piece_of_our_prompts(chat: bool) -> None:
-    for prompt in (few_shot_prompt(["some text"], "label", chat), rewrite_prompt("some text", None, chat)):
+    for prompt in (make_few_shot_prompt(["some text"], "label", chat), make_rewrite_prompt("some text", None, chat)):
         screen = Screen(Screening(min_words=1, max_words=500))
         assert not screen.keep(prompt.text)
         assert dict(screen.dropped) == {"prompt leak": 1}
@@ -73,29 +73,29 @@ def test_half_a_character_is_no_reason_to_fall_over() -> None:
 @given(st.lists(st.one_of(st.none(), st.text(max_size=40)), max_size=30))
 def test_every_text_is_kept_or_counted(texts: list[str | None]) -> None:
     screen = Screen(RULES)
-    kept = [text for text in texts if screen.keep(text)]
-    assert len(kept) + sum(screen.dropped.values()) == len(texts)
-    # What is kept is of the right length and each text is one of its own.
-    folded = [" ".join((text or "").casefold().split()) for text in kept]
+    passed = [text for text in texts if screen.keep(text)]
+    assert len(passed) + sum(screen.dropped.values()) == len(texts)
+    # Texts that pass are of the right length, and no two are the same.
+    folded = [" ".join((text or "").casefold().split()) for text in passed]
     assert len(set(folded)) == len(folded)
-    assert all(2 <= len((text or "").split()) <= 5 for text in kept)
+    assert all(2 <= len((text or "").split()) <= 5 for text in passed)
 
 
-def _folded(text: str) -> str:
+def _fold(text: str) -> str:
     return " ".join(text.casefold().split()).encode(errors="replace").decode()
 
 
 @settings(deadline=None)
 @given(st.lists(st.text("aAbB \n\u00df\ud800", max_size=6), max_size=30))
 def test_known_texts_are_those_of_a_plain_set(texts: list[str]) -> None:
-    known, plain = BloomFilter(), set()
+    known, exact = BloomFilter(), set()
     for text in texts:
-        assert known.add(text) == (_folded(text) not in plain)
-        plain.add(_folded(text))
+        assert known.add(text) == (_fold(text) not in exact)
+        exact.add(_fold(text))
 
 
 def test_new_texts_are_taken_for_known_as_rarely_as_promised() -> None:
-    """A small filter, so that it happens at all: as often as the formula says, and never a known text for a new one."""
+    """A small filter takes new texts for known as often as the formula says, and never a known text for a new one."""
     bits, texts = 2**15, 6000
     known = BloomFilter(bits)
     mistakes = texts - sum(known.add(f"text {number}") for number in range(texts))
@@ -149,7 +149,7 @@ def test_an_unknown_region_is_refused_with_the_settings() -> None:
 
 
 def test_screening_is_far_faster_than_any_generator() -> None:
-    """A machine that is busy with other tests still screens thousands a second; alone it is ten times as many."""
+    """A machine busy with other tests still screens thousands per second; an idle one ten times as many."""
     words = [
         "built 2004",
         "in",

@@ -1,4 +1,4 @@
-"""The other side of tests/models/engines/test_subprocess.py: does what it is told."""
+"""Obey the commands of tests/models/engines/test_subprocess.py in a child process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that speaks as much of the OpenAI protocol as an engine needs, and can misbehave."""
+"""Serve an engine over HTTP on loopback in the OpenAI protocol, and misbehave on demand."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Misbehavior = Literal[
     "none", "500", "429", "401", "404", "silence", "rubbish", "no choices", "empty", "huge", "every second",
     "trickle", "breaks off", "stalls",
 ]  # fmt: skip
-SILENCE = 60.0  # seconds, unless the server is left before
+SILENCE = 60.0  # seconds, unless the server stops before
 
 
 class ModelServer:
-    """Serves `engine` on a free port while it is entered; `requests` and `keys` hold what it was sent."""
+    """Serves `engine` on a free port inside the `with` block; `requests` and `keys` record what arrives."""
 
     def __init__(self, engine: Engine) -> None:
         self.misbehavior: Misbehavior = "none"
-        self.pause = ""  # what the header Retry-After says with an error
+        self.pause = ""  # the header Retry-After of errors
         self.requests: list[dict] = []
         self.keys: list[str | None] = []
         self._engine = engine
@@ -47,7 +47,7 @@ class ModelServer:
         self._thread.join()
 
     def reply(self, path: str, body: dict) -> tuple[int, bytes]:
-        """Status and body of the answer to one request."""
+        """Answer one request: return status and body."""
         number = next(self._numbers)
         match self.misbehavior:
             case "500" | "429" | "401" | "404":
@@ -81,7 +81,7 @@ class ModelServer:
         return 200, _answer(path, text, prompt_tokens=used.read, completion_tokens=used.written)
 
     def write(self, body: bytes, output: BinaryIO) -> None:
-        """The body, as the misbehavior has it."""
+        """Write the body as the misbehavior demands."""
         match self.misbehavior:
             case "breaks off":
                 output.write(body[: len(body) // 2])

@@ -1,4 +1,4 @@
-"""A causal language model of a few hundred thousand random weights, built from a configuration."""
+"""Build a causal language model of a few hundred thousand random weights from a configuration."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def build(folder: Path) -> Path:
 
 
 def change_settings(file: Path, **settings: object) -> None:
-    """Other values in a file of settings."""
+    """Change values in a JSON file of settings."""
     file.write_text(json.dumps(json.loads(file.read_text()) | settings))
 
 
 def _copy(checkpoint: Path, folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
-    """The checkpoint with changed weights."""
+    """Copy the checkpoint with changed weights."""
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(checkpoint, folder)
@@ -71,7 +71,7 @@ def _copy(checkpoint: Path, folder: Path, change: Callable[[dict[str, torch.Tens
 
 
 def build_adapter(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
-    """A LoRA adapter, and the checkpoint with the adapter's product added to its weights."""
+    """Save a LoRA adapter, and the checkpoint with the adapter's product added to its weights."""
     import torch
     from safetensors.torch import save_file
 
@@ -98,7 +98,7 @@ def build_adapter(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def build_quantized(checkpoint: Path, folder: Path) -> Path:
-    """The checkpoint with weights of 8 bits and a scale per row, in the format of compressed-tensors."""
+    """Save the checkpoint with 8-bit weights and a scale per row, in the format of compressed-tensors."""
     import torch
 
     def quantize(weights: dict[str, torch.Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Masked language models of two layers with random weights, built from a configuration."""
+"""Build masked language models of two layers with random weights from a configuration."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ TINY: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 32,
-    "initializer_range": 0.5,  # so that what stands around a mask decides what fills it
+    "initializer_range": 0.5,  # so that the context of a mask decides what fills it
 }
 
 
 def save_bert(folder: Path) -> None:
-    """A BERT of two layers over whole words and single characters."""
+    """Save a BERT of two layers over whole words and single characters."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
@@ -37,7 +37,7 @@ def save_bert(folder: Path) -> None:
 
 
 def save_roberta(folder: Path) -> None:
-    """A RoBERTa of two layers over bytes."""
+    """Save a RoBERTa of two layers over bytes."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM

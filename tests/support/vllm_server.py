@@ -1,4 +1,4 @@
-"""vLLM's own OpenAI-compatible server, for tests and benchmarks."""
+"""Run vLLM's own OpenAI-compatible server, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _START_SECONDS = 540
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its address, and its process group."""
+    """A running server: its address and its process group."""
 
     url: str
     pid: int
@@ -28,10 +28,10 @@ class Server:
 
 @contextmanager
 def vllm_server(source: str, log: Path, *flags: str) -> Iterator[Server]:
-    """Serves the model in the folder `source` on a free port of this machine while it is entered.
+    """Serve the model in the folder `source` on a free local port inside the `with` block.
 
     Raises:
-        RuntimeError: it does not answer within minutes; the end of its log is in the message.
+        RuntimeError: the server does not answer within minutes; the message holds the end of its log.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -41,7 +41,7 @@ def vllm_server(source: str, log: Path, *flags: str) -> Iterator[Server]:
     with log.open("wb") as output:
         # In a process group of its own, so that its workers end with it.
         process = subprocess.Popen(
-            command, env=_environment(), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command, env=_make_environment(), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
         _wait_until_ready(process, f"http://127.0.0.1:{port}/health", log)
@@ -55,7 +55,7 @@ def vllm_server(source: str, log: Path, *flags: str) -> Iterator[Server]:
             process.wait()
 
 
-def _environment() -> dict[str, str]:
+def _make_environment() -> dict[str, str]:
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     return os.environ | {
         "VLLM_CPU_OMP_THREADS_BIND": cores,

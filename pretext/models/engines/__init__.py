@@ -1,6 +1,6 @@
-"""Text generators behind one Protocol.
+"""Complete prompts: every text generator implements one Protocol, `Engine`.
 
-An engine completes prompts and knows nothing of privacy: everything it sees is public or already released.
+An engine knows nothing of privacy: everything it sees is public or already released.
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ _logger = logging.getLogger(__name__)
 class Sampling:
     """How to sample one completion per prompt.
 
-    `seed` makes a batch repeatable where the engine allows it; every prompt of a batch gets randomness of its own.
-    A completion ends before the first of the `stop` strings, which is not part of it. Temperature 0 is greedy.
+    Attributes:
+        max_tokens: length limit of a completion.
+        temperature: 0 is greedy.
+        top_p: probability of the nucleus to sample from.
+        stop: a completion ends before the first of these strings.
+        seed: makes a batch repeatable where the engine allows it; every prompt of a batch gets its own randomness.
+
+    Raises:
+        UsageError: a value is out of range.
     """
 
     max_tokens: int
@@ -37,7 +44,7 @@ class Sampling:
 
     @classmethod
     def from_section(cls, section: Variation | Expansion, stop: tuple[str, ...], rng: np.random.Generator) -> Sampling:
-        """As a section of the configuration says, with a seed drawn from `rng`."""
+        """Sample as a section of the configuration says, with a seed drawn from `rng`."""
         return cls(section.max_tokens, section.temperature, section.top_p, stop, int(rng.integers(2**31)))
 
     def __post_init__(self) -> None:
@@ -51,13 +58,13 @@ class Sampling:
             raise UsageError(f"seed is {self.seed}; it must be 0 or more.")
         if "" in self.stop:
             raise UsageError(
-                "One of the stop strings is empty, which would cut every completion to nothing; leave it out."
+                "One of the stop strings is empty, which would end every completion at once; leave it out."
             )
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that an engine has read (prompts) and written (completions), in tokens of its model."""
+    """Tokens that an engine has read (prompts) and written (completions), as its model counts them."""
 
     read: int = 0
     written: int = 0
@@ -70,14 +77,14 @@ class Usage:
 
 
 def ignore_progress(prompts: int) -> None:
-    """Takes a report of progress and shows nothing."""
+    """Accept a report of progress and show nothing."""
 
 
 class Engine(Protocol):
     """A text generator.
 
     Attributes:
-        usage: what all calls so far have read and written.
+        usage: the tokens of all calls so far.
     """
 
     usage: Usage
@@ -85,98 +92,70 @@ class Engine(Protocol):
     def complete(
         self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = ignore_progress
     ) -> list[str | None]:
-        """One completion per prompt, in order; None where this one request failed.
+        """Complete every prompt, in order; None where a single request failed.
 
-        Hand over all prompts of a phase at once: the engine makes its own batches. `advance` is told how many prompts
-        have been dealt with, as they are. A prompt that leaves no room for `max_tokens` in the model's context has
-        failed: half a prompt asks for something else.
+        Pass all prompts of a phase at once: the engine makes its own batches. It calls `advance` with the number of
+        prompts that it has just finished. A prompt that leaves no room for `max_tokens` in the model's context fails;
+        it is not cut, because half a prompt asks for something else.
 
         Raises:
-            EngineError: every request of the batch failed, or so many in a row that the engine has gone.
+            EngineError: every request of the batch failed, or so many in a row that the engine is given up.
         """
         ...
 
 
 def open_engine(models: Models, speed: Speed) -> Engine:
-    """The engine that `speed.engine` names, with the model that `models.generator` names.
+    """Open the engine that `speed.engine` names with the model that `models.generator` names.
 
     Raises:
         ModelError: the model cannot be loaded, or the engine's package is not installed.
+        UsageError: the engine cannot run with these settings.
     """
     match speed.engine:
         case "transformers":
             from pretext.models.engines.transformers import TransformersEngine
 
-            return TransformersEngine(
-                models.generator,
-                adapter=models.adapter,
-                device=speed.device,
-                dtype=speed.dtype,
-                batch_size=speed.batch_size,
-            )
+            return TransformersEngine.from_sections(models, speed)
         case "vllm":
             from pretext.models.engines.vllm import VLLMEngine
 
-            return VLLMEngine(
-                models.generator,
-                adapter=models.adapter,
-                dtype=speed.dtype,
-                quantization=speed.quantization,
-                memory_share=speed.memory_share,
-                max_length=speed.max_length,
-                tensor_parallel=speed.tensor_parallel,
-            )
+            return VLLMEngine.from_sections(models, speed)
         case "openai":
             from pretext.models.engines.openai import OpenAIEngine
 
-            return OpenAIEngine(
-                models.generator,
-                base_url=speed.base_url,
-                concurrency=speed.concurrency,
-                timeout=speed.request_timeout,
-                prices=(speed.price_read, speed.price_written),
-            )
+            return OpenAIEngine.from_sections(models, speed)
         case "ray":
             from pretext.models.engines.ray import RayEngine
 
-            return RayEngine(
-                models.generator,
-                workers=speed.workers,
-                adapter=models.adapter,
-                dtype=speed.dtype,
-                quantization=speed.quantization,
-                memory_share=speed.memory_share,
-                max_length=speed.max_length,
-                tensor_parallel=speed.tensor_parallel,
-            )
-        case other:
-            assert_never(other)
+            return RayEngine.from_sections(models, speed)
+        case unknown:
+            assert_never(unknown)
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str:
-    """The text before the first stop string in it."""
+    """Return the text before the first stop string in it."""
     ends = [text.find(string) for string in stop]
     return text[: min((end for end in ends if end >= 0), default=len(text))]
 
 
 def find_fitting_prompts(prompts: Sequence[Sequence[int]], context: int, max_tokens: int) -> list[int]:
-    """The indices of the prompts (as token ids) that leave room for `max_tokens` in a context of that many tokens.
+    """Return the indices of the prompts (token ids) that leave room for `max_tokens` in a context of `context` tokens.
 
     Raises:
         EngineError: there are prompts, and none of them fits.
     """
-    chosen = [index for index, ids in enumerate(prompts) if len(ids) + max_tokens <= context]
-    if prompts and not chosen:
+    fitting = [index for index, ids in enumerate(prompts) if len(ids) + max_tokens <= context]
+    if prompts and not fitting:
         raise EngineError(
             f"Every prompt of the batch ({len(prompts)}) is longer than the model's context of {context} tokens less "
             f"max_tokens = {max_tokens}; use fewer or shorter examples, fewer tokens, or a model with a longer context."
         )
-    if len(chosen) < len(prompts):
+    if len(fitting) < len(prompts):
         _logger.warning(
             "%d of %d prompts do not fit into the model's context of %d tokens less max_tokens = %d.",
-            len(prompts) - len(chosen),
+            len(prompts) - len(fitting),
             len(prompts),
             context,
             max_tokens,
         )
-    return chosen
+    return fitting

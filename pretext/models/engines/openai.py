@@ -1,4 +1,4 @@
-"""Generation by a server that speaks the OpenAI protocol: a hosted model, or vLLM, llama.cpp, Ollama, ... next door."""
+"""Generate with a server that speaks the OpenAI protocol: a hosted model, or a local vLLM, llama.cpp or Ollama."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from pretext.errors import EngineError, UsageError
@@ -18,11 +18,14 @@ from pretext.models.chat_format import escape_control_tokens
 from pretext.models.engines import Sampling, Usage, cut_at_stop, ignore_progress
 from pretext.prompts import Prompt
 
+if TYPE_CHECKING:
+    from pretext.config.settings import Models, Speed
+
 _DEFAULT_URL = "https://api.openai.com/v1"
-_MAX_STOP_STRINGS = 4  # the protocol's limit; more of them are cut on our side alone
-_MAX_ANSWER_BYTES = 2**20  # bytes; 4096 tokens with everything around them are a tenth of it
-_CONNECT_SECONDS = 10.0  # seconds
-_PATIENCE = 8  # failures in a row that are chance, however few requests are in flight
+_MAX_STOP_STRINGS = 4  # the protocol's limit; we cut at further ones ourselves
+_MAX_ANSWER_BYTES = 2**20  # a tenth of it holds 4096 tokens with everything around them
+_CONNECT_SECONDS = 10.0
+_PATIENCE = 8  # fewer failures in a row may be chance, however few requests are in flight
 _REMEDIES = {
     "no connection": "check that it runs at this address",
     "no answer in time": "check that it is not stuck, or set speed.request_timeout higher or speed.concurrency lower",
@@ -37,7 +40,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _RequestFailure:
-    """Why a request has no text; `is_server_fault` tells a server in trouble from a request that it refused."""
+    """Why a request has no text; `is_server_fault` separates a server in trouble from a request that it refused."""
 
     kind: str
     is_server_fault: bool = True
@@ -50,20 +53,20 @@ _NOT_SENT = _RequestFailure("not sent")
 class OpenAIEngine:
     """A model behind the `completions` (base prompts) and `chat/completions` (chat prompts) endpoints.
 
-    Requests are not repeatable: no seed is sent, as servers differ in what they make of one. A server is given up once
-    as many requests in a row have failed as are in flight, 8 at least.
+    Requests are not repeatable: no seed is sent, because servers treat seeds differently. The engine gives a server up
+    after as many failures in a row as there are requests in flight, and after 8 at least.
 
     Args:
         model: the server's name for the model.
         base_url: address of the server; default: OPENAI_BASE_URL, or api.openai.com.
         concurrency: requests in flight.
-        timeout: seconds until an attempt counts as unanswered; a request, with all its repetitions, gets twice that.
-        retries: how often a request is repeated after no answer, 408, 409, 429 or 5xx, with growing pauses, or after
-            the pause that the server asks for.
-        prices: of a million tokens read and of a million written, for the log; None where there is none.
+        timeout: seconds until an attempt counts as unanswered; a request with all its retries gets twice that.
+        retries: how often to repeat a request after no answer, 408, 409, 429 or 5xx, with growing pauses, or after the
+            pause that the server asks for.
+        prices: of a million tokens read and of a million written, for the log; None leaves costs out.
 
     Raises:
-        UsageError: no OPENAI_API_KEY for a server that is not on this machine, or an address that is none.
+        UsageError: OPENAI_API_KEY is missing for a server that is not on this machine, or the address is malformed.
     """
 
     def __init__(
@@ -78,13 +81,24 @@ class OpenAIEngine:
     ) -> None:
         self._url = base_url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_URL
         self._address = _parse_address(self._url)
-        _api_key(self._address)
+        _read_api_key(self._address)
         self._model = model
         self._concurrency = concurrency
         self._timeout = timeout
         self._retries = retries
         self._prices = prices
         self.usage = Usage()
+
+    @classmethod
+    def from_sections(cls, models: Models, speed: Speed) -> Self:
+        """Use the server and the model that a configuration names; errors as the class."""
+        return cls(
+            models.generator,
+            base_url=speed.base_url,
+            concurrency=speed.concurrency,
+            timeout=speed.request_timeout,
+            prices=(speed.price_read, speed.price_written),
+        )
 
     def complete(
         self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = ignore_progress
@@ -107,7 +121,7 @@ class OpenAIEngine:
     async def _ask_all(
         self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None]
     ) -> list[str | _RequestFailure]:
-        """The outcomes in order; what a server that was given up has not been asked is `_NOT_SENT`."""
+        """Send all prompts; return the outcomes in order, `_NOT_SENT` for those left when the server is given up."""
         outcomes: list[str | _RequestFailure] = [_NOT_SENT] * len(prompts)
         waiting = iter(enumerate(prompts))
         failures_in_a_row = 0
@@ -130,10 +144,10 @@ class OpenAIEngine:
     def _open_client(self) -> Any:
         from openai import AsyncOpenAI, Timeout
 
-        # Whoever does not even take up the connection will not write.
+        # A server that does not even accept the connection will not answer.
         timeout = Timeout(self._timeout, connect=min(self._timeout, _CONNECT_SECONDS))
         return AsyncOpenAI(
-            api_key=_api_key(self._address), base_url=self._url, timeout=timeout, max_retries=self._retries
+            api_key=_read_api_key(self._address), base_url=self._url, timeout=timeout, max_retries=self._retries
         )
 
     async def _ask(self, client: Any, prompt: Prompt, sampling: Sampling) -> str | _RequestFailure:
@@ -150,8 +164,8 @@ class OpenAIEngine:
             return _RequestFailure(
                 f"HTTP status {error.status_code}", is_server_fault=error.status_code not in (400, 413, 422)
             )
-        except (openai.OpenAIError, ValueError):  # a lone surrogate in the prompt, for one
-            return _RequestFailure("a request that cannot be written down", is_server_fault=False)
+        except (openai.OpenAIError, ValueError):  # such as a lone surrogate in the prompt
+            return _RequestFailure("a prompt that cannot be encoded", is_server_fault=False)
         if isinstance(body, _RequestFailure):
             return body
         try:
@@ -164,7 +178,7 @@ class OpenAIEngine:
         return text if isinstance(text, str) else _RequestFailure("an answer without text", is_server_fault=False)
 
     async def _send(self, client: Any, prompt: Prompt, sampling: Sampling) -> bytes | _RequestFailure:
-        """The body of the answer, read in pieces: its length is the server's choice, the memory is ours."""
+        """Send a request and read the answer in pieces: the server chooses its length, the memory is ours."""
         text = escape_control_tokens(prompt.text)  # the server's tokenizer is out of reach
         settings: dict[str, Any] = {
             "model": self._model,
@@ -175,12 +189,12 @@ class OpenAIEngine:
         if sampling.stop:
             settings["stop"] = list(sampling.stop[:_MAX_STOP_STRINGS])
         endpoint = client.chat.completions if prompt.chat else client.completions
-        asked = {"messages": [{"role": "user", "content": text}]} if prompt.chat else {"prompt": text}
-        async with endpoint.with_streaming_response.create(**asked, **settings) as response:
+        content = {"messages": [{"role": "user", "content": text}]} if prompt.chat else {"prompt": text}
+        async with endpoint.with_streaming_response.create(**content, **settings) as response:
             return await _read_body(response)
 
     def _report_outcomes(self, outcomes: list[str | _RequestFailure], used: Usage) -> None:
-        """Tell of failures by their kind and number alone: a server's own words may repeat a key or a prompt."""
+        """Log failures by kind and number only: a server's own words may repeat a key or a prompt."""
         kinds = Counter(outcome.kind for outcome in outcomes if isinstance(outcome, _RequestFailure))
         sent = len(outcomes) - kinds.pop(_NOT_SENT.kind, 0)
         summary = ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common()) or "none"
@@ -197,7 +211,7 @@ class OpenAIEngine:
             )
 
     def _format_cost(self, used: Usage) -> str:
-        """What the tokens of this batch, and of all so far, cost, where a price is set."""
+        """Write the cost of this batch and of all batches so far; empty without prices."""
         if self._prices == (None, None):
             return ""
         read, written = (price or 0.0 for price in self._prices)
@@ -212,41 +226,41 @@ async def _read_body(response: Any) -> bytes | _RequestFailure:
             body += piece
             if len(body) > _MAX_ANSWER_BYTES:
                 return _RequestFailure("an answer of more than 1 MiB")
-    except Exception:  # the HTTP library's own errors; which library that is depends on the client's version
+    except Exception:  # of the HTTP library, which depends on the client's version
         return _RequestFailure("an answer that broke off")
     return bytes(body)
 
 
 def _parse_usage(reply: Any) -> Usage:
-    """The tokens that the server counted, 0 where it does not."""
-    counted = reply.get("usage")
-    counts = [counted.get(name) if isinstance(counted, dict) else 0 for name in ("prompt_tokens", "completion_tokens")]
+    """Read the tokens that the server counted, 0 where it does not count."""
+    usage = reply.get("usage")
+    counts = [usage.get(name) if isinstance(usage, dict) else 0 for name in ("prompt_tokens", "completion_tokens")]
     return Usage(*(count if isinstance(count, int) else 0 for count in counts))
 
 
 def _parse_address(url: str) -> str:
-    """The address as it may be shown: without user, password and query."""
+    """Check the address and return it in a form that may be shown: without user, password and query."""
     parts = urlsplit(url)
     try:
-        numbered = parts.port is None or parts.port > 0
-    except ValueError:
-        numbered = False
-    if parts.scheme not in ("http", "https") or not parts.hostname or not numbered or parts.username or parts.password:
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # of a port that is no number, or out of range
+        is_valid = False
+    if not is_valid or parts.username or parts.password:
         raise UsageError(
-            "The address of the server must look like http://localhost:8000/v1, without user or password in it; set "
-            "base_url or OPENAI_BASE_URL to one, and the key in OPENAI_API_KEY."
+            "The address of the server must look like http://localhost:8000/v1, without a user or password; set "
+            "base_url or OPENAI_BASE_URL to such an address, and OPENAI_API_KEY to the key."
         )
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
-def _api_key(address: str) -> str:
+def _read_api_key(address: str) -> str:
     key = os.environ.get("OPENAI_API_KEY")
     if key:
         return key
     host = urlsplit(address).hostname or ""
     if not _is_loopback(host):
         raise UsageError(
-            f"The server at {address} needs a key; set OPENAI_API_KEY (to any word if the server asks for none)."
+            f"The server at {address} needs a key; set OPENAI_API_KEY (to any word if the server needs none)."
         )
     return "none"
 

@@ -12,9 +12,9 @@ from pretext.prompts import Prompt
 
 
 class ScriptedEngine:
-    """Completes with `reply(prompt, rng)`, the same texts for the same `sampling.seed`.
+    """An engine that completes with `reply(prompt, rng)`; the same `sampling.seed` gives the same texts.
 
-    Tokens are words here. A reply of None stands for a failed request. At temperature 0 every prompt gets the same
+    A token is a word. A reply of None stands for a failed request. At temperature 0 every prompt gets the same
     generator, whatever the seed.
     """
 
@@ -30,7 +30,7 @@ class ScriptedEngine:
         self.usage += Usage(_count_words(prompt.text for prompt in prompts), _count_words(text or "" for text in texts))
         advance(len(prompts))
         if texts and all(text is None for text in texts):
-            raise EngineError("The scripted generator failed for every prompt; its reply function returned None.")
+            raise EngineError("The scripted engine failed for every prompt; its reply function returned None.")
         return texts
 
     def _complete_one(self, index: int, prompt: Prompt, sampling: Sampling) -> str | None:

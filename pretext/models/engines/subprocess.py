@@ -1,7 +1,7 @@
-"""A process of our own for work that must not share ours: its memory, its random generators, its standard streams.
+"""Run a module in a child process, with its own memory, random generators and standard streams.
 
-It is a fresh interpreter that runs one module and talks over a pipe, so that it never imports the caller's `__main__`.
-It ends when it is closed, when its `ChildProcess` is collected, and when this process ends, however that comes about.
+The child is a fresh interpreter that talks over a pipe, so it never imports the caller's `__main__`. It ends when it is
+closed, when its `ChildProcess` is garbage-collected, and when this process ends, whatever the cause.
 """
 
 from __future__ import annotations
@@ -20,61 +20,59 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
 
-_POLL_SECONDS = (
-    0.5  # seconds between two looks at a silent child: those that it started may hold its end of the pipe open
-)
-_GRACE_SECONDS = 5.0  # seconds for an orderly end
-_TAIL_BYTES = 4000  # bytes of the log in which a last word is looked for
+_POLL_SECONDS = 0.5  # between two checks on a silent child: its own children may hold its end of the pipe open
+_GRACE_SECONDS = 5.0  # for an orderly end
+_TAIL_BYTES = 4000  # of the log, searched for the last error
 
 
 class ChildEnded(Exception):
-    """The child has ended unasked; the message tells how, as the end of a sentence that begins with its name."""
+    """The child ended by itself or was killed; the message says how, as a predicate to the child's name."""
 
 
 class ChildProcess:
-    """`python -m module`, in a process group of its own; see `connect_to_parent` for its side.
+    """`python -m module` in a process group of its own; the module calls `connect_to_parent`.
 
     Args:
         module: full name of the module that the child runs.
-        environment: variables over those of this process.
+        environment: variables that override those of this process.
     """
 
     def __init__(self, module: str, environment: dict[str, str]) -> None:
-        self._connection, theirs = multiprocessing.Pipe()
+        self._connection, child_end = multiprocessing.Pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
-        # The child imports from where we do, and (-P) from nowhere else.
+        # The child imports from the same folders as this process, and (-P) from no others.
         path = {"PYTHONPATH": os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)}
-        with theirs:
+        with child_end:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                [sys.executable, "-P", "-m", module, str(child_end.fileno())],
                 env=os.environ | path | environment,
                 stdin=subprocess.PIPE,
                 stdout=self._log,
                 stderr=self._log,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[child_end.fileno()],
                 start_new_session=True,
             )
         self._end = weakref.finalize(self, _end_child, os.getpid(), self._process, self._connection, self._log)
 
     @property
     def is_running(self) -> bool:
-        """Whether it has neither ended nor been closed."""
+        """Whether the child has neither ended nor been closed."""
         return self._end.alive and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """The number of the process, which is that of its group too."""
+        """The child's process id, which is also the id of its group."""
         return self._process.pid
 
     def send(self, message: object) -> None:
-        """Raises ChildEnded."""
+        """Send a message, any object that pickle takes. Raises ChildEnded."""
         try:
             self._connection.send(message)
         except OSError:
             raise self._make_end_error() from None
 
     def receive(self) -> Any:
-        """The child's next message, however long it takes. Raises ChildEnded."""
+        """Wait for the child's next message, however long it takes. Raises ChildEnded."""
         try:
             while not self._connection.poll(_POLL_SECONDS):
                 if self._process.poll() is not None and not self._connection.poll():
@@ -84,7 +82,7 @@ class ChildProcess:
             raise self._make_end_error() from None
 
     def last_error(self) -> str:
-        """The last line of the child's output that reads as an error, without its class; empty if there is none."""
+        """Find the last line of the child's output that reads as an error, without its class; empty without one."""
         if self._log.closed:
             return ""
         size = self._log.seek(0, os.SEEK_END)
@@ -94,23 +92,23 @@ class ChildProcess:
         return next(filter(None, errors), "")
 
     def close(self) -> None:
-        """End the process and all that it started; closing twice does no harm."""
+        """End the child and all processes that it started; a second call does nothing."""
         self._end()
 
     def _make_end_error(self) -> ChildEnded:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE_SECONDS)
-        code, said = self._process.returncode, self.last_error()
+        code, reason = self._process.returncode, self.last_error()
         self.close()
         if code == -signal.SIGKILL:
             return ChildEnded("was killed from outside (signal 9, as the system does when memory runs out)")
         if code is not None and code < 0:
             return ChildEnded(f"was ended by signal {-code}")
-        return ChildEnded(f"ended with exit code {code}" + (f" ({said})" if said else ""))
+        return ChildEnded(f"ended with exit code {code}" + (f" ({reason})" if reason else ""))
 
 
 def connect_to_parent() -> Connection:
-    """For the child: the pipe to its parent. From here on, it and all that it starts end with the parent.
+    """Open the child's pipe to its parent. From now on, the child and all that it starts end with the parent.
 
     An orderly end reaches the main thread as KeyboardInterrupt.
     """
@@ -122,14 +120,14 @@ def connect_to_parent() -> Connection:
 
 
 def _end_group() -> None:
-    """The last exit handler: whatever was started goes too, and no time is spent on taking a large heap apart."""
+    """End the whole process group, as the last exit handler, and spend no time on freeing a large heap."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.killpg(0, signal.SIGTERM)
     os._exit(0)
 
 
 def _end_with_parent() -> None:
-    os.read(sys.stdin.fileno(), 1)  # nothing is ever written there: it returns when the parent has gone
+    os.read(sys.stdin.fileno(), 1)  # nothing is ever written there: it returns when the parent is gone
     os.killpg(0, signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""Generation with transformers, on any processor: the engine that is always there."""
+"""Generate with transformers, on any processor: the engine that every installation has."""
 
 from __future__ import annotations
 
@@ -7,36 +7,39 @@ import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pretext.errors import ModelError, UsageError
-from pretext.models.chat_format import encode_prompt, end_token_ids
+from pretext.models.chat_format import encode_prompt, find_end_tokens
 from pretext.models.engines import Sampling, Usage, cut_at_stop, find_fitting_prompts, ignore_progress
-from pretext.models.precision import check_device, layer_sizes, preferred_dtype
+from pretext.models.precision import check_device, choose_dtype, read_layer_sizes
 from pretext.models.sources import check_generator, explain_model_errors, is_quantized, resolve_generator
 from pretext.prompts import Prompt
 
 if TYPE_CHECKING:
     import torch
 
+    from pretext.config.settings import Models, Speed
+
 
 class TransformersEngine:
     """A causal language model in this process.
 
-    Prompts go through in batches of similar length, padded on the left; a sequence that has ended leaves its batch, so
-    a batch costs what its tokens cost. The same prompts with the same sampling give the same texts on one machine.
-    Prompts of one phase share their first dozen tokens only, so no prefix is computed once for all.
+    Batches hold prompts of similar length, padded on the left. A sequence that has ended leaves its batch, so a batch
+    costs what its tokens cost. On one machine, the same prompts with the same sampling give the same texts. No common
+    prefix is cached: the prompts of a phase share only their first dozen tokens.
 
     Args:
         model: as in `pretext.models.sources.resolve_generator`.
         adapter: folder or Hugging Face name of a LoRA adapter of the model.
-        device: `cpu`, `cuda`, `cuda:1`, ...; default: the best there is.
-        dtype: name of a torch dtype; default: `pretext.models.precision.preferred_dtype`.
+        device: `cpu`, `cuda`, `cuda:1`, ...; default: the best available.
+        dtype: name of a torch dtype; default: see `pretext.models.precision.choose_dtype`.
         batch_size: prompts per forward pass.
 
     Raises:
-        ModelError: the model cannot be found or loaded, does not fit into memory, or is of a kind that cannot write on.
-        UsageError: a device or dtype that torch does not know.
+        ModelError: the model cannot be found or loaded, does not fit into memory, or is of a kind that does not
+            generate text.
+        UsageError: torch does not know the device or the dtype.
     """
 
     def __init__(
@@ -58,23 +61,35 @@ class TransformersEngine:
                 "`pip install 'pretext[lora]'`, or leave the adapter out."
             )
         self._device = _resolve_device(device)
-        given = None if dtype is None else _parse_dtype(dtype)
+        torch_dtype = None if dtype is None else _parse_dtype(dtype)
         with explain_model_errors(model):
-            self._tokenizer, loaded = _load_causal_model(model, self._device, given)
-        self._forward_parameters = frozenset(inspect.signature(loaded.forward).parameters)
+            self._tokenizer, causal_model = _load_causal_model(model, self._device, torch_dtype)
+        self._forward_parameters = frozenset(inspect.signature(causal_model.forward).parameters)
         if "past_key_values" not in self._forward_parameters:
             raise ModelError(
-                f"The model {model!r} ({type(loaded).__name__}) has no key-value cache, so this engine cannot run it; "
-                "name another model, or use the engine vllm or openai."
+                f"The model {model!r} ({type(causal_model).__name__}) has no key-value cache, so this engine cannot "
+                "run it; name another model, or use the engine vllm or openai."
             )
         self._context = min(
-            getattr(loaded.config.get_text_config(), "max_position_embeddings", 2**31), self._tokenizer.model_max_length
+            getattr(causal_model.config.get_text_config(), "max_position_embeddings", 2**31),
+            self._tokenizer.model_max_length,
         )
-        ends = end_token_ids(self._tokenizer, loaded.generation_config.eos_token_id)
+        ends = find_end_tokens(self._tokenizer, causal_model.generation_config.eos_token_id)
         self._ends = torch.tensor(ends, dtype=torch.long, device=self._device)
-        self._model = loaded if adapter is None else _apply_adapter(loaded, adapter)
+        self._model = causal_model if adapter is None else _apply_adapter(causal_model, adapter)
         self._batch_size = batch_size
         self.usage = Usage()
+
+    @classmethod
+    def from_sections(cls, models: Models, speed: Speed) -> Self:
+        """Load the generator that a configuration names; errors as the class."""
+        return cls(
+            models.generator,
+            adapter=models.adapter,
+            device=speed.device,
+            dtype=speed.dtype,
+            batch_size=speed.batch_size,
+        )
 
     def complete(
         self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = ignore_progress
@@ -90,17 +105,17 @@ class TransformersEngine:
         texts: list[str | None] = [None] * len(prompts)
         advance(len(prompts) - len(order))
         for start in range(0, len(order), self._batch_size):
-            chosen = order[start : start + self._batch_size]
-            answers = self._generate([encoded[index] for index in chosen], sampling, generator)
-            for index, answer in zip(chosen, answers, strict=True):
+            batch = order[start : start + self._batch_size]
+            answers = self._generate([encoded[index] for index in batch], sampling, generator)
+            for index, answer in zip(batch, answers, strict=True):
                 text = self._tokenizer.decode(answer, skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 texts[index] = cut_at_stop(text, sampling.stop)
-            self.usage += Usage(sum(len(encoded[index]) for index in chosen), sum(map(len, answers)))
-            advance(len(chosen))
+            self.usage += Usage(sum(len(encoded[index]) for index in batch), sum(map(len, answers)))
+            advance(len(batch))
         return texts
 
     def _generate(self, prompts: list[list[int]], sampling: Sampling, generator: torch.Generator) -> list[list[int]]:
-        """The new token ids of every prompt, ended by an end token, a stop string or `max_tokens`."""
+        """Generate each prompt's new token ids, until an end token, a stop string or `max_tokens`."""
         import torch
 
         answers: list[list[int]] = [[] for _ in prompts]
@@ -119,27 +134,27 @@ class TransformersEngine:
                     logits_to_keep=1,
                 )
                 cache = output.past_key_values
-                drawn = _draw_tokens(output.logits[:, -1].float(), sampling, generator)
-                for row, token in zip(running, drawn.tolist(), strict=True):
+                tokens = _draw_tokens(output.logits[:, -1].float(), sampling, generator)
+                for row, token in zip(running, tokens.tolist(), strict=True):
                     answers[row].append(token)
-                kept = self._find_unfinished(drawn, [answers[row] for row in running], sampling.stop)
-                if not kept:
+                unfinished = self._find_unfinished(tokens, [answers[row] for row in running], sampling.stop)
+                if not unfinished:
                     break
-                if len(kept) < len(running):
-                    rows = torch.tensor(kept, device=self._device)
+                if len(unfinished) < len(running):
+                    rows = torch.tensor(unfinished, device=self._device)
                     cache.batch_select_indices(rows)
-                    mask, positions, drawn = mask[rows], positions[rows], drawn[rows]
-                    running = [running[row] for row in kept]
-                ids, positions = drawn[:, None], positions[:, -1:] + 1
+                    mask, positions, tokens = mask[rows], positions[rows], tokens[rows]
+                    running = [running[row] for row in unfinished]
+                ids, positions = tokens[:, None], positions[:, -1:] + 1
                 mask = torch.cat([mask, mask.new_ones(len(running), 1)], dim=1)
         return answers
 
     def _forward(self, **inputs: Any) -> Any:
-        """A forward pass; not every architecture takes positions, or can leave out the logits of a prompt."""
+        """Run the model; not every architecture takes positions, or can leave out a prompt's logits."""
         return self._model(**{name: value for name, value in inputs.items() if name in self._forward_parameters})
 
     def _pad(self, prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and attention mask, both (batch, longest), padded on the left."""
+        """Pad the prompts on the left; return token ids and attention mask, both of shape (batch, longest)."""
         import torch
 
         longest = max(map(len, prompts))
@@ -149,25 +164,25 @@ class TransformersEngine:
         mask = (torch.arange(longest, device=self._device) >= longest - lengths).long()
         return ids, mask
 
-    def _find_unfinished(self, drawn: torch.Tensor, answers: list[list[int]], stop: Sequence[str]) -> list[int]:
-        """The rows that go on: no end token, and no stop string in the last tokens."""
+    def _find_unfinished(self, tokens: torch.Tensor, answers: list[list[int]], stop: Sequence[str]) -> list[int]:
+        """Find the rows that go on: no end token, and no stop string in the last tokens."""
         import torch
 
-        ended = torch.isin(drawn, self._ends).tolist()
+        ended = torch.isin(tokens, self._ends).tolist()
         if not stop:
             return [row for row, end in enumerate(ended) if not end]
-        # A token holds at least one byte, so a stop string that has just been completed lies within these.
+        # A token holds at least one byte, so a stop string that has just been completed lies within this window.
         window = 1 + max(len(string.encode()) for string in stop)
         tails = self._tokenizer.batch_decode([answer[-window:] for answer in answers], skip_special_tokens=True)
         return [row for row, end in enumerate(ended) if not end and not any(string in tails[row] for string in stop)]
 
 
 def _draw_tokens(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
-    """One token per row of `logits`, shape (batch, vocabulary).
+    """Draw one token per row of `logits`, shape (batch, vocabulary).
 
-    A token of the nucleus is one before which less than `top_p` of the probability stands. A draw from all tokens that
-    is repeated until it lies within follows the same law as a draw from the nucleus, and needs no sorted vocabulary,
-    which on a CPU would take longer than the model does.
+    A token is in the nucleus if the likelier ones hold less than `top_p` of the probability. Drawing from all tokens
+    until the token is in the nucleus has the same distribution as drawing from the nucleus. It needs no sorted
+    vocabulary; sorting one takes longer on a CPU than the model does.
     """
     import torch
 
@@ -175,50 +190,50 @@ def _draw_tokens(logits: torch.Tensor, sampling: Sampling, generator: torch.Gene
         return logits.argmax(-1)
     probabilities = torch.softmax(logits / sampling.temperature, dim=-1)
     heights = probabilities.cumsum(-1)
-    drawn = _draw_at_random_height(heights, generator)
-    rows = _rows_outside_nucleus(probabilities, drawn, sampling.top_p)
+    tokens = _draw_at_random_height(heights, generator)
+    rows = _find_rows_outside_nucleus(probabilities, tokens, sampling.top_p)
     while len(rows):
-        drawn[rows] = _draw_at_random_height(heights[rows], generator)
-        rows = rows[_rows_outside_nucleus(probabilities[rows], drawn[rows], sampling.top_p)]
-    return drawn
+        tokens[rows] = _draw_at_random_height(heights[rows], generator)
+        rows = rows[_find_rows_outside_nucleus(probabilities[rows], tokens[rows], sampling.top_p)]
+    return tokens
 
 
 def _draw_at_random_height(heights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Per row of cumulative probabilities, the token at a random height."""
+    """Draw one token per row of cumulative probabilities: the token at a random height."""
     import torch
 
-    chosen = heights[:, -1:] * torch.rand(len(heights), 1, generator=generator, device=heights.device)
+    targets = heights[:, -1:] * torch.rand(len(heights), 1, generator=generator, device=heights.device)
     # Rounding may lift a height to the very top, where no token lies.
-    return torch.searchsorted(heights, chosen, right=True)[:, 0].clamp(max=heights.shape[1] - 1)
+    return torch.searchsorted(heights, targets, right=True)[:, 0].clamp(max=heights.shape[1] - 1)
 
 
-def _rows_outside_nucleus(probabilities: torch.Tensor, drawn: torch.Tensor, top_p: float) -> torch.Tensor:
-    """The rows whose token is not in the nucleus; the likeliest one always is."""
+def _find_rows_outside_nucleus(probabilities: torch.Tensor, tokens: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Find the rows whose token is outside the nucleus; the likeliest token is always inside."""
     import torch
 
     if top_p == 1:
-        return drawn.new_empty(0)
-    own = probabilities.gather(1, drawn[:, None])
+        return tokens.new_empty(0)
+    own = probabilities.gather(1, tokens[:, None])
     before = torch.where(probabilities > own, probabilities, 0).sum(-1)
     return (before >= top_p).nonzero()[:, 0]
 
 
 def _load_causal_model(name: str, device: torch.device, dtype: torch.dtype | None) -> tuple[Any, Any]:
-    """Tokenizer and model, once its kind and its size are known to be right."""
+    """Load tokenizer and model, after checking the model's kind and size."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     source = resolve_generator(name)
     config: Any = AutoConfig.from_pretrained(source)
     check_generator(name, config.to_dict())
-    chosen = dtype or _parse_dtype(preferred_dtype(str(device), *layer_sizes(config)))
+    dtype = dtype or _parse_dtype(choose_dtype(str(device), *read_layer_sizes(config)))
     tokenizer = AutoTokenizer.from_pretrained(source)
-    _check_memory(name, _weight_bytes(source, config, chosen), device)
-    model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=chosen, device_map={"": device})
+    _check_memory(name, _count_weight_bytes(source, config, dtype), device)
+    model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map={"": device})
     return tokenizer, model.eval()
 
 
-def _weight_bytes(source: Path | str, config: Any, dtype: torch.dtype) -> int:
-    """Bytes of the weights in memory: as they are built in `dtype`, or as they are stored if they are quantized."""
+def _count_weight_bytes(source: Path | str, config: Any, dtype: torch.dtype) -> int:
+    """Count the bytes of the weights in memory: in `dtype`, or as they are stored if they are quantized."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -230,7 +245,7 @@ def _weight_bytes(source: Path | str, config: Any, dtype: torch.dtype) -> int:
 
 
 def _check_memory(name: str, size: int, device: torch.device) -> None:
-    """Raises ModelError if so many bytes are not free, before they are asked for and the system ends the process."""
+    """Raise ModelError unless that many bytes are free, before the system kills the process for taking them."""
     import psutil
     import torch
 
@@ -249,7 +264,7 @@ def _check_memory(name: str, size: int, device: torch.device) -> None:
 
 
 def _apply_adapter(model: Any, adapter: str) -> Any:
-    """The model with the LoRA adapter; added to the weights, which costs nothing later, unless they are quantized."""
+    """Apply the LoRA adapter: merged into the weights, which costs nothing later, unless they are quantized."""
     from peft import PeftModel
 
     with explain_model_errors(adapter), warnings.catch_warnings():
@@ -270,7 +285,7 @@ def _resolve_device(name: str | None) -> torch.device:
 def _parse_dtype(name: str) -> torch.dtype:
     import torch
 
-    chosen = getattr(torch, name, None)
-    if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise UsageError(f"{name!r} is no dtype of a model; give float32, bfloat16 or float16.")
-    return chosen
+    return dtype

@@ -1,7 +1,7 @@
-"""Generation with vLLM in a process of its own: all prompts at once, shared prefixes computed once.
+"""Generate with vLLM in a process of its own: all prompts at once, shared prefixes computed once.
 
-vLLM seeds every random generator that it finds, writes to the standard streams and keeps its memory until the end.
-None of that reaches this process: `vllm_child` is the only module that imports it.
+vLLM seeds every random generator that it finds, writes to the standard streams and never frees its memory. None of that
+reaches this process: `vllm_worker`, which runs in the child, is the only module that imports vLLM.
 """
 
 from __future__ import annotations
@@ -13,27 +13,33 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pretext.errors import EngineError, ModelError, UsageError
-from pretext.models.chat_format import encode_prompt, end_token_ids
+from pretext.models.chat_format import encode_prompt, find_end_tokens
 from pretext.models.engines import Sampling, Usage, cut_at_stop, find_fitting_prompts, ignore_progress
 from pretext.models.engines.subprocess import ChildEnded, ChildProcess
-from pretext.models.precision import layer_sizes, preferred_dtype
+from pretext.models.precision import choose_dtype, read_layer_sizes
 from pretext.models.sources import explain_model_errors, is_quantized, resolve_generator
 from pretext.prompts import Prompt
 
+if TYPE_CHECKING:
+    from pretext.config.settings import Models, Speed
+
 _SMALLEST_CACHE = 2**26  # bytes
 _NOTHING_LOST = (
-    "what was finished before it is kept: give it less memory to need (speed.memory_share, speed.max_length, "
-    "speed.chunk), then resume."
+    "nothing done is lost: make it need less memory (speed.memory_share, speed.max_length, speed.chunk), then resume."
 )
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What the child shall load; None leaves the choice to vLLM. `ends` are the tokens that end an answer, besides the
-    model's own; `cache` is in bytes."""
+    """What the child loads; None leaves the choice to vLLM.
+
+    Attributes:
+        ends: ids of the tokens that end an answer, besides the model's own.
+        cache: size of the key-value cache in bytes.
+    """
 
     source: str
     ends: list[int]
@@ -48,7 +54,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class ModelReady:
-    """The child's word that the model is loaded, with its context in tokens."""
+    """The child has loaded the model, whose context is in tokens."""
 
     context: int
 
@@ -63,8 +69,13 @@ class PromptBatch:
 
 @dataclass(frozen=True)
 class Completion:
-    """The completion of the prompt at `index` of a batch, with the numbers of tokens read, among them those that came
-    out of the cache, and written."""
+    """The completion of the prompt at `index` of a batch.
+
+    Attributes:
+        read: tokens of the prompt.
+        cached_tokens: those among them that came from the cache of prefixes.
+        written: tokens of the completion.
+    """
 
     index: int
     text: str
@@ -75,30 +86,32 @@ class Completion:
 
 @dataclass(frozen=True)
 class WorkerFailure:
-    """Why the child gives up; empty where only its log tells."""
+    """Why the child gives up; empty where only its log says so."""
 
     reason: str
 
 
 class VLLMEngine:
-    """A model in vLLM's scheduler.
+    """A causal language model in vLLM.
 
-    On CUDA every request has a seed of its own. vLLM's CPU build fails on many seeded requests, so there one generator
-    that is seeded for the whole batch draws for all of them. After a failure or an interruption the next call starts a
-    new process.
+    On CUDA every request has its own seed. vLLM's CPU build fails on many seeded requests, so there one generator,
+    seeded for the whole batch, draws for all of them. After a failure or an interruption the next call starts a new
+    process.
 
     Args:
         model: as in `pretext.models.sources.resolve_generator`.
         adapter: folder or Hugging Face name of a LoRA adapter of the model.
-        dtype: name of a torch dtype; default: see `default_dtype`.
-        quantization: vLLM's name of how the weights are quantized; default: as the model's configuration says.
+        dtype: name of a torch dtype; default: see `choose_vllm_dtype`.
+        quantization: vLLM's name for the quantization of the weights; default: as the model's configuration says.
         memory_share: share of the device's memory that vLLM may take, weights included.
-        max_length: longest prompt plus answer in tokens; default: the model's context.
+        max_length: longest prompt plus answer, in tokens; default: the model's context.
         tensor_parallel: number of GPUs over which the model is split.
 
     Attributes:
-        cached_tokens: tokens of `usage.read` that were not computed, since an earlier prompt began with them.
-        model, tokenizer, environment: what the child was given.
+        cached_tokens: tokens of `usage.read` that were not computed, because an earlier prompt began with them.
+        model: what the child loads.
+        tokenizer: the model's.
+        environment: the child's variables that override those of this process.
 
     Raises:
         ModelError: vLLM is not installed, or the model cannot be found or loaded, or does not fit.
@@ -119,25 +132,20 @@ class VLLMEngine:
         _check_installed()
         import torch
 
-        source = resolve_generator(model)
-        with explain_model_errors(model):
-            from transformers import AutoConfig, AutoTokenizer
-
-            config: Any = AutoConfig.from_pretrained(source)
-            self.tokenizer = AutoTokenizer.from_pretrained(source)
+        source, config, self.tokenizer = load_config_and_tokenizer(model)
         _check_context(model, config, max_length)
         cuda = torch.cuda.is_available()
         check_quantization(model, config, cuda)
-        self.environment = _worker_environment(cuda)
-        dtype = dtype or default_dtype(config, quantization, cuda)
+        self.environment = _make_worker_environment(cuda)
+        dtype = dtype or choose_vllm_dtype(config, quantization, cuda)
         self.model = ModelSpec(
             str(source),
-            end_token_ids(self.tokenizer, None),
+            find_end_tokens(self.tokenizer, None),
             None if adapter is None else str(_resolve_adapter(adapter)),
             dtype,
             quantization,
             memory_share,
-            None if cuda else cache_bytes(model, Path(source), config, dtype, memory_share),
+            None if cuda else compute_cache_bytes(model, Path(source), config, dtype, memory_share),
             max_length,
             tensor_parallel,
         )
@@ -147,85 +155,111 @@ class VLLMEngine:
         self._one_at_a_time = threading.Lock()
         self._child, self._context = self._start_child()
 
+    @classmethod
+    def from_sections(cls, models: Models, speed: Speed) -> Self:
+        """Load the generator that a configuration names; errors as the class."""
+        return cls(
+            models.generator,
+            adapter=models.adapter,
+            dtype=speed.dtype,
+            quantization=speed.quantization,
+            memory_share=speed.memory_share,
+            max_length=speed.max_length,
+            tensor_parallel=speed.tensor_parallel,
+        )
+
     def complete(
         self, prompts: Sequence[Prompt], sampling: Sampling, advance: Callable[[int], None] = ignore_progress
     ) -> list[str | None]:
         """See `Engine`."""
         encoded = [encode_prompt(prompt, self.tokenizer) for prompt in prompts]
-        chosen = find_fitting_prompts(encoded, self._context, sampling.max_tokens)
+        fitting = find_fitting_prompts(encoded, self._context, sampling.max_tokens)
         texts: list[str | None] = [None] * len(prompts)
-        advance(len(prompts) - len(chosen))
-        if not chosen:
+        advance(len(prompts) - len(fitting))
+        if not fitting:
             return texts
         with self._one_at_a_time, self._use_child() as child:
-            child.send(PromptBatch([encoded[index] for index in chosen], sampling))
-            for _ in chosen:
-                finished = child.receive()
-                if isinstance(finished, WorkerFailure):
-                    raise EngineError(f"vLLM failed in the middle of a batch ({finished.reason}); {_NOTHING_LOST}")
-                texts[chosen[finished.index]] = cut_at_stop(finished.text, sampling.stop)
-                self.usage += Usage(finished.read, finished.written)
-                self.cached_tokens += finished.cached
+            child.send(PromptBatch([encoded[index] for index in fitting], sampling))
+            for _ in fitting:
+                answer: Completion | WorkerFailure = child.receive()
+                if isinstance(answer, WorkerFailure):
+                    raise EngineError(f"vLLM failed in the middle of a batch ({answer.reason}); {_NOTHING_LOST}")
+                texts[fitting[answer.index]] = cut_at_stop(answer.text, sampling.stop)
+                self.usage += Usage(answer.read, answer.written)
+                self.cached_tokens += answer.cached_tokens
                 advance(1)
         return texts
 
     @property
     def pid(self) -> int:
-        """The number of vLLM's process, which is that of its process group too."""
+        """The id of vLLM's process, which is also the id of its process group."""
         return self._child.pid
 
     def close(self) -> None:
-        """End vLLM's process and free its memory; the next call would start another one."""
+        """End vLLM's process and free its memory; the next call starts another one."""
         self._child.close()
 
     @contextmanager
     def _use_child(self) -> Iterator[ChildProcess]:
-        """The child, running; whatever goes wrong, an interruption too, ends it and all that it would still say."""
+        """Lend the running child; any error, an interruption too, ends it together with its unread answers."""
         if not self._child.is_running:
             self._child, self._context = self._start_child()
         try:
             yield self._child
-        except ChildEnded as ended:
-            raise EngineError(f"vLLM's process {ended} in the middle of a batch; {_NOTHING_LOST}") from None
+        except ChildEnded as error:
+            raise EngineError(f"vLLM's process {error} in the middle of a batch; {_NOTHING_LOST}") from None
         except BaseException:
             self._child.close()
             raise
 
     def _start_child(self) -> tuple[ChildProcess, int]:
-        """A child with the model in it, and the model's context in tokens."""
+        """Start a child and load the model; return the child and the model's context in tokens."""
         child = ChildProcess("pretext.models.engines.vllm_worker", self.environment)
         try:
             child.send(self.model)
-            answer = child.receive()
+            answer: ModelReady | WorkerFailure = child.receive()
             if isinstance(answer, WorkerFailure):
-                raise ModelError(_start_failure_message(self._name, answer.reason or child.last_error()))
-        except ChildEnded as ended:
-            raise ModelError(_start_failure_message(self._name, f"its process {ended}")) from None
+                raise ModelError(_explain_start_failure(self._name, answer.reason or child.last_error()))
+        except ChildEnded as error:
+            raise ModelError(_explain_start_failure(self._name, f"its process {error}")) from None
         except BaseException:
             child.close()
             raise
         return child, answer.context
 
 
+def load_config_and_tokenizer(name: str) -> tuple[Path | str, Any, Any]:
+    """Load a generator's configuration and tokenizer, without its weights; return them behind its source.
+
+    Raises:
+        ModelError: as `resolve_generator`, or a file of the model is damaged.
+    """
+    source = resolve_generator(name)
+    with explain_model_errors(name):
+        from transformers import AutoConfig, AutoTokenizer
+
+        return source, AutoConfig.from_pretrained(source), AutoTokenizer.from_pretrained(source)
+
+
 def _check_installed() -> None:
     if importlib.util.find_spec("vllm") is None:
         raise ModelError(
             "The engine vllm needs the package vLLM, which is not installed; run `pip install 'pretext[vllm]'` on a "
-            "machine with a CUDA GPU, `pip install 'pretext[cpu]'` on one without, or use transformers."
+            "machine with a CUDA GPU, `pip install 'pretext[cpu]'` on one without, or use the engine transformers."
         )
 
 
-def _start_failure_message(name: str, reason: str) -> str:
+def _explain_start_failure(name: str, reason: str) -> str:
     remedy = (
         "take a smaller or a quantized model, or change speed.memory_share or speed.max_length"
         if "memory" in reason
-        else "see that vLLM knows this kind of model and that its files are whole, or use the engine transformers"
+        else "check that vLLM knows this kind of model and that its files are whole, or use the engine transformers"
     )
     return f"vLLM cannot start with the model {name!r} ({reason.rstrip('.')}); {remedy}."
 
 
 def _resolve_adapter(name: str) -> Path | str:
-    """The adapter's folder, or its Hugging Face name."""
+    """Return the adapter's folder, or its Hugging Face name."""
     folder = Path(name).expanduser()
     if folder.is_dir() and not (folder / "adapter_config.json").is_file():
         raise ModelError(
@@ -244,32 +278,42 @@ def _check_context(name: str, config: Any, max_length: int | None) -> None:
         )
 
 
-def default_dtype(config: Any, quantization: str | None, cuda: bool) -> str | None:
-    """float32 on a processor that is slow at bfloat16, which without instructions for it takes four times as long;
-    elsewhere, and for quantized weights, None: the model's own."""
+def choose_vllm_dtype(config: Any, quantization: str | None, cuda: bool) -> str | None:
+    """Choose float32 on a CPU that is slow at bfloat16; otherwise, and for quantized weights, None: the model's own.
+
+    A CPU without bfloat16 instructions takes four times as long for it.
+    """
     if cuda or quantization is not None or is_quantized(config):
         return None
-    return "float32" if preferred_dtype("cpu", *layer_sizes(config)) == "float32" else None
+    return "float32" if choose_dtype("cpu", *read_layer_sizes(config)) == "float32" else None
 
 
 def check_quantization(name: str, config: Any, cuda: bool) -> None:
-    """Raises ModelError for a model that vLLM 0.32 computes wrongly, without a word: one whose weights and activations
-    have 8 bits, on a processor without AVX-512."""
+    """Raise ModelError for a model that vLLM 0.32 silently computes wrongly.
+
+    That is a model whose weights and activations have 8 bits, on a processor without AVX-512.
+    """
     import torch
 
     if cuda or not is_quantized(config) or "AVX512" in torch.backends.cpu.get_cpu_capability():
         return
     groups = config.quantization_config.get("config_groups", {}).values()
     activations = [group.get("input_activations") or {} for group in groups if isinstance(group, dict)]
-    if any((told.get("type"), told.get("num_bits")) == ("int", 8) for told in activations):
+    if any((scheme.get("type"), scheme.get("num_bits")) == ("int", 8) for scheme in activations):
         raise ModelError(
-            f"The model {name!r} computes in 8 bits, which vLLM does wrongly on a processor without AVX-512; use the "
+            f"The model {name!r} computes in 8 bits, which vLLM gets wrong on a processor without AVX-512; use the "
             "engine transformers, or weights that are not quantized."
         )
 
 
-def cache_bytes(name: str, folder: Path, config: Any, dtype: str | None, memory_share: float) -> int | None:
-    """The bytes that vLLM's share of the main memory leaves beside the weights; None where these are not at hand."""
+def compute_cache_bytes(name: str, folder: Path, config: Any, dtype: str | None, memory_share: float) -> int | None:
+    """Compute the bytes that vLLM's share of the main memory leaves for its cache, beside the weights.
+
+    None where the weights are not in the folder.
+
+    Raises:
+        ModelError: the share is too small.
+    """
     import torch
 
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
@@ -287,14 +331,14 @@ def cache_bytes(name: str, folder: Path, config: Any, dtype: str | None, memory_
     return allowed - weights
 
 
-def _worker_environment(cuda: bool) -> dict[str, str]:
-    """What vLLM reads from the environment, where the user has not set it."""
-    wanted = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "TOKENIZERS_PARALLELISM": "false"}
+def _make_worker_environment(cuda: bool) -> dict[str, str]:
+    """Choose vLLM's environment variables, except those that the user has set."""
+    variables = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "TOKENIZERS_PARALLELISM": "false"}
     if not cuda:
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        wanted |= {
+        variables |= {
             "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(cores))),
             "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process less to start and to wait for
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process fewer to start and to wait for
         }
-    return {name: value for name, value in wanted.items() if name not in os.environ}
+    return {name: value for name, value in variables.items() if name not in os.environ}

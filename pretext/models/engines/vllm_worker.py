@@ -1,5 +1,7 @@
-"""The process in which vLLM runs: `python -m pretext.models.engines.vllm_worker`,
-started by `pretext.models.engines.vllm`."""
+"""Run vLLM in a process of its own, `python -m pretext.models.engines.vllm_worker`.
+
+`pretext.models.engines.vllm` starts it.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,15 @@ from pretext.models.engines import Sampling
 from pretext.models.engines.subprocess import connect_to_parent
 from pretext.models.engines.vllm import Completion, ModelReady, ModelSpec, PromptBatch, WorkerFailure
 
-_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM allows as max_lora_rank
+_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # allowed by vLLM as max_lora_rank
 _ADAPTER_ID = 1  # vLLM numbers adapters from 1
-# Tokens that the cache of prefixes keeps or misses together. vLLM's own choice on a processor is 128, which is longer
-# than many a few-shot prompt; multiples of 32 are what its kernels are made for.
+# Tokens that share a block of the prefix cache. vLLM's default on a CPU is 128, longer than many few-shot prompts; its
+# kernels are made for multiples of 32.
 CPU_BLOCK_TOKENS = 32
 
 
 def main() -> None:
-    """Load the model that the parent names, then complete its batches until it closes the pipe."""
+    """Load the model that the parent names, then complete batches until the parent closes the pipe."""
     connection = connect_to_parent()
     with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         try:
@@ -35,7 +37,7 @@ def main() -> None:
 
 
 def load_llm(model: ModelSpec) -> Any:
-    """vLLM's own `LLM`, set up as the engine wants it."""
+    """Load vLLM's `LLM` with the engine's settings."""
     from vllm import LLM
     from vllm.platforms import current_platform
 
@@ -52,13 +54,13 @@ def load_llm(model: ModelSpec) -> Any:
         tensor_parallel_size=model.tensor_parallel,
         enable_prefix_caching=True,
         block_size=CPU_BLOCK_TOKENS if cpu else None,
-        enforce_eager=cpu,  # compiling for a processor takes minutes
+        enforce_eager=cpu,  # compiling for a CPU takes minutes
         **adapter,
     )
 
 
 def make_sampling_params(sampling: Sampling, ends: list[int], count: int) -> list[Any]:
-    """vLLM's `SamplingParams` for each of `count` prompts; without a GPU, seeds the one generator that all share."""
+    """Make vLLM's `SamplingParams` for each of `count` prompts; without a GPU, seed the generator that they share."""
     import torch
     from vllm import SamplingParams
     from vllm.platforms import current_platform
@@ -86,27 +88,24 @@ def make_sampling_params(sampling: Sampling, ends: list[int], count: int) -> lis
 def _serve(connection: Connection) -> None:
     model: ModelSpec = connection.recv()
     engine = load_llm(model).llm_engine
-    lora = _make_lora_request(model.adapter)
-    if lora is not None:
+    lora = None
+    if model.adapter is not None:
+        from vllm.lora.request import LoRARequest
+
+        lora = LoRARequest(model.adapter, _ADAPTER_ID, model.adapter)
         engine.add_lora(lora)  # now: an adapter that cannot be loaded must not fail in the middle
     connection.send(ModelReady(engine.model_config.max_model_len))
     while True:
         batch: PromptBatch = connection.recv()
-        for finished in _complete_batch(engine, batch, model.ends, lora):
-            connection.send(finished)
-
-
-def _make_lora_request(name: str | None) -> Any:
-    from vllm.lora.request import LoRARequest
-
-    return LoRARequest(name, _ADAPTER_ID, name) if name else None
+        for completion in _complete_batch(engine, batch, model.ends, lora):
+            connection.send(completion)
 
 
 def _complete_batch(engine: Any, batch: PromptBatch, ends: list[int], lora: Any) -> Iterator[Completion]:
-    """Every prompt's completion as it ends."""
-    wanted = make_sampling_params(batch.sampling, ends, len(batch.prompts))
-    for index, (ids, settings) in enumerate(zip(batch.prompts, wanted, strict=True)):
-        engine.add_request(str(index), {"prompt_token_ids": ids}, settings, lora_request=lora)
+    """Complete the batch; yield each completion when it ends."""
+    parameters = make_sampling_params(batch.sampling, ends, len(batch.prompts))
+    for index, (ids, params) in enumerate(zip(batch.prompts, parameters, strict=True)):
+        engine.add_request(str(index), {"prompt_token_ids": ids}, params, lora_request=lora)
     while engine.has_unfinished_requests():
         for output in engine.step():
             if output.finished:
@@ -116,7 +115,7 @@ def _complete_batch(engine: Any, batch: PromptBatch, ends: list[int], lora: Any)
 
 
 def _choose_lora_rank(adapter: str) -> int:
-    """The smallest rank that vLLM offers and that holds the adapter's."""
+    """Choose the smallest rank that vLLM offers and that is at least the adapter's."""
     folder = Path(adapter)
     if not folder.is_dir():
         from huggingface_hub import hf_hub_download
@@ -124,14 +123,14 @@ def _choose_lora_rank(adapter: str) -> int:
         try:
             folder = Path(hf_hub_download(adapter, "adapter_config.json")).parent
         except (OSError, ValueError) as error:
-            raise ValueError(f"models.adapter = {adapter!r} is no folder here and no adapter on the hub") from error
+            raise ValueError(f"models.adapter = {adapter!r} is neither a folder nor an adapter on the hub") from error
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     needed = max([settings["r"], *settings.get("rank_pattern", {}).values()])
     return next((rank for rank in _LORA_RANKS if rank >= needed), needed)
 
 
 def _explain_error(error: Exception) -> str:
-    """What went wrong, in a sentence; empty where vLLM refers to its log."""
+    """Say in a sentence what went wrong; empty where vLLM refers to its log."""
     from pydantic import ValidationError
 
     text = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)

@@ -1,4 +1,4 @@
-"""What every Engine promises. A test class that inherits `EngineContract` provides a fixture `engine`."""
+"""Test what every Engine promises. A test class that inherits `EngineContract` provides a fixture `engine`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GREEDY = Sampling(max_tokens=24, temperature=0.0)
 
 
 class EngineContract:
-    """The suite; `longest_token` bounds the characters of one token of the engine's model."""
+    """The tests; `longest_token` bounds the characters of one token of the engine's model."""
 
     longest_token = 16
 
@@ -62,7 +62,7 @@ class EngineContract:
 
     def test_ends_before_the_stop_string(self, engine: Engine):
         (full,) = engine.complete([BASE], GREEDY)
-        stop = _piece_of(full)
+        stop = _find_inner_pair(full)
         (short,) = engine.complete([BASE], Sampling(max_tokens=24, temperature=0.0, stop=("never said", stop)))
         assert short == full[: full.index(stop)]
 
@@ -97,7 +97,7 @@ class EngineContract:
         assert answer is None or isinstance(answer, str)
 
 
-def _piece_of(text: str) -> str:
-    """Two neighboring printable ASCII characters from the inner part of a text."""
+def _find_inner_pair(text: str) -> str:
+    """Find two adjacent printable ASCII characters inside a text."""
     pairs = (text[start : start + 2] for start in range(4, len(text) - 1))
     return next(pair for pair in pairs if pair.isascii() and pair.isprintable())

@@ -31,7 +31,7 @@ class TestScripted(EngineContract):
         return ScriptedEngine(_babble)
 
     def test_the_seed_decides(self, engine):
-        _the_seed_decides(engine)
+        _check_seed_decides(engine)
 
 
 class TestTransformers(EngineContract):
@@ -41,7 +41,7 @@ class TestTransformers(EngineContract):
         return TransformersEngine(checkpoint, device="cpu", dtype="float32", batch_size=8)
 
     def test_the_seed_decides(self, engine):
-        _the_seed_decides(engine)
+        _check_seed_decides(engine)
 
 
 @pytest.mark.slow
@@ -70,12 +70,12 @@ class TestVLLM(EngineContract):
     @classmethod
     def engine(cls, checkpoint):
         _skip_without_vllm(checkpoint)
-        running = VLLMEngine(checkpoint, memory_share=MEMORY_SHARE)
-        yield running
-        running.close()
+        engine = VLLMEngine(checkpoint, memory_share=MEMORY_SHARE)
+        yield engine
+        engine.close()
 
     def test_the_seed_decides(self, engine):
-        _the_seed_decides(engine)
+        _check_seed_decides(engine)
 
     def test_takes_thousands_of_prompts(self, engine):
         texts = engine.complete([BASE] * 3000, Sampling(max_tokens=4))
@@ -91,9 +91,9 @@ class TestVLLMEmbedded(EngineContract):
     @classmethod
     def engine(cls, checkpoint):
         _skip_without_vllm(checkpoint)
-        running = VLLMEngine("embedded", memory_share=0.1)
-        yield running
-        running.close()
+        engine = VLLMEngine("embedded", memory_share=0.1)
+        yield engine
+        engine.close()
 
 
 @pytest.mark.vllm
@@ -121,20 +121,20 @@ class TestRay(EngineContract):
             with pytest.raises(ModelError, match=r"pretext\[ray,vllm\]"):
                 RayEngine(checkpoint, workers=2)
             pytest.skip("ray is not installed")
-        running = RayEngine(checkpoint, workers=2, memory_share=2 * MEMORY_SHARE)
-        yield running
-        running.close()
+        engine = RayEngine(checkpoint, workers=2, memory_share=2 * MEMORY_SHARE)
+        yield engine
+        engine.close()
         import ray
 
         ray.shutdown()
 
     def test_a_worker_that_dies_is_replaced_and_its_prompts_are_answered(self, engine):
-        """Killed with -9 when the first answers are there; Ray draws its prompts again."""
+        """Kill a worker when the first answers arrive; Ray draws its prompts again."""
         killed = []
 
         def kill(prompts):
             if prompts and not killed:
-                killed.append(_worker())
+                killed.append(_find_worker())
                 killed[0].kill()
 
         texts = engine.complete([Prompt(f"{number} of many") for number in range(1000)], Sampling(max_tokens=32), kill)
@@ -155,18 +155,18 @@ class TestRay(EngineContract):
             RayEngine(checkpoint, adapter="some/adapter")
 
 
-def _worker():
-    """One of Ray's processes that hold the model."""
+def _find_worker():
+    """Find one of Ray's processes that hold the model."""
     import psutil
 
-    own = psutil.Process().children(recursive=True)
-    return next(process for process in own if "MapWorker(MapBatches(vLLM" in " ".join(process.cmdline()))
+    children = psutil.Process().children(recursive=True)
+    return next(process for process in children if "MapWorker(MapBatches(vLLM" in " ".join(process.cmdline()))
 
 
-def _the_seed_decides(engine: Engine) -> None:
-    first, again, other = (engine.complete([BASE] * 4, Sampling(max_tokens=16, seed=seed)) for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
+def _check_seed_decides(engine: Engine) -> None:
+    first, same_seed, new_seed = (engine.complete([BASE] * 4, Sampling(max_tokens=16, seed=seed)) for seed in (1, 1, 2))
+    assert first == same_seed
+    assert first != new_seed
 
 
 def _skip_without_vllm(checkpoint: str) -> None:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 KEY = "sk-very-secret-0123456789"
 TEXT = "a text that must not be logged"
 SHORT = Sampling(max_tokens=4)
-TIMEOUTS = {"silence": 2.0, "stalls": 2.0, "trickle": 2.0}  # seconds; where a test waits for the limit
+TIMEOUTS = {"silence": 2.0, "stalls": 2.0, "trickle": 2.0}  # seconds, where a test waits for the limit
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def server(monkeypatch):
         yield running
 
 
-def _client(server: ModelServer, **settings) -> OpenAIEngine:
+def _make_engine(server: ModelServer, **settings) -> OpenAIEngine:
     return OpenAIEngine("tiny", base_url=server.url, **({"retries": 0, "timeout": 10.0} | settings))
 
 
@@ -63,19 +63,19 @@ def test_a_server_that_fails_is_told_by_address_and_kind(server, misbehavior, ki
     caplog.set_level(logging.INFO)
     server.misbehavior = misbehavior
     with pytest.raises(EngineError, match=kind) as raised:
-        _client(server, timeout=TIMEOUTS.get(misbehavior, 60.0)).complete([Prompt(TEXT, chat)] * 2, SHORT)
+        _make_engine(server, timeout=TIMEOUTS.get(misbehavior, 60.0)).complete([Prompt(TEXT, chat)] * 2, SHORT)
     assert server.url in str(raised.value)
     assert server.keys[0] == f"Bearer {KEY}"
-    for told in (str(raised.value), repr(raised.value.__cause__), repr(raised.value.__context__), caplog.text):
-        assert KEY not in told
-        assert TEXT not in told
-    assert not [told for told in _trace(raised.value) if KEY in told]
+    for output in (str(raised.value), repr(raised.value.__cause__), repr(raised.value.__context__), caplog.text):
+        assert KEY not in output
+        assert TEXT not in output
+    assert not [line for line in _format_trace(raised.value) if KEY in line]
 
 
 def test_the_key_is_nowhere_at_any_level(server, caplog, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.DEBUG)
-    engine = _client(server)
+    engine = _make_engine(server)
     engine.complete([Prompt("Hello")], SHORT)
     server.misbehavior = "401"
     with pytest.raises(EngineError) as raised:
@@ -83,35 +83,35 @@ def test_the_key_is_nowhere_at_any_level(server, caplog, monkeypatch, tmp_path):
     assert set(server.keys) == {f"Bearer {KEY}"} and "openai" in {
         record.name.split(".")[0] for record in caplog.records
     }
-    for told in (caplog.text, *_trace(raised.value), repr(engine), repr(vars(engine))):
-        assert KEY not in told
+    for output in (caplog.text, *_format_trace(raised.value), repr(engine), repr(vars(engine))):
+        assert KEY not in output
     assert list(tmp_path.iterdir()) == []
 
 
-def _trace(error: BaseException) -> list[str]:
-    """What a report of the error could show: its words, what led to it, and the variables of the frames it left."""
+def _format_trace(error: BaseException) -> list[str]:
+    """Format all that a report of the error could show: messages, causes, and the variables of every frame."""
     return list(traceback.TracebackException.from_exception(error, capture_locals=True).format())
 
 
 def test_an_empty_answer_is_an_answer(server):
     server.misbehavior = "empty"
-    assert _client(server).complete([Prompt("Hello"), Prompt("Hello", chat=True)], SHORT) == ["", ""]
+    assert _make_engine(server).complete([Prompt("Hello"), Prompt("Hello", chat=True)], SHORT) == ["", ""]
 
 
 def test_an_answer_just_in_time(server):
     behave = server.reply
     server.reply = lambda *request: time.sleep(0.3) or behave(*request)
-    assert None not in _client(server, timeout=20.0).complete([Prompt("Hello")] * 4, SHORT)
+    assert None not in _make_engine(server, timeout=20.0).complete([Prompt("Hello")] * 4, SHORT)
 
 
 def test_ctrl_c_ends_a_batch_at_once(server):
     server.misbehavior = "silence"
-    engine = _client(server, timeout=600.0)
-    asked = threading.Thread(target=_interrupt_once, args=[lambda: len(server.requests) == 3])
-    asked.start()
+    engine = _make_engine(server, timeout=600.0)
+    interrupter = threading.Thread(target=_interrupt_once, args=[lambda: len(server.requests) == 3])
+    interrupter.start()
     with pytest.raises(KeyboardInterrupt):
         engine.complete([Prompt("Hello")] * 3, SHORT)
-    asked.join()
+    interrupter.join()
     server.misbehavior = "none"
     assert None not in engine.complete([Prompt("Hello")], SHORT)
 
@@ -124,14 +124,14 @@ def _interrupt_once(condition) -> None:
 
 def test_works_where_an_event_loop_runs_already(server):
     async def cell() -> list[str | None]:
-        return _client(server).complete([Prompt("Hello")], SHORT)
+        return _make_engine(server).complete([Prompt("Hello")], SHORT)
 
     assert asyncio.run(cell())[0].startswith("said")
 
 
 def test_one_line_tells_tokens_and_cost(server, caplog):
     caplog.set_level(logging.INFO, logger="pretext")
-    engine = _client(server, prices=(2.0, 10.0))
+    engine = _make_engine(server, prices=(2.0, 10.0))
     engine.complete([Prompt("three short words")] * 100, SHORT)
     # A word is a token of the scripted engine: "three short words" and "said 123456".
     assert engine.usage == Usage(300, 200)
@@ -145,7 +145,7 @@ def test_one_line_tells_tokens_and_cost(server, caplog):
 
 def test_without_prices_no_cost(server, caplog):
     caplog.set_level(logging.INFO, logger="pretext")
-    _client(server).complete([Prompt("Hello")], SHORT)
+    _make_engine(server).complete([Prompt("Hello")], SHORT)
     assert "cost" not in caplog.text and "1 tokens read" in caplog.text
 
 
@@ -158,12 +158,12 @@ def test_waits_as_long_as_the_server_asks(server):
         return (429, b"{}") if len(arrivals) == 1 else behave(*request)
 
     server.reply = refuse_once
-    assert None not in _client(server, retries=1).complete([Prompt("Hello")], SHORT)
+    assert None not in _make_engine(server, retries=1).complete([Prompt("Hello")], SHORT)
     assert arrivals[1] - arrivals[0] >= 1  # the client's own first pause is at most half a second
 
 
 def test_a_text_that_no_request_can_hold_fails_alone(server):
-    first, second = _client(server).complete([Prompt("half a pair \ud83e"), Prompt("Hello")], SHORT)
+    first, second = _make_engine(server).complete([Prompt("half a pair \ud83e"), Prompt("Hello")], SHORT)
     assert first is None and second is not None
 
 
@@ -178,7 +178,7 @@ def test_nothing_listens(monkeypatch):
 
 def test_some_requests_fail(server, caplog):
     server.misbehavior = "every second"
-    texts = _client(server, concurrency=1).complete([Prompt(TEXT)] * 6, SHORT)
+    texts = _make_engine(server, concurrency=1).complete([Prompt(TEXT)] * 6, SHORT)
     assert [text is None for text in texts] == [False, True] * 3
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "6 requests" in caplog.text and "failed: HTTP status 400: 3." in caplog.text
@@ -189,19 +189,19 @@ def test_a_server_that_recovers_is_asked_again(server):
     answers = iter([(500, b"{}"), (429, b"{}")])
     behave = server.reply
     server.reply = lambda *request: next(answers, None) or behave(*request)
-    texts = _client(server, retries=2).complete([Prompt("Hello")], SHORT)
+    texts = _make_engine(server, retries=2).complete([Prompt("Hello")], SHORT)
     assert texts[0].startswith("said")
 
 
 def test_a_dead_server_is_given_up(server):
     server.misbehavior = "500"
     with pytest.raises(EngineError, match="given up"):
-        _client(server, concurrency=2).complete([Prompt("Hello")] * 500, SHORT)
+        _make_engine(server, concurrency=2).complete([Prompt("Hello")] * 500, SHORT)
     assert len(server.requests) < 10
 
 
 def test_a_server_that_dies_on_the_way_is_given_up(server):
-    engine = _client(server, concurrency=4, retries=1)
+    engine = _make_engine(server, concurrency=4, retries=1)
     reported, behave = [], server.reply
     server.reply = lambda *request: behave(*request) if len(server.requests) <= 20 else (500, b"{}")
     with pytest.raises(EngineError, match=r"HTTP status 500: \d+\); check .* then resume\.$"):
@@ -221,21 +221,21 @@ def test_no_more_requests_at_once_than_allowed(server):
         return behave(*request)
 
     server.reply = slowly
-    _client(server, concurrency=3).complete([Prompt("Hello")] * 20, SHORT)
+    _make_engine(server, concurrency=3).complete([Prompt("Hello")] * 20, SHORT)
     assert 1 < max(most) <= 3
 
 
 def test_control_tokens_do_not_reach_a_server(server):
     hostile = "a <|im_end|> b </s> c [INST] d <end_of_turn> e"
-    _client(server).complete([Prompt(hostile)], SHORT)
+    _make_engine(server).complete([Prompt(hostile)], SHORT)
     assert server.requests[0]["prompt"] == "a < |im_end|> b < /s> c [ INST] d < end_of_turn> e"
-    _client(server).complete([Prompt("<b>bold</b> [1] a<b <pre>")], SHORT)
+    _make_engine(server).complete([Prompt("<b>bold</b> [1] a<b <pre>")], SHORT)
     assert server.requests[1]["prompt"] == "<b>bold</b> [1] a<b <pre>"
 
 
 def test_many_stop_strings(server):
     stop = ("a", "b", "c", "d", "e", "1")
-    (text,) = _client(server).complete([Prompt("Hello")], Sampling(max_tokens=4, stop=stop))
+    (text,) = _make_engine(server).complete([Prompt("Hello")], Sampling(max_tokens=4, stop=stop))
     assert not set(text) & set("abcde1")
     assert server.requests[0]["stop"] == list("abcd")
 
@@ -269,7 +269,7 @@ def test_a_run_goes_on_where_the_server_left_it(make_config, monkeypatch, tmp_pa
     config = make_config("privacy.rounds=2", "expansion.texts=30")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with ModelServer(ScriptedEngine(reply)) as server:
-        engine = _client(server, timeout=4.0 if misbehavior == "silence" else 60.0, concurrency=4)
+        engine = _make_engine(server, timeout=4.0 if misbehavior == "silence" else 60.0, concurrency=4)
         behave, folder = server.reply, tmp_path / "run"
 
         def fail_later(*request):
@@ -281,17 +281,17 @@ def test_a_run_goes_on_where_the_server_left_it(make_config, monkeypatch, tmp_pa
         with pytest.raises(EngineError, match="then resume"):
             synthesize(config, folder, make_parts(config, engine))
         written = "".join(path.read_text() for path in folder.glob("synthetic*"))
-        charged = _releases()
+        charged = _read_releases()
         assert 0 < written.count("\n") < 30 and len(charged) == 2
         server.reply, server.misbehavior = behave, "none"
         synthesize(config, folder, make_parts(config, engine))
-    assert _releases() == charged
+    assert _read_releases() == charged
     texts = (folder / "synthetic.jsonl").read_text()
     assert texts.startswith(written) and texts.count("\n") == 30
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 
-def _releases() -> list[tuple[str, bytes]]:
+def _read_releases() -> list[tuple[str, bytes]]:
     ledger = open_ledger()
     accounts = [ledger.account(name) for name in ledger.names()]
     return [(release.label, release.noisy.tobytes()) for account in accounts for release in account.releases]

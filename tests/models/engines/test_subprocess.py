@@ -19,9 +19,9 @@ pytestmark = pytest.mark.slow
 MODULE = "tests.support.obedient_child"
 SCRIPT = f"""
 import os, sys
-from pretext.models.engines.subprocess import Child
+from pretext.models.engines.subprocess import ChildProcess
 print("main was imported", flush=True)
-child = Child({MODULE!r}, {{}})
+child = ChildProcess({MODULE!r}, {{}})
 child.send("start another")
 print(child.pid, child.receive(), flush=True)
 """
@@ -40,7 +40,7 @@ def _ask(child: ChildProcess, *message):
 
 
 def _gone(pid: int) -> bool:
-    """Whether the process ends within seconds; a process that nobody has waited for yet has ended."""
+    """Whether the process ends within seconds; a zombie has ended."""
     for _ in range(200):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
@@ -85,12 +85,12 @@ def test_files_of_the_working_folder_stand_in_for_nothing(tmp_path, monkeypatch)
 
 
 def test_a_closed_child_is_gone_with_all_that_it_started(child):
-    other = _ask(child, "start another")
+    grandchild = _ask(child, "start another")
     assert child.is_running
     child.close()
     child.close()
     assert not child.is_running
-    assert _gone(child.pid) and _gone(other)
+    assert _gone(child.pid) and _gone(grandchild)
     with pytest.raises(ChildEnded):
         child.send("echo")
 
@@ -122,12 +122,12 @@ def test_a_fork_leaves_the_child_alone(child):
 
 
 def test_killed_from_outside_while_it_works(child):
-    other = _ask(child, "start another")
+    grandchild = _ask(child, "start another")
     child.send("sleep")
     threading.Timer(0.3, os.kill, (child.pid, signal.SIGKILL)).start()
     with pytest.raises(ChildEnded, match=r"killed from outside .* memory"):
         child.receive()
-    assert _gone(other)
+    assert _gone(grandchild)
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def test_the_main_of_the_caller_is_run_once(tmp_path, way):
     script.write_text(SCRIPT)
     command = {"standard input": ["-"], "file": [str(script)], "command": ["-c", SCRIPT]}[way]
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, *command], input=SCRIPT, capture_output=True, text=True, timeout=300, env=environment
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    first, pids = done.stdout.splitlines()
+    assert (process.returncode, process.stderr) == (0, "")
+    first, pids = process.stdout.splitlines()
     assert first == "main was imported"
     assert all(_gone(int(pid)) for pid in pids.split())
 

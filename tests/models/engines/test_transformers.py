@@ -47,9 +47,9 @@ def test_greedy_agrees_with_the_library(local, checkpoint, tokenizer):
     prompt = Prompt("The weather was fine")
     ids = torch.tensor([encode_prompt(prompt, tokenizer)])
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-    theirs = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
-    ours = local.complete([prompt], Sampling(max_tokens=20, temperature=0.0))
-    assert ours == [tokenizer.decode(theirs[0, ids.shape[1] :], skip_special_tokens=True)]
+    expected = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
+    texts = local.complete([prompt], Sampling(max_tokens=20, temperature=0.0))
+    assert texts == [tokenizer.decode(expected[0, ids.shape[1] :], skip_special_tokens=True)]
 
 
 def _shares(probabilities, draws=20_000, **sampling):
@@ -58,17 +58,17 @@ def _shares(probabilities, draws=20_000, **sampling):
     from pretext.models.engines.transformers import _draw_tokens
 
     logits = torch.log(torch.tensor([probabilities])).repeat(draws, 1)
-    drawn = _draw_tokens(logits, Sampling(max_tokens=1, **sampling), torch.Generator().manual_seed(0)).numpy()
-    return np.bincount(drawn, minlength=len(probabilities)) / len(drawn)
+    tokens = _draw_tokens(logits, Sampling(max_tokens=1, **sampling), torch.Generator().manual_seed(0)).numpy()
+    return np.bincount(tokens, minlength=len(probabilities)) / len(tokens)
 
 
 def _nucleus(probabilities, top_p):
-    """The slow twin: sorted, cut where the tokens before hold `top_p` together, and made to sum to one again."""
+    """The slow twin: sort, cut where the likelier tokens hold `top_p` together, and normalize."""
     order = np.argsort(-np.array(probabilities), kind="stable")
     ordered = np.array(probabilities)[order]
-    kept = np.zeros(len(order))
-    kept[order] = np.where(ordered.cumsum() - ordered < top_p, ordered, 0)
-    return kept / kept.sum()
+    nucleus = np.zeros(len(order))
+    nucleus[order] = np.where(ordered.cumsum() - ordered < top_p, ordered, 0)
+    return nucleus / nucleus.sum()
 
 
 @pytest.mark.parametrize("top_p", [0.05, 0.3, 0.7, 0.8, 0.97, 1.0])
@@ -140,8 +140,8 @@ def test_a_damaged_model(tmp_path):
     assert "\n" not in str(raised.value)
 
 
-def _altered(tmp_path, *, tokenizer=None, config=None):
-    """The tiny model with other entries in its JSON files; None takes an entry away."""
+def _save_altered(tmp_path, *, tokenizer=None, config=None):
+    """Save the tiny model with other entries in its JSON files; None removes an entry."""
     tiny.build(tmp_path)
     for name, entries in (("tokenizer_config.json", tokenizer or {}), ("config.json", config or {})):
         settings = json.loads((tmp_path / name).read_text()) | entries
@@ -151,7 +151,7 @@ def _altered(tmp_path, *, tokenizer=None, config=None):
 
 @pytest.mark.parametrize("missing", [["pad_token"], ["pad_token", "eos_token"]])
 def test_a_tokenizer_without_pad_or_end_token(tmp_path, missing, local):
-    folder = _altered(tmp_path, tokenizer=dict.fromkeys(missing))
+    folder = _save_altered(tmp_path, tokenizer=dict.fromkeys(missing))
     engine = TransformersEngine(folder, device="cpu", dtype="float32")
     prompts, greedy = [Prompt("word " * count) for count in (1, 7, 40, 3)], Sampling(max_tokens=6, temperature=0.0)
     assert [getattr(engine._tokenizer, name) for name in missing] == [None] * len(missing)
@@ -159,7 +159,7 @@ def test_a_tokenizer_without_pad_or_end_token(tmp_path, missing, local):
 
 
 def test_a_model_and_tokenizer_without_any_end_write_until_they_may_no_more(tmp_path):
-    folder = _altered(
+    folder = _save_altered(
         tmp_path,
         tokenizer=dict.fromkeys(["eos_token", "pad_token"]),
         config=dict.fromkeys(["eos_token_id", "pad_token_id"]),
@@ -174,17 +174,17 @@ def test_a_model_and_tokenizer_without_any_end_write_until_they_may_no_more(tmp_
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "message"),
     [
         ({"architectures": ["RobertaForMaskedLM"]}, r"RobertaForMaskedLM.*masked language model.*models\.masked"),
         ({"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, "an encoder-decoder model"),
-        ({"architectures": ["BertModel"]}, "BertModel.*none that writes on"),
+        ({"architectures": ["BertModel"]}, "BertModel.*no generator"),
     ],
 )
-def test_a_model_that_cannot_write_on_is_named_before_it_is_loaded(tmp_path, config, told):
-    folder = _altered(tmp_path, config=config)
+def test_a_model_that_cannot_write_on_is_named_before_it_is_loaded(tmp_path, config, message):
+    folder = _save_altered(tmp_path, config=config)
     (tmp_path / "model.safetensors").write_bytes(b"never read")
-    with pytest.raises(ModelError, match=told) as raised:
+    with pytest.raises(ModelError, match=message) as raised:
         TransformersEngine(folder, device="cpu")
     assert str(raised.value).count(". ") == 0 and str(raised.value).endswith("as models.generator.")
 
@@ -200,8 +200,8 @@ def test_a_model_too_large_for_memory_is_not_loaded(checkpoint, tmp_path, monkey
     assert TransformersEngine(checkpoint, device="cpu", dtype="bfloat16").complete([Prompt("Hello")], SHORT)
     with pytest.raises(ModelError, match="GiB are free"):
         TransformersEngine(checkpoint, device="cpu", dtype="float32")
-    # Most of a terabyte, of which nothing but the configuration speaks.
-    huge = _altered(tmp_path, config={"hidden_size": 16384, "intermediate_size": 65536, "num_hidden_layers": 100})
+    # Most of a terabyte, known from the configuration alone.
+    huge = _save_altered(tmp_path, config={"hidden_size": 16384, "intermediate_size": 65536, "num_hidden_layers": 100})
     with pytest.raises(ModelError, match=r"takes .* GiB on cpu"):
         TransformersEngine(huge, device="cpu")
 
@@ -209,10 +209,10 @@ def test_a_model_too_large_for_memory_is_not_loaded(checkpoint, tmp_path, monkey
 def test_the_size_of_a_model_is_known_before_it_is_loaded(checkpoint, local):
     from transformers import AutoConfig
 
-    from pretext.models.engines.transformers import _weight_bytes
+    from pretext.models.engines.transformers import _count_weight_bytes
 
-    held = sum(weight.numel() * weight.element_size() for weight in local._model.parameters())
-    assert _weight_bytes(checkpoint, AutoConfig.from_pretrained(checkpoint), local._model.dtype) == held
+    size = sum(weight.numel() * weight.element_size() for weight in local._model.parameters())
+    assert _count_weight_bytes(checkpoint, AutoConfig.from_pretrained(checkpoint), local._model.dtype) == size
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's own calls
@@ -250,8 +250,8 @@ FAMILIES = {
 }
 
 
-def _family(name: str, folder: Path, tokenizer, settings) -> None:
-    """A tiny model of another architecture, with the tokenizer of the first one."""
+def _save_family(name: str, folder: Path, tokenizer, settings) -> None:
+    """Save a tiny model of another architecture, with the given tokenizer."""
     import torch
     import transformers
 
@@ -272,26 +272,26 @@ def test_other_architectures_agree_with_the_library(family, tmp_path, tokenizer)
     from transformers import AutoModelForCausalLM
 
     name, settings = FAMILIES[family]
-    _family(name, tmp_path, tokenizer, settings)
+    _save_family(name, tmp_path, tokenizer, settings)
     prompts = [Prompt("word " * count) for count in (1, 7, 40, 3)]
     engine = TransformersEngine(str(tmp_path), device="cpu", dtype="float32")
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-    theirs = []
+    expected = []
     for prompt in prompts:
         ids = torch.tensor([encode_prompt(prompt, tokenizer)])
         written = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
-        theirs.append(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True))
-    assert engine.complete(prompts, Sampling(max_tokens=20, temperature=0.0)) == theirs
+        expected.append(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True))
+    assert engine.complete(prompts, Sampling(max_tokens=20, temperature=0.0)) == expected
 
 
 def test_an_architecture_without_a_cache_is_named(tmp_path, tokenizer):
-    _family("MambaConfig", tmp_path, tokenizer, {})
+    _save_family("MambaConfig", tmp_path, tokenizer, {})
     with pytest.raises(ModelError, match=r"\(MambaForCausalLM\) has no key-value cache"):
         TransformersEngine(str(tmp_path), device="cpu")
 
 
 def test_a_quantized_model_whose_package_is_missing(tmp_path):
-    folder = _altered(tmp_path, config={"quantization_config": {"quant_method": "gptq", "bits": 4}})
+    folder = _save_altered(tmp_path, config={"quantization_config": {"quant_method": "gptq", "bits": 4}})
     with pytest.raises(ModelError, match="GPTQ") as raised:
         TransformersEngine(folder, device="cpu")
     assert "\n" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""vLLM in its process: what it must not touch, how it ends, what it can load. The contract is in test_contract.py."""
+"""vLLM in its process: what it must not touch, how it ends, what it loads. The contract is in test_contract.py."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from pretext.config.settings import Models, Speed
 from pretext.errors import EngineError, ModelError, UsageError
 from pretext.models.engines import Sampling, open_engine
 from pretext.models.engines.transformers import TransformersEngine
-from pretext.models.engines.vllm import VLLMEngine, cache_bytes, check_quantization, default_dtype
-from pretext.prompts import Prompt, few_shot_prompt
+from pretext.models.engines.vllm import VLLMEngine, check_quantization, choose_vllm_dtype, compute_cache_bytes
+from pretext.prompts import Prompt, make_few_shot_prompt
 from privacy import DiscreteGaussian, bounded_sum
 from tests.models.engines.test_subprocess import _gone
 from tests.support import tiny
@@ -44,7 +44,7 @@ from pretext.config.settings import Models, Speed
 from pretext.models.engines import Sampling, open_engine
 from pretext.models.engines.transformers import TransformersEngine
 from pretext.models.engines.vllm import VLLMEngine
-from pretext.prompts import Prompt, few_shot_prompt
+from pretext.prompts import Prompt, make_few_shot_prompt
 engine = VLLMEngine(sys.argv[1], memory_share={SHARE})
 print(engine.pid, flush=True)
 engine.complete([Prompt("The weather")] * 20_000, Sampling(max_tokens=400), lambda n: print(n, flush=True))
@@ -65,7 +65,7 @@ def engine(checkpoint):
 
 @pytest.fixture(scope="module")
 def plain(engine):
-    """What the model says without an adapter and unquantized."""
+    """The model's answers without an adapter and unquantized."""
     return engine.complete(PROMPTS, GREEDY)
 
 
@@ -97,11 +97,11 @@ def test_noise_does_not_follow_the_seed(engine):
 
 def test_starting_leaves_generators_and_streams_alone(checkpoint, capfd):
     before = _generators()
-    other = VLLMEngine(str(checkpoint), memory_share=SHARE)
+    second = VLLMEngine(str(checkpoint), memory_share=SHARE)
     assert _generators() == before
-    pid = other.pid
-    assert "vllm_child" in Path(f"/proc/{pid}/cmdline").read_text()
-    del other
+    pid = second.pid
+    assert "vllm_worker" in Path(f"/proc/{pid}/cmdline").read_text()
+    del second
     assert _gone(pid)
     assert capfd.readouterr() == ("", "")
 
@@ -118,10 +118,10 @@ def test_reports_prompts_as_they_end(engine):
 
 def test_the_prefix_that_variations_of_a_text_share_is_computed_once(engine):
     examples = ["The weather was fine.", "I would like one cup of coffee.", "What do you think of the phone?"]
-    prompt = few_shot_prompt(examples, None, chat=False)
-    read, cached = engine.usage.read, engine.cached
+    prompt = make_few_shot_prompt(examples, None, chat=False)
+    read, cached = engine.usage.read, engine.cached_tokens
     engine.complete([prompt] * 8, GREEDY)
-    assert engine.cached - cached > 0.6 * (engine.usage.read - read)
+    assert engine.cached_tokens - cached > 0.6 * (engine.usage.read - read)
 
 
 # How it ends
@@ -176,7 +176,7 @@ def test_control_c_in_a_run_is_an_orderly_end(checkpoint, tmp_path, home):
         "0.001",
         "--out",
         str(tmp_path / "run"),
-        *(part for one in settings for part in ("--set", one)),
+        *(part for setting in settings for part in ("--set", setting)),
     ]
     environment = os.environ | {"VLLM_LOGGING_LEVEL": "INFO"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as run:
@@ -184,11 +184,9 @@ def test_control_c_in_a_run_is_an_orderly_end(checkpoint, tmp_path, home):
         _wait_for("init engine", Path(f"/proc/{child}/fd/1"))
         time.sleep(2)
         run.send_signal(signal.SIGINT)
-        said = run.stderr.read()
+        stderr = run.stderr.read()
     assert run.returncode == 4
-    assert (
-        said.splitlines()[-1] == f"Interrupted; nothing done is lost. Continue with: pretext resume {tmp_path / 'run'}"
-    )
+    assert stderr.splitlines()[-1].endswith(f"pretext resume {tmp_path / 'run'}")
     assert _gone(child)
 
 
@@ -197,11 +195,11 @@ def _ended(pid: int) -> bool:
 
 
 def _started_by(pid: int) -> int:
-    """The number of the vLLM process that the process has started."""
+    """Wait for the vLLM process that this process starts; return its id."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
     while not _ended(pid):
         for child in children.read_text().split():
-            if "vllm_child" in Path(f"/proc/{child}/cmdline").read_text():
+            if "vllm_worker" in Path(f"/proc/{child}/cmdline").read_text():
                 return int(child)
         time.sleep(0.1)
     pytest.fail("the run ended before it started vLLM")
@@ -218,11 +216,11 @@ def _wait_for(words: str, log: Path) -> None:
 def test_an_adapter_changes_the_answers_as_its_merged_weights_do(checkpoint, plain, tmp_path):
     adapter, merged = tiny.build_adapter(checkpoint, tmp_path)
     speed = Speed(engine="vllm", dtype="float32", memory_share=SHARE)
-    said = open_engine(Models(generator=str(checkpoint), adapter=str(adapter)), speed).complete(PROMPTS, GREEDY)
-    assert said != plain
+    adapted = open_engine(Models(generator=str(checkpoint), adapter=str(adapter)), speed).complete(PROMPTS, GREEDY)
+    assert adapted != plain
     twin = TransformersEngine(str(merged), device="cpu", dtype="float32").complete(PROMPTS, GREEDY)
     # vLLM leaves out a character whose last bytes are still missing.
-    assert [text.rstrip("\ufffd") for text in said] == [text.rstrip("\ufffd") for text in twin]
+    assert [text.rstrip("\ufffd") for text in adapted] == [text.rstrip("\ufffd") for text in twin]
 
 
 def test_a_short_context_and_a_tokenizer_without_pad_token(checkpoint, plain, tmp_path):
@@ -238,16 +236,16 @@ def test_a_short_context_and_a_tokenizer_without_pad_token(checkpoint, plain, tm
 @pytest.mark.skipif("AVX512" not in torch.backends.cpu.get_cpu_capability(), reason="vLLM is wrong in 8 bits here")
 def test_quantized_weights(checkpoint, plain, tmp_path):
     quantized = VLLMEngine(str(tiny.build_quantized(checkpoint, tmp_path / "int8")), memory_share=SHARE)
-    said = quantized.complete(PROMPTS, GREEDY)
+    texts = quantized.complete(PROMPTS, GREEDY)
     quantized.close()
-    assert all(said)
-    assert sum(one[:3] == other[:3] for one, other in zip(said, plain, strict=True)) >= 2
+    assert all(texts)
+    assert sum(text[:3] == twin[:3] for text, twin in zip(texts, plain, strict=True)) >= 2
 
 
 def test_8_bits_are_refused_where_vllm_computes_them_wrongly(checkpoint, tmp_path, monkeypatch):
     folder = tiny.build_quantized(checkpoint, tmp_path / "int8")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    with pytest.raises(ModelError, match="computes in 8 bits, which vLLM does wrongly on a processor without AVX-512"):
+    with pytest.raises(ModelError, match="computes in 8 bits"):
         VLLMEngine(str(folder), memory_share=SHARE)
     check_quantization("plain", AutoConfig.from_pretrained(checkpoint), cuda=False)
     check_quantization("int8", AutoConfig.from_pretrained(folder), cuda=True)
@@ -258,16 +256,16 @@ def test_8_bits_are_refused_where_vllm_computes_them_wrongly(checkpoint, tmp_pat
 def test_a_processor_that_is_slow_at_bfloat16_computes_in_float32(checkpoint, monkeypatch):
     config = AutoConfig.from_pretrained(checkpoint)
     for preferred, expected in (("float32", "float32"), ("bfloat16", None)):
-        monkeypatch.setattr(pretext.models.engines.vllm, "preferred_dtype", lambda device, *sizes, own=preferred: own)
-        assert default_dtype(config, None, cuda=False) == expected
-        assert default_dtype(config, None, cuda=True) is None
-        assert default_dtype(config, "awq", cuda=False) is None
+        monkeypatch.setattr(pretext.models.engines.vllm, "choose_dtype", lambda device, *sizes, own=preferred: own)
+        assert choose_vllm_dtype(config, None, cuda=False) == expected
+        assert choose_vllm_dtype(config, None, cuda=True) is None
+        assert choose_vllm_dtype(config, "awq", cuda=False) is None
 
 
 def test_wider_weights_leave_less_for_the_cache(checkpoint):
     config = AutoConfig.from_pretrained(checkpoint)
     weights = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
-    stored, double = (cache_bytes("tiny", checkpoint, config, dtype, 0.5) for dtype in (None, "float64"))
+    stored, double = (compute_cache_bytes("tiny", checkpoint, config, dtype, 0.5) for dtype in (None, "float64"))
     assert stored - double == weights * (8 // config.dtype.itemsize - 1)
 
 
