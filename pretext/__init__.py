@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pretext.api import Result, rank_public_sets, synthesize
+    from pretext.errors import PretextError
 
-__all__ = ["Result", "rank_public_sets", "synthesize"]
+__all__ = ["PretextError", "Result", "rank_public_sets", "synthesize"]
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use, so that `pretext --help` does not pay for it.
-    if name in __all__:
-        from pretext import api
+    if name not in __all__:
+        raise AttributeError(f"module 'pretext' has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(api, name)
-    raise AttributeError(f"module 'pretext' has no attribute {name!r}")
+    return getattr(import_module("pretext.errors" if name == "PretextError" else "pretext.api"), name)

@@ -1,4 +1,4 @@
-"""What the command line does, from a notebook."""
+"""What the command line does, from Python."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pretext.config.flags import nest_flags
 from pretext.config.resolve import resolve
 from pretext.errors import UsageError
 from pretext.run.shards import synthetic_rows
-from pretext.tables import resolve_location
 
 if TYPE_CHECKING:
     import pandas
 
     from pretext.evaluation.memorization import MemorizationCheck
     from pretext.jobs.fred import Answer
+
+Rows: TypeAlias = "Sequence[str] | Sequence[Mapping[str, Any]] | pandas.DataFrame"
+Data: TypeAlias = "str | Path | Rows"
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,12 @@ class Result:
     folder: Path
 
     def __iter__(self) -> Iterator[dict[str, str]]:
-        """The synthetic texts with their labels, one mapping each, read as a stream."""
+        """Read the synthetic texts with their labels one by one, each as a mapping."""
         return synthetic_rows(self.folder)
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """All of them at once."""
+        """All texts with their labels at once."""
         return list(self)
 
     @property
@@ -46,7 +49,7 @@ class Result:
         return dict(json.loads((self.folder / "privacy.json").read_text(encoding="utf-8")))
 
     def expand(self, texts: int) -> Result:
-        """Write more synthetic texts, until there are so many, from the same seeds. Costs no privacy."""
+        """Write more synthetic texts from the same seeds, `texts` in all. This costs no privacy."""
         from pretext.jobs.parts import Parts
         from pretext.jobs.run import expand_run
         from pretext.run.folder import Run
@@ -55,11 +58,13 @@ class Result:
         expand_run(config, run, Parts.of(config), texts)
         return self
 
-    def check_memorization(self, data: Any = None, *, embedding: bool = True, control: int = 0) -> MemorizationCheck:
-        """What of the private texts stands in the synthetic ones. NOT private: for whoever holds the data, no release.
+    def check_memorization(
+        self, data: Rows | None = None, *, embedding: bool = True, control: int = 0
+    ) -> MemorizationCheck:
+        """Count the synthetic texts that repeat private ones. NOT private: for whoever holds the data, no release.
 
         Args:
-            data: the private texts again, where they came from memory.
+            data: the private texts again, if they came from memory.
             embedding: look for near duplicates too, by embedding all private texts.
             control: texts to write as a control group; see `pretext.evaluation.memorization.check_memorization`.
         """
@@ -70,11 +75,12 @@ class Result:
         _, config = Run.open(self.folder)
         parts = Parts.of(config)
         embed, engine = parts.embedder() if embedding else None, parts.engine() if control else None
-        return check_memorization(self.folder, embed=embed, engine=engine, control=control, rows=_convert_rows(data))
+        rows = None if data is None else _convert_rows(data)
+        return check_memorization(self.folder, embed=embed, engine=engine, control=control, rows=rows)
 
 
 def synthesize(
-    data: str | Path | Sequence[str] | Sequence[Mapping[str, Any]] | pandas.DataFrame,
+    data: Data,
     *,
     out: str | Path = "run",
     epsilon: float | None = None,
@@ -85,7 +91,9 @@ def synthesize(
     dataset: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Private texts in, differentially private synthetic texts out. Called again with the same arguments, it resumes.
+    """Write differentially private synthetic texts from private ones; the same call again resumes.
+
+    The arguments after `out` are flags of `pretext run`, see `pretext.config.flags`.
 
     Args:
         data: a file, a Hugging Face dataset id, a list of texts, a list of rows, or a DataFrame.
@@ -95,30 +103,35 @@ def synthesize(
         prompts: public sentences that describe the domain.
         public: file or dataset of public texts for the initial population.
         dataset: name in the ledger; needed when `data` is not a file, so that its budget is found again.
-        settings: any further settings, nested as in the configuration file.
+        settings: any further settings, nested as in the configuration file; they override the arguments.
+
+    Returns:
+        the finished run.
 
     Raises:
-        PretextError, privacy.PrivacyError: see the command line; each message is one full sentence.
+        PretextError: one of its subclasses, each message a full sentence; `privacy.BudgetExceeded` drew nothing.
     """
     from pretext.jobs.parts import Parts
     from pretext.jobs.run import synthesize as run_job
 
     path, rows = _locate_source(data, dataset)
-    chosen: dict[str, dict[str, Any]] = {
-        "data": {"path": path, "client_column": client_column},
-        "privacy": {"epsilon": epsilon, "delta": delta, "dataset": dataset},
-        "initial": {
-            "prompts": list(prompts) or None,
-            "texts": None if public is None else resolve_location(public),
-        },
-    }
-    given = {name: {key: value for key, value in table.items() if value is not None} for name, table in chosen.items()}
-    config = resolve(settings=settings, defaults=given)
+    arguments = nest_flags(
+        {
+            "private": path,
+            "client_column": client_column,
+            "epsilon": epsilon,
+            "delta": delta,
+            "dataset": dataset,
+            "prompts": prompts,
+            "public": public,
+        }
+    )
+    config = resolve(settings=settings, defaults=arguments)
     return Result(run_job(config, Path(out), Parts.of(config, rows)).folder)
 
 
 def rank_public_sets(
-    data: str | Path | Sequence[str] | Sequence[Mapping[str, Any]] | pandas.DataFrame,
+    data: Data,
     public_sets: Sequence[str | Path],
     *,
     clients: int,
@@ -130,9 +143,10 @@ def rank_public_sets(
     dataset: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Answer:
-    """Which of the public candidates is nearest to the private texts, by one release (FreD).
+    """Rank public sets by their distance from the private texts, by one release (FreD).
 
-    Called again with the same arguments, or with other candidates and the same folder, it spends nothing.
+    The same call again spends nothing; nor does one with other public sets and the same folder. The arguments are
+    flags of `pretext fred`, see `pretext.config.flags`.
 
     Args:
         data: as for `synthesize`.
@@ -141,46 +155,48 @@ def rank_public_sets(
         out: the FreD folder.
         epsilon, delta: the guarantee of the release.
         client_column: column that tells clients apart.
-        choose: how many candidates the nearest mixture may hold.
+        choose: number of public sets in the recommended mixture.
         dataset: name in the ledger; needed when `data` is not a file.
-        settings: any further settings, nested as in the configuration file.
+        settings: any further settings, nested as in the configuration file; they override the arguments.
 
     Returns:
         the ranking with intervals and probabilities (`.ranking.lines`, `.ranking.recommendation`), the question that
-        was asked, and the privacy statement.
+        the clients answered, and the privacy statement.
 
     Raises:
-        PretextError, privacy.PrivacyError: see the command line; each message is one full sentence.
+        PretextError: one of its subclasses, each message a full sentence; `privacy.BudgetExceeded` drew nothing.
     """
     from pretext.jobs.fred import run_fred
     from pretext.jobs.parts import Parts
 
     path, rows = _locate_source(data, dataset)
-    chosen: dict[str, dict[str, Any]] = {
-        "data": {"path": path, "client_column": client_column},
-        "privacy": {"epsilon": epsilon, "delta": delta, "dataset": dataset, "clients": clients},
-        "initial": {"public_sets": [resolve_location(location) for location in public_sets]},
-    }
-    given = {name: {key: value for key, value in table.items() if value is not None} for name, table in chosen.items()}
-    config = resolve(settings=settings, defaults=given)
+    arguments = nest_flags(
+        {
+            "private": path,
+            "client_column": client_column,
+            "public_sets": public_sets,
+            "epsilon": epsilon,
+            "delta": delta,
+            "clients": clients,
+            "dataset": dataset,
+        }
+    )
+    config = resolve(settings=settings, defaults=arguments)
     return run_fred(config, Path(out), Parts.of(config, rows), choose=choose)
 
 
-def _locate_source(data: Any, dataset: str | None) -> tuple[str, list[Mapping[str, Any]] | None]:
-    """A location, or rows from memory."""
+def _locate_source(data: Data, dataset: str | None) -> tuple[str | None, list[Mapping[str, Any]] | None]:
+    """Return a location, or rows from memory."""
     if isinstance(data, str | Path):
-        return resolve_location(data), None
+        return str(data), None
     if dataset is None:
         raise UsageError(
             "Texts from memory need a name for their budget in the ledger: give dataset, for example dataset='notes'."
         )
-    return "", _convert_rows(data)
+    return None, _convert_rows(data)
 
 
-def _convert_rows(data: Any) -> list[Mapping[str, Any]] | None:
-    """Rows from memory, if there are any."""
-    if data is None:
-        return None
+def _convert_rows(data: Rows) -> list[Mapping[str, Any]]:
     if hasattr(data, "to_dict"):
         return list(data.to_dict("records"))
     return [row if isinstance(row, Mapping) else {"text": row} for row in data]

@@ -1,18 +1,17 @@
-"""The errors a user can meet outside the privacy package, each with the exit code of the command line.
+"""The errors of the program, each with the exit code that the command line ends with.
 
-PretextError (1)
+PretextError (1)          the root, also of the privacy package's errors (`privacy.errors`, where it is defined)
 +-- UsageError (2)        a wrong argument, setting or input file
 +-- ModelError (1)        a model that cannot be found or loaded
 +-- EngineError (1)       a generator that no longer answers
 +-- RunFolderError (1)    a run folder that cannot be read or written
 +-- NoSignal (1)          nothing in the releases stood out of the noise
++-- Interrupted (4)       ended from outside; the message names the command that continues
 """
 
+from privacy.errors import PretextError
 
-class PretextError(Exception):
-    """A failure told in one full sentence: what, where, what is allowed, what to do."""
-
-    exit_code = 1
+__all__ = ["EngineError", "Interrupted", "ModelError", "NoSignal", "PretextError", "RunFolderError", "UsageError"]
 
 
 class UsageError(PretextError):
@@ -35,3 +34,9 @@ class RunFolderError(PretextError):
 
 class NoSignal(PretextError):
     """No candidate of any round had more noisy votes than the threshold."""
+
+
+class Interrupted(PretextError):
+    """Ctrl-C, SIGTERM or SIGHUP ended the work; nothing done is lost."""
+
+    exit_code = 4

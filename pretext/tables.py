@@ -81,12 +81,6 @@ def read_columns(source: Source, columns: Sequence[str]) -> Iterator[ColumnBatch
         raise UsageError(f"{source.location} has no rows; it must contain at least one text.")
 
 
-def resolve_location(source: str | Path) -> str:
-    """Return the absolute path of a file, so that a run can be resumed from anywhere, or the dataset's id unchanged."""
-    path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() else str(source)
-
-
 def check_columns(source: Source, columns: Sequence[str]) -> None:
     """Check the source and its columns by reading the first batch; errors as `read_columns`."""
     next(read_columns(source, columns))

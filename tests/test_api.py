@@ -1,4 +1,4 @@
-"""Three lines in a notebook."""
+"""The functions of the package: a path, texts from memory, and the mistakes a notebook makes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SETTINGS = {
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real way in for given rows, with the scripted engine and the hashing embedder."""
+    """The real way in for rows from memory, with the scripted engine and the hashing embedder."""
     real = Parts.of.__func__  # type: ignore[attr-defined]
 
-    def of(cls: type[Parts], config: object, given: object = None) -> Parts:
-        monkeypatch.setattr("pretext.jobs.parts._open_embedder", lambda config: HashEmbedder())
-        parts: Parts = real(cls, config, given)
+    def of(cls: type[Parts], config: object, rows: object = None) -> Parts:
+        monkeypatch.setattr("pretext.jobs.parts._open_embedder", lambda models, speed: HashEmbedder())
+        parts: Parts = real(cls, config, rows)
         scripted = make_parts(config)  # type: ignore[arg-type]
         return Parts(scripted.engine, scripted.embedder, scripted.variation, parts.federation)
 

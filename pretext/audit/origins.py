@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pretext.config.settings import Config
+from pretext.config.settings import Config, Data
 from pretext.formatting import format_count
 from pretext.home import open_ledger, user_folder
 from pretext.jobs.accounts import dataset_name
@@ -28,18 +28,18 @@ class Origins:
 
 def check_run_origins(config: Config, run: Run) -> Origins:
     """Check the origin of every candidate of a run folder. Raises RunFolderError if a file is damaged."""
-    subjects, source = _read_subjects(config, run)
+    subjects, source = _read_subjects(config.data, config.privacy.dataset, run)
     wrong = [str(difference) for difference in check_provenance(config, run, subjects)]
     verdict = f"wrong, {format_count(len(wrong), 'time')}" if wrong else "as they should be"
     return Origins(f"{verdict} (digests from {source})", wrong)
 
 
-def _read_subjects(config: Config, run: Run) -> tuple[dict[str, str], str]:
+def _read_subjects(data: Data, dataset: str | None, run: Run) -> tuple[dict[str, str], str]:
     """Read the digests that the run's releases are bound to: from the ledger, or without one, from the statement."""
     try:
         if (user_folder() / "ledger.sqlite").exists():
             ledger = open_ledger()
-            releases = ledger.account(dataset_name(config.data, config.privacy.dataset, ledger)).releases
+            releases = ledger.account(dataset_name(data, dataset, ledger)).releases
             return {release.label: release.subject for release in releases}, "the ledger"
     except LedgerError:
         pass

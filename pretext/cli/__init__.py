@@ -1,7 +1,6 @@
-"""The command line: builds objects and calls one function. Results go to standard output, everything else to standard
-error.
+"""The command line. A command parses, calls one function and prints what it returns.
 
-Exit codes: 0 done, 1 failure, 2 wrong use, 3 refused by the budget, 4 interrupted and resumable.
+Results go to standard output, everything else to standard error.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -19,21 +19,15 @@ from pretext.cli.evaluate import evaluate
 from pretext.cli.fred import fred
 from pretext.cli.ledger import ledger
 from pretext.cli.memorization import memorization
-from pretext.cli.options import print_error
+from pretext.cli.options import OrderedGroup
 from pretext.cli.privacy import privacy
 from pretext.cli.report import export, report
 from pretext.cli.run import expand, init, plan, resume, run
 from pretext.cli.split import split
 from pretext.cli.student import student
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="pretext")
-def cli() -> None:
-    """Turn texts that must not leave their owners into synthetic texts with a differential-privacy guarantee."""
-
-
-for command in (
+EXIT_CODES = "Exit codes: 0 done, 1 failure, 2 wrong use, 3 refused by the budget, 4 interrupted and resumable."
+_COMMANDS = (
     init,
     plan,
     run,
@@ -49,32 +43,61 @@ for command in (
     privacy,
     audit,
     ledger,
-):
-    cli.add_command(command)
+)
+
+
+@click.group(cls=OrderedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="pretext")
+def cli() -> None:
+    """Turn texts that must not leave their owners into synthetic texts with a differential-privacy guarantee."""
+
+
+def _state_exit_codes(command: click.Command) -> None:
+    """End the help of a command, and of the commands below it, with the exit codes."""
+    command.epilog = EXIT_CODES
+    for subcommand in command.commands.values() if isinstance(command, click.Group) else ():
+        _state_exit_codes(subcommand)
+
+
+for _command in _COMMANDS:
+    cli.add_command(_command)
+_state_exit_codes(cli)
 
 
 def main() -> NoReturn:
-    """Entry point: one sentence and an exit code for every error that is ours."""
-    from pretext.errors import PretextError, UsageError
-    from privacy.errors import BudgetExceeded, InvalidParameter, LedgerConflict, PrivacyError
-
+    """Run the command line; an error of ours ends in one sentence, with the exit code of its class."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("pretext").setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _end_in_order()
     try:
-        code = cli.main(standalone_mode=False) or 0
-    except click.exceptions.Abort:
-        code = print_error("Interrupted.", 4)
+        code = cli.main(prog_name="pretext", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (UsageError, InvalidParameter, LedgerConflict) as error:
-        code = print_error(str(error), 2)
-    except BudgetExceeded as error:
-        code = print_error(str(error), 3)
-    except (PretextError, PrivacyError) as error:
-        code = print_error(str(error), 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except Exception as error:
+        code = _print_error(error)
     sys.exit(code)
+
+
+def _end_in_order() -> None:
+    """End on SIGTERM and SIGHUP as on Ctrl-C: with everything saved, and exit code 4."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Windows has no SIGHUP, and `nohup` asks us to ignore it.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+
+
+def _print_error(error: Exception) -> int:
+    """Print an error of ours in one sentence and return its exit code; raise any other again."""
+    from pretext.errors import Interrupted, PretextError  # not above: `pretext --help` would pay for it
+
+    if isinstance(error, click.Abort):
+        error = Interrupted("Interrupted.")
+    if not isinstance(error, PretextError):
+        raise error
+    with suppress(OSError):  # after SIGHUP the terminal may be gone
+        click.echo(str(error), err=True)
+    return error.exit_code

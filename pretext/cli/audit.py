@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pretext.cli.options import chart_option, json_option, set_option
+from pretext.cli.options import json_option, set_option
+from pretext.cli.plots import chart_option, draw_bounds
 
 if TYPE_CHECKING:
     from pretext.audit.origins import Origins
@@ -60,8 +61,6 @@ def audit(
         pair = parts.engine(), parts.embedder()
     result = run_audit(config, games=games, runs=runs, models=pair, origins=origins)
     if chart is not None:
-        from pretext.cli.plots import draw_bounds
-
         draw_bounds(result.findings, chart)
     click.echo(result.to_json() if as_json else result.format_audit())
     if not result.is_passed:

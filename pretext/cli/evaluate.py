@@ -60,7 +60,7 @@ def evaluate(folder: Path, test: str, train: str | None, out: Path, as_json: boo
 
 def _locate_data(data: Data, location: str, columns: Mapping[str, str | None]) -> Data:
     """Describe a file that is read as the run reads its own."""
-    from pretext.tables import resolve_location
+    from pretext.config.flags import resolve_location
 
     return data.model_copy(update={"path": resolve_location(location), "subset": None, "split": "train", **columns})
 

@@ -1,132 +1,117 @@
-"""The command `pretext fred`: which public set of texts is nearest to the private ones."""
+"""The command `pretext fred`: which public set is nearest to the private texts."""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pretext.cli.options import (
-    chart_option,
     config_argument,
     confirm_option,
-    drop_unset,
     json_option,
-    print_error,
+    resumable,
     set_option,
+    setting_options,
 )
+from pretext.cli.plots import chart_option, draw_distances
+from pretext.config.flags import FRED_FLAGS, nest_flags
+
+if TYPE_CHECKING:
+    from pretext.config.settings import Config, Privacy
+    from pretext.fred.query import FredQuery
+    from pretext.fred.recommend import Ranking
+    from pretext.jobs.fred import Answer
+    from privacy import Unit
 
 
-@click.command()
+@click.command(short_help="Rank public sets by their distance from the private texts.")
 @config_argument
-@click.option("--private", help="Private file or Hugging Face dataset id (data.path).")
-@click.option("--text-column", help="Column with the private text (data.text_column).")
-@click.option("--client-column", help="Column that tells clients apart (data.client_column).")
-@click.option("--public-set", "public_sets", multiple=True, help="Public set of texts; at least two.")
-@click.option("--public-column", help="Column with the candidates' text (initial.text_column).")
-@click.option("--public-set-texts", type=int, help="Texts of each that are embedded (initial.public_set_texts).")
-@click.option("--epsilon", type=float, help="Privacy loss of the release (privacy.epsilon).")
-@click.option("--delta", type=float, help="delta of the release (privacy.delta).")
-@click.option("--relation", help="add/remove or replace-one (privacy.relation).")
-@click.option("--clients", type=int, help="Public estimate of the number of clients (privacy.clients).")
-@click.option("--clients-exact", is_flag=True, default=None, help="That is the number, and it is public.")
-@click.option("--out", type=click.Path(path_type=Path), default="fred", show_default=True, help="FreD folder.")
-@click.option("--choose", type=click.IntRange(min=1), default=1, help="Find the so many whose mixture is nearest.")
-@chart_option
-@click.option("--plan", is_flag=True, help="Say what it would tell, from public data alone.")
-@json_option
+@setting_options(FRED_FLAGS)
 @set_option
+@click.option("--choose", type=click.IntRange(min=1), default=1, help="Number of sets in the recommended mixture.")
+@click.option("--out", type=click.Path(path_type=Path), default="fred", show_default=True, help="FreD folder.")
 @confirm_option
+@click.option("--plan", is_flag=True, help="Show cost and expected accuracy, from public data alone.")
+@chart_option
+@json_option
 def fred(
     config: Path | None,
-    out: Path,
     choose: int,
-    chart: Path | None,
-    plan: bool,
-    as_json: bool,
+    out: Path,
     confirm_new_name: bool,
+    plan: bool,
+    chart: Path | None,
+    as_json: bool,
+    overrides: tuple[str, ...],
     **flags: Any,
 ) -> None:
-    """Find the public set of texts nearest to the private ones, by one release.
+    """Find the public set nearest to the private texts, by one release.
 
-    An existing FreD folder's release is used again: more candidates cost no privacy.
+    An existing FreD folder's release is used again: more public sets cost no privacy.
     """
-    from pretext.jobs.fred import plan_query
-    from pretext.jobs.fred import run_fred as ask
+    from pretext.jobs.fred import plan_query, run_fred
     from pretext.jobs.parts import Parts
 
-    resolved = _resolve_fred_flags(config, out, flags)
+    resolved = _resolve_over_folder(config, out, overrides, flags)
     parts = Parts.of(resolved)
     if plan:
         query = plan_query(resolved, parts)
-        click.echo(json.dumps(_fred_plan_to_json(query), indent=1) if as_json else _format_fred_plan(resolved, query))
+        click.echo(_plan_to_json(query) if as_json else _format_plan(query, resolved.privacy, resolved.unit))
         return
-    try:
-        answer = ask(resolved, out, parts, choose=choose, confirmed=confirm_new_name)
-    except KeyboardInterrupt:
-        sys.exit(print_error("Interrupted; what was embedded or released is kept. Give the same command again.", 4))
+    with resumable("the same command"):
+        answer = run_fred(resolved, out, parts, choose=choose, confirmed=confirm_new_name)
     if chart is not None:
-        from pretext.cli.plots import draw_distances
+        from pretext.fred.recommend import CONFIDENCE
 
-        draw_distances(answer.ranking.lines, chart)
+        rows = [(line.public_set, line.distance, line.low, line.high) for line in answer.ranking.lines]
+        draw_distances(rows, chart, CONFIDENCE)
     click.echo(_answer_to_json(answer) if as_json else _format_answer(answer))
 
 
-def _resolve_fred_flags(config: Path | None, out: Path, flags: dict[str, Any]) -> Any:
-    """Flags over the file over what an existing folder was asked with."""
+def _resolve_over_folder(
+    config: Path | None, out: Path, overrides: tuple[str, ...], flags: Mapping[str, Any]
+) -> Config:
+    """Lay the flags over the file, and both over the settings that an existing folder was made with."""
     from pretext.config.resolve import dump_settings, resolve
     from pretext.run.folder import Run
-    from pretext.tables import resolve_location
 
-    private = flags.pop("private")
-    before = dump_settings(Run.open(out)[1]) if (out / "run.json").exists() else {}
-    overrides = flags.pop("overrides")
-    tables = {
-        "data": {
-            "path": private and resolve_location(private),
-            "text_column": flags.pop("text_column"),
-            "client_column": flags.pop("client_column"),
-        },
-        "initial": {
-            "public_sets": [resolve_location(location) for location in flags.pop("public_sets")] or None,
-            "public_set_texts": flags.pop("public_set_texts"),
-            "text_column": flags.pop("public_column"),
-        },
-        "privacy": flags,
-    }
-    before.setdefault("initial", {}).setdefault("public_sets", [])
-    return resolve(
-        config, overrides, settings={name: drop_unset(table) for name, table in tables.items()}, defaults=before
-    )
+    stored = dump_settings(Run.open(out)[1]) if (out / "run.json").exists() else {}
+    return resolve(config, overrides, settings=nest_flags(flags), defaults=stored)
 
 
-def _format_fred_plan(config: Any, query: Any) -> str:
+def _format_plan(query: FredQuery, privacy: Privacy, unit: Unit) -> str:
     from privacy import epsilon
     from privacy.rounding import round_up
 
-    moments, promise, privacy = query.moments, query.promise, config.privacy
+    moments, promise = query.moments, query.promise
     cost = epsilon(query.cost(privacy.relation), privacy.delta)
+    counting = "taken as exact" if query.clients else "counted by the same release"
     return "\n".join(
         [
-            f"Epsilon            {round_up(cost)} (delta {privacy.delta:g}, unit {config.unit.name}, relation "
+            f"Epsilon            {round_up(cost)} (delta {privacy.delta:g}, unit {unit.name}, relation "
             f"{privacy.relation.value})",
-            f"Clients            {privacy.clients:,}, {'taken as exact' if query.clients else 'counted by the way'}",
+            f"Clients            {privacy.clients:,}, {counting}",
             f"Noise              {query.mechanism.standard_deviation:.4g} on a sum of vectors of norm 1, "
             f"{moments.dimension:,} coordinates",
             f"Mean               in {moments.directions} directions, {moments.mean_weight**2:.0%} of the sensitivity",
-            f"Second moments     in {moments.rank} directions, {promise.explained:.0%} of the candidates' variance",
-            "Expected, with each candidate in the private set's place:",
+            f"Second moments     in {moments.rank} directions, {promise.explained:.0%} of the public sets' variance",
+            "Expected, with each public set in the private set's place:",
             f"  bias of a distance before it is removed          {promise.bias:+.4f}",
             f"  error of the gap between two, in all directions  {promise.error:.4f}",
-            f"  chance of ranking two candidates right           {promise.chance:.3f}",
+            f"  chance of ranking two public sets right          {promise.chance:.3f}",
         ]
     )
 
 
-def _fred_plan_to_json(query: Any) -> dict[str, Any]:
+def _plan_to_json(query: FredQuery) -> str:
+    return json.dumps(_plan_document(query), indent=1)
+
+
+def _plan_document(query: FredQuery) -> dict[str, float]:
     from dataclasses import asdict
 
     return {
@@ -138,28 +123,17 @@ def _fred_plan_to_json(query: Any) -> dict[str, Any]:
     }
 
 
-def _format_answer(answer: Any) -> str:
-    from pretext.fred.recommend import CONFIDENCE
+def _format_answer(answer: Answer) -> str:
     from privacy.rounding import round_up
 
     ranking, guarantee = answer.ranking, answer.privacy["guarantee"]
-    width = max(9, *(len(line.public_set) for line in ranking.lines))
-    head = f"{'candidate':<{width}}  distance  {f'{CONFIDENCE:.0%} interval':<17} nearest     texts"
-    rows = [
-        f"{line.public_set:<{width}}  {line.distance:>8.4f}  {line.low:.4f} to {line.high:<7.4f}  {line.best:>6.2f}  "
-        f"{line.texts:>8,}"
-        for line in ranking.lines
-    ]
-    mixture = []
+    lines = [*_format_ranking(ranking), ranking.recommendation]
     if len(ranking.mixture) > 1:
         steps = [f"{name} ({d:.4f})" for name, d in zip(ranking.mixture, ranking.mixture_distances, strict=True)]
-        mixture = ["Mixture, with its distance after each: " + " + ".join(steps)]
+        lines.append("Mixture, with its distance after each set: " + " + ".join(steps))
     return "\n".join(
         [
-            head,
-            *rows,
-            ranking.recommendation,
-            *mixture,
+            *lines,
             f"Guarantee    ({round_up(guarantee['epsilon'])}, {guarantee['delta']:g})-differential privacy, unit "
             f"{guarantee['unit']}, relation {guarantee['relation']}",
             f"Folder       {answer.folder}",
@@ -167,11 +141,29 @@ def _format_answer(answer: Any) -> str:
     )
 
 
-def _answer_to_json(answer: Any) -> str:
+def _format_ranking(ranking: Ranking) -> list[str]:
+    from pretext.fred.recommend import CONFIDENCE
+
+    width = max(10, *(len(line.public_set) for line in ranking.lines))
+    head = f"{'public set':<{width}}  distance  {f'{CONFIDENCE:.0%} interval':<17} nearest     texts"
+    rows = [
+        f"{line.public_set:<{width}}  {line.distance:>8.4f}  {line.low:.4f} to {line.high:<7.4f}  {line.best:>6.2f}  "
+        f"{line.texts:>8,}"
+        for line in ranking.lines
+    ]
+    return [head, *rows]
+
+
+def _answer_to_json(answer: Answer) -> str:
     from dataclasses import asdict
 
     from pretext.files import replace_nonfinite
     from pretext.fred.recommend import CONFIDENCE
 
-    told = {"confidence": CONFIDENCE, **asdict(answer.ranking), "plan": _fred_plan_to_json(answer.query)}
-    return json.dumps(replace_nonfinite({**told, "privacy": answer.privacy}), indent=1)
+    document = {
+        "confidence": CONFIDENCE,
+        **asdict(answer.ranking),
+        "plan": _plan_document(answer.query),
+        "privacy": answer.privacy,
+    }
+    return json.dumps(replace_nonfinite(document), indent=1)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from pretext.cli.options import json_option
+from pretext.cli.options import OrderedGroup, json_option
+
+if TYPE_CHECKING:
+    from privacy import Account
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=OrderedGroup, invoke_without_command=True, short_help="Show or set the datasets' budgets.")
 @click.pass_context
 def ledger(context: click.Context) -> None:
-    """Show the datasets' budgets and histories, or set a budget."""
+    """Show every dataset's budget and what is left of it; with a command, one dataset's history, or set its budget."""
     if context.invoked_subcommand is None:
         from pretext.home import open_ledger
 
@@ -25,48 +28,39 @@ def ledger(context: click.Context) -> None:
             click.echo(_format_account(book.account(name)))
 
 
-@ledger.command()
+@ledger.command(short_help="Show a dataset's budget and releases.")
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show a dataset's budget and every release ever charged to it."""
-    from pretext.files import replace_nonfinite
+    """Show the budget of dataset NAME and every release ever charged to it."""
     from pretext.home import open_ledger
 
     book = open_ledger()
     account = book.account(name)
     if as_json:
-        click.echo(json.dumps(replace_nonfinite(_account_to_json(account, book.path)), indent=1))
-        return
-    click.echo(f"Ledger {book.path}\n{_format_account(account)}")
-    for source in account.sources:
-        click.echo(f"  source {source}")
-    for number, release in enumerate(account.releases, 1):
-        cost = release.cost(account.relation)
-        click.echo(
-            f"  {number:>4}  {release.time}  {release.label}  {release.mechanism.name}, {release.dimension} "
-            f"values, noise {release.mechanism.standard_deviation:.4g}, mu {cost.mu_squared**0.5:.5f}, {release.code}"
-        )
-    for seal in account.seals:
-        click.echo(f"  sealed {seal.time}  run {seal.run}, manifest {seal.manifest}")
-    click.echo(f"  chain at entry {account.position}: {account.head}")
+        click.echo(_account_to_json(account, book.path))
+    else:
+        click.echo(f"Ledger {book.path}\n{_format_account(account)}\n{_format_history(account)}")
 
 
-@ledger.command()
+@ledger.command(short_help="Set a dataset's budget.")
 @click.argument("name")
 @click.option("--epsilon", type=float, required=True, help="The most that may ever be spent.")
-@click.option("--delta", type=float, help="delta of the budget; default: as before.")
+@click.option("--delta", type=float, help="delta of the budget; default: unchanged.")
 def budget(name: str, epsilon: float, delta: float | None) -> None:
-    """Set the budget of a known dataset. A decision of whoever answers for the data; it stays in the history."""
+    """Set the budget of the known dataset NAME.
+
+    Whoever answers for the data decides this; the decision stays in the history.
+    """
     from pretext.home import open_ledger
     from privacy import Budget
 
     book = open_ledger()
     before = book.account(name)
-    click.echo(_format_account(book.set_budget(name, Budget(epsilon, delta or before.budget.delta))))
+    click.echo(_format_account(book.set_budget(name, Budget(epsilon, before.budget.delta if delta is None else delta))))
 
 
-def _format_account(account: Any) -> str:
+def _format_account(account: Account) -> str:
     from pretext.formatting import format_count
     from privacy.rounding import round_down, round_up
 
@@ -77,8 +71,23 @@ def _format_account(account: Any) -> str:
     )
 
 
-def _account_to_json(account: Any, path: Path) -> dict[str, Any]:
-    return {
+def _format_history(account: Account) -> str:
+    lines = [f"source {source}" for source in account.sources]
+    for number, release in enumerate(account.releases, 1):
+        cost = release.cost(account.relation)
+        lines.append(
+            f"{number:>4}  {release.time}  {release.label}  {release.mechanism.name}, {release.dimension} values, "
+            f"noise {release.mechanism.standard_deviation:.4g}, mu {cost.mu_squared**0.5:.5f}, {release.code}"
+        )
+    lines += [f"sealed {seal.time}  run {seal.run}, manifest {seal.manifest}" for seal in account.seals]
+    lines.append(f"chain at entry {account.position}: {account.head}")
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def _account_to_json(account: Account, path: Path) -> str:
+    from pretext.files import replace_nonfinite
+
+    document = {
         "ledger": str(path),
         "dataset": account.name,
         "unit": account.unit.words,
@@ -100,3 +109,4 @@ def _account_to_json(account: Any, path: Path) -> dict[str, Any]:
             for number, release in enumerate(account.releases, 1)
         ],
     }
+    return json.dumps(replace_nonfinite(document), indent=1)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pretext.cli.options import json_option, reopen_run, run_interruptible, set_option
+from pretext.cli.options import json_option, resumable, set_option
+from pretext.cli.reopening import reopen_run
 
 if TYPE_CHECKING:
     from pretext.evaluation.memorization import MemorizationCheck
@@ -35,12 +36,10 @@ def memorization(folder: Path, embedding: bool, control: int, as_json: bool, ove
     _, config = reopen_run(folder, overrides)
     parts = Parts.of(config)
 
-    def work() -> None:
+    with resumable(f"pretext memorization {folder}"):
         embed, engine = parts.embedder() if embedding else None, parts.engine() if control else None
         check = check_memorization(folder, embed=embed, engine=engine, control=control)
         click.echo(check.to_json() if as_json else _format_check(check))
-
-    run_interruptible(f"pretext memorization {folder}", work)
 
 
 def _format_check(check: MemorizationCheck) -> str:

@@ -1,74 +1,74 @@
-"""What several commands share: options, interruption, and run folders opened again."""
+"""What several commands share: arguments, options, and how they are interrupted.
+
+`pretext ledger` needs this module, so it imports no more than the table of flags.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from pretext.config.flags import FLAGS, Flag
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 config_argument = click.argument("config", type=click.Path(path_type=Path), required=False)
+folder_argument = click.argument("folder", type=click.Path(path_type=Path))
 set_option = click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="SECTION.KEY=VALUE",
-    help="Override a setting, for example privacy.epsilon=1.29.",
+    help="Override any setting, for example privacy.epsilon=1.29; may be repeated.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 confirm_option = click.option(
     "--confirm-new-name",
     is_flag=True,
-    help="Charge a known file under a new dataset name: other people's data lie there now.",
-)
-chart_option = click.option(
-    "--chart",
-    type=click.Path(path_type=Path),
-    callback=lambda _, __, path: _check_drawable(path),
-    help="Draw it: .svg or .png (extra `plot`).",
+    help="Charge a known file under a new dataset name: it now holds other people's data.",
 )
 
 
-def _check_drawable(path: Path | None) -> Path | None:
-    """Before the work, not after it."""
-    if path is not None:
-        from pretext.cli.plots import check_chart
+class OrderedGroup(click.Group):
+    """A group that lists its commands in the order in which they were added, which is the order of use."""
 
-        check_chart(path)
-    return path
+    def list_commands(self, _: click.Context) -> list[str]:
+        """Return the names; click would sort them."""
+        return list(self.commands)
 
 
-def run_interruptible(again: str, work: Callable[[], None]) -> None:
-    """Do the work; when it is interrupted, name the command that goes on, and exit with 4."""
+def setting_options(names: Sequence[str]) -> Callable[[Command], Command]:
+    """Add the options of these flags to a command; `--help` lists them in this order."""
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names):
+            command = _make_option(FLAGS[name])(command)
+        return command
+
+    return decorate
+
+
+def _make_option(flag: Flag) -> Callable[[Command], Command]:
+    words = flag.help if flag.setting == flag.name else f"{flag.help} [{flag.setting}]"
+    if flag.type is bool:
+        return click.option(flag.option, flag.name, is_flag=True, default=None, help=words)
+    return click.option(flag.option, flag.name, type=flag.type, multiple=flag.is_repeated, help=words)
+
+
+@contextmanager
+def resumable(command: str) -> Iterator[None]:
+    """Turn an interruption into the sentence that names the command to continue with.
+
+    Raises:
+        Interrupted: in place of KeyboardInterrupt; the command then ends with exit code 4.
+    """
     try:
-        work()
+        yield
     except KeyboardInterrupt:
-        sys.exit(print_error(f"Interrupted; nothing done is lost. Continue with: {again}", 4))
+        from pretext.errors import Interrupted
 
-
-def print_error(sentence: str, code: int) -> int:
-    """Print the sentence to standard error; gives the exit code back."""
-    click.echo(sentence, err=True)
-    return code
-
-
-def reopen_run(folder: Path, overrides: tuple[str, ...]) -> Any:
-    """A run folder's run and configuration; only speed settings may be overridden."""
-    from pretext.config.resolve import compare_configs, dump_settings, resolve
-    from pretext.errors import UsageError
-    from pretext.run.folder import Run
-
-    run, stored = Run.open(folder)
-    config = resolve(overrides=overrides, settings=dump_settings(stored))
-    if changed := compare_configs(stored, config):
-        raise UsageError(
-            f"Only speed settings may change in an existing run, not {', '.join(changed)}; start a new run for that."
-        )
-    return run, config
-
-
-def drop_unset(table: dict[str, Any]) -> dict[str, Any]:
-    """The settings that were given, for a layer over those that were not."""
-    return {key: value for key, value in table.items() if value is not None}
+        raise Interrupted(f"Interrupted; nothing done is lost. Continue with: {command}") from None

@@ -1,6 +1,6 @@
-"""Charts, with matplotlib (extra `plot`); the format by the file's ending, .svg or .png.
+"""Charts, with matplotlib (extra `plot`); the file's ending, .svg or .png, decides the format.
 
-Every chart raises what `check_chart` does; whoever works long, or pays, before it draws calls that first.
+Every chart raises what `check_chart` raises. A command that works long, or pays, before it draws calls that first.
 """
 
 from __future__ import annotations
@@ -9,32 +9,55 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pretext.audit.finding import Finding
-from pretext.errors import UsageError
-from pretext.files import open_atomically
-from pretext.fred.recommend import CONFIDENCE, RankedSet
-from pretext.statement.accountants import CurvePoint
-from privacy import Relation
+import click
+
+if TYPE_CHECKING:
+    from pretext.audit.finding import Finding
+    from pretext.statement.accountants import CurvePoint
 
 
-def draw_distances(lines: Sequence[RankedSet], path: Path) -> None:
-    """Distances of public sets with their intervals as horizontal bars, nearest on top."""
-    with _open_axes(path, height=1.2 + 0.4 * len(lines)) as axes:
-        distances = [max(line.distance, 0.0) for line in lines]
-        around = [
-            [max(distance - line.low, 0.0) for distance, line in zip(distances, lines, strict=True)],
-            [max(line.high - distance, 0.0) for distance, line in zip(distances, lines, strict=True)],
-        ]
-        axes.barh(range(len(lines)), distances, xerr=around, color="0.75", ecolor="0.2", capsize=3)
-        axes.set_yticks(range(len(lines)), [line.public_set for line in lines])
+def _check_option(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a chart that could not be drawn before the work, not after it."""
+    if path is not None:
+        check_chart(path)
+    return path
+
+
+chart_option = click.option(
+    "--chart",
+    type=click.Path(path_type=Path),
+    callback=_check_option,
+    help="Draw a chart too: .svg or .png (extra `plot`).",
+)
+
+
+def draw_distances(rows: Sequence[tuple[str, float, float, float]], path: Path, confidence: float) -> None:
+    """Draw distances of public sets with their intervals as horizontal bars.
+
+    Args:
+        rows: name, squared distance and the two ends of its interval, nearest first.
+        path: the file.
+        confidence: of the intervals.
+    """
+    names, distances, lows, highs = zip(*rows, strict=True)
+    lengths = [max(distance, 0.0) for distance in distances]
+    errors = [
+        [max(length - low, 0.0) for length, low in zip(lengths, lows, strict=True)],
+        [max(high - length, 0.0) for length, high in zip(lengths, highs, strict=True)],
+    ]
+    with _open_axes(path, height=1.2 + 0.4 * len(rows)) as axes:
+        axes.barh(range(len(rows)), lengths, xerr=errors, color="0.75", ecolor="0.2", capsize=3)
+        axes.set_yticks(range(len(rows)), names)
         axes.invert_yaxis()
-        axes.set_xlabel(f"squared Frechet distance from the private texts, {CONFIDENCE:.0%} intervals")
+        axes.set_xlabel(f"squared Frechet distance from the private texts, {confidence:.0%} intervals")
 
 
 def draw_curve(points: Sequence[CurvePoint], path: Path, title: str) -> None:
-    """Epsilon against delta, one line for each relation."""
+    """Draw epsilon against delta, one line for each relation."""
+    from privacy import Relation
+
     with _open_axes(path, height=4.2) as axes:
         for relation, style in zip(Relation, ("-", "--"), strict=True):
             finite = [point for point in points if math.isfinite(point.epsilon(relation))]
@@ -55,7 +78,7 @@ def draw_curve(points: Sequence[CurvePoint], path: Path, title: str) -> None:
 
 
 def draw_bounds(findings: Sequence[Finding], path: Path) -> None:
-    """Lower bounds of an audit's attacks as bars beside the claims; a bar ends at twice the claim."""
+    """Draw the lower bounds of an audit's attacks as bars beside the claims; a bar ends at twice the claim."""
     with _open_axes(path, height=1.4 + 0.35 * len(findings)) as axes:
         places = range(len(findings))
         colors = ["tab:red" if finding.certain > finding.claim else "0.7" for finding in findings]
@@ -71,9 +94,12 @@ def draw_bounds(findings: Sequence[Finding], path: Path) -> None:
 
 @contextmanager
 def _open_axes(path: Path, height: float) -> Iterator[Any]:
-    """Axes to draw on, which are then saved. Raises UsageError if they cannot be."""
+    """Yield axes to draw on, and save them afterwards. Raises UsageError if the file cannot be written."""
     check_chart(path)
     from matplotlib.figure import Figure
+
+    from pretext.errors import UsageError
+    from pretext.files import open_atomically
 
     figure = Figure(figsize=(8, height), layout="constrained")
     yield figure.subplots()
@@ -85,7 +111,9 @@ def _open_axes(path: Path, height: float) -> Iterator[Any]:
 
 
 def check_chart(path: Path) -> None:
-    """Raises UsageError if a chart could not be drawn: the ending, the folder, matplotlib."""
+    """Raise UsageError if a chart could not be drawn: its ending, its folder, or a missing matplotlib."""
+    from pretext.errors import UsageError
+
     if path.suffix.lower() not in (".svg", ".png"):
         raise UsageError(f"The chart {path} must end in .svg or .png.")
     if not path.absolute().parent.is_dir():

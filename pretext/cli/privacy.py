@@ -1,28 +1,37 @@
-"""The commands `pretext privacy`: for whoever answers for a guarantee."""
+"""The commands `pretext privacy`, for whoever answers for a guarantee."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pretext.cli.options import chart_option, drop_unset, json_option
+from pretext.cli.options import OrderedGroup, folder_argument, json_option, setting_options
+from pretext.cli.plots import chart_option, draw_curve
+from pretext.config.flags import CALIBRATION_FLAGS, nest_flags
 
-_folder = click.argument("folder", type=click.Path(path_type=Path))
+if TYPE_CHECKING:
+    from pretext.calibration import Calibration
+    from pretext.config.settings import Config, Privacy
+    from pretext.statement.accountants import AccountantBound, CurvePoint
+    from privacy import Release, Unit
+
+_optional_folder = click.argument("folder", type=click.Path(path_type=Path), required=False)
 
 
-@click.group()
+@click.group(cls=OrderedGroup, short_help="State, verify and compare guarantees.")
 def privacy() -> None:
-    """State, judge and verify what a run, or a dataset, gave away."""
+    """State, verify and compare the guarantees of runs and datasets."""
 
 
-@privacy.command()
-@_folder
+@privacy.command(short_help="Print a run's privacy statement, or a page to sign.")
+@folder_argument
 @json_option
-@click.option("--out", type=click.Path(path_type=Path), help="One page to sign, .md or .txt; or .json.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write one page to sign: .md or .txt; or .json.")
 def statement(folder: Path, as_json: bool, out: Path | None) -> None:
     """Print a run's privacy statement, or write it as one page to sign."""
     from pretext.errors import RunFolderError
@@ -31,180 +40,36 @@ def statement(folder: Path, as_json: bool, out: Path | None) -> None:
     from pretext.statement.signature_page import write_signature_page
     from pretext.statement.statement import describe_statement
 
-    stated = Run.open(folder)[0].load("privacy.json")
+    document = Run.open(folder)[0].load("privacy.json")
     try:
         if out is not None:
-            write_signature_page(stated, folder, out)
-        click.echo(out or (json.dumps(replace_nonfinite(stated), indent=1) if as_json else describe_statement(stated)))
+            write_signature_page(document, folder, out)
+            click.echo(out)
+        else:
+            click.echo(json.dumps(replace_nonfinite(document), indent=1) if as_json else describe_statement(document))
     except (KeyError, TypeError, IndexError):
         raise RunFolderError(
-            f"{folder} holds no whole privacy.json of this version; `pretext resume {folder}`, or the same `pretext "
-            "fred` again, writes it at no cost."
+            f"{folder} holds no whole privacy.json; `pretext resume {folder}`, or the same `pretext fred` again, "
+            "writes it at no cost."
         ) from None
 
 
-@privacy.command()
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
-@click.option("--dataset", "name", help="All that was ever released from a dataset, in place of one run.")
-@chart_option
-@json_option
-def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bool) -> None:
-    """Show epsilon against delta for what was spent, under both relations."""
-    from pretext.errors import UsageError
-    from pretext.formatting import format_count
-    from pretext.home import open_ledger
-    from pretext.statement.accountants import DELTAS
-    from pretext.statement.accountants import epsilon_curve as make_curve
-
-    if (folder is None) == (name is None):
-        raise UsageError("Give either a run folder or --dataset NAME.")
-    if folder is None:
-        account = open_ledger().account(str(name))
-        releases, delta, unit = list(account.releases), account.budget.delta, account.unit
-    else:
-        config, releases = _load_releases(folder)
-        delta, unit = config.privacy.delta, config.unit
-    points = make_curve(releases, sorted({*DELTAS, delta}, reverse=True))
-    title = f"{folder or name} ({format_count(len(releases), 'release')}, unit {unit.name})"
-    if chart is not None:
-        from pretext.cli.plots import draw_curve
-
-        draw_curve(points, chart, title)
-    click.echo(_curve_to_json(title, unit.name, points) if as_json else _format_curve(title, points))
-
-
-def _format_curve(title: str, points: Any) -> str:
-    from privacy.rounding import round_up
-
-    head = [f"Epsilon of {title}, by relation", f"{'delta':<8}{'add/remove':>12}{'replace-one':>13}"]
-    rows = [f"{p.delta:<8g}{round_up(p.add_remove):>12}{round_up(p.replace_one):>13}" for p in points]
-    return "\n".join([*head, *rows])
-
-
-def _curve_to_json(title: str, unit: str, points: Any) -> str:
-    from pretext.files import replace_nonfinite
-
-    told = [{"delta": p.delta, "add/remove": p.add_remove, "replace-one": p.replace_one} for p in points]
-    return json.dumps(replace_nonfinite({"of": title, "unit": unit, "curve": told}), indent=1)
-
-
-def _setting_options(command: Any) -> Any:
-    for option in (
-        click.option("--epsilon", type=float, help="Target for all rounds together."),
-        click.option("--noise-multiplier", type=float, help="Noise of a round / sensitivity, in place of a target."),
-        click.option("--delta", type=float, help="delta; default: as in a run's configuration."),
-        click.option("--rounds", type=int, help="Releases; default: as in a run's configuration."),
-        click.option("--max-texts-per-client", type=int, help="Texts a client votes with at most."),
-        click.option("--relation", help="add/remove or replace-one."),
-    ):
-        command = option(command)
-    return command
-
-
-@privacy.command()
-@_setting_options
-@json_option
-def calibrate(as_json: bool, **setting: Any) -> None:
-    """The noise that a target needs, or the epsilon that a noise gives; as `pretext plan` says for a run."""
-    from pretext.calibration import Calibration
-    from pretext.files import replace_nonfinite
-    from pretext.jobs.plan import make_plan
-    from privacy import Relation, epsilon
-
-    config = _make_hypothetical_config(setting)
-    planned, terms = make_plan(config), config.privacy
-    losses = {
-        relation.value: epsilon(Calibration.of(config).rounds_cost(relation), terms.delta)
-        for relation in (terms.relation, *(other for other in Relation if other is not terms.relation))
-    }
-    if not as_json:
-        click.echo(_format_calibration(planned, terms, losses))
-        return
-    told = {
-        "noise_multiplier": planned.noise_multiplier,
-        "sigma_votes": planned.sigma,
-        "epsilon": losses,
-        "delta": terms.delta,
-        "unit": "client",
-        "rounds": terms.rounds,
-        "relation": terms.relation.value,
-        "max_texts_per_client": terms.max_texts_per_client,
-    }
-    click.echo(json.dumps(replace_nonfinite(told), indent=1))
-
-
-def _format_calibration(planned: Any, terms: Any, losses: dict[str, float]) -> str:
-    from privacy.rounding import round_up
-
-    norm = float(terms.norm_squared) ** 0.5
-    return "\n".join(
-        [
-            f"Noise multiplier     {round_up(planned.noise_multiplier, 5)} in each of {terms.rounds} rounds, noise for "
-            f"{terms.relation.value}",
-            f"Noise per candidate  {planned.sigma:.4g} votes (standard deviation; a client's votes have a norm of "
-            f"{norm:.4g} at most)",
-            *(
-                f"Epsilon              {round_up(loss)} (delta {terms.delta:g}, unit client, relation {name})"
-                for name, loss in losses.items()
-            ),
-        ]
-    )
-
-
-@privacy.command()
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
-@_setting_options
-@json_option
-def compare(folder: Path | None, as_json: bool, **setting: Any) -> None:
-    """The same releases by several accountants: of a run folder, or of a setting that is only thought of."""
-    from dataclasses import asdict
-
-    from pretext.calibration import Calibration
-    from pretext.errors import UsageError
-    from pretext.files import replace_nonfinite
-    from pretext.formatting import format_count
-    from pretext.statement.accountants import compare_accountants as make_comparison
-    from privacy.rounding import round_up
-
-    if folder is None:
-        config = _make_hypothetical_config(setting)
-        costs = [Calibration.of(config).round_cost()] * config.privacy.rounds
-    elif any(value is not None for value in setting.values()):
-        raise UsageError("Give either a run folder or a setting (--epsilon, --rounds, ...), not both.")
-    else:
-        config, releases = _load_releases(folder)
-        costs = [release.cost(config.privacy.relation) for release in releases]
-    bounds, terms = make_comparison(costs, config.privacy.delta), config.privacy
-    if as_json:
-        told = {
-            "releases": len(costs),
-            "delta": terms.delta,
-            "unit": config.unit.name,
-            "relation": terms.relation.value,
-            "accountants": [asdict(bound) for bound in bounds],
-        }
-        click.echo(json.dumps(replace_nonfinite(told), indent=1))
-        return
-    head = format_count(len(costs), "release")
-    click.echo(f"{head}, delta {terms.delta:g}, unit {config.unit.name}, relation {terms.relation.value}")
-    click.echo(f"{'accountant':<17}{'epsilon':>9}")
-    for bound in bounds:
-        click.echo(f"{bound.name:<17}{round_up(bound.epsilon):>9}  {bound.words}")
-
-
-@privacy.command()
-@_folder
+@privacy.command(short_help="Recompute a run's statement from the ledger.")
+@folder_argument
 @json_option
 def verify(folder: Path, as_json: bool) -> None:
-    """Recompute a run's statement from the ledger, and check folder, seal and chain. Exit code 1 on any difference."""
+    """Recompute a run's statement from the ledger, and check the run folder, its seal and the ledger's chain.
+
+    Any difference ends in exit code 1.
+    """
     from dataclasses import asdict
 
     from pretext.formatting import format_count
     from pretext.home import open_ledger
-    from pretext.statement.verify import verify_folder as make_checks
+    from pretext.statement.verify import verify_folder
 
     book = open_ledger()
-    checks = make_checks(folder, book)
+    checks = verify_folder(folder, book)
     differences = [difference for check in checks for difference in check.differences]
     if as_json:
         click.echo(json.dumps({"verified": not differences, "checks": [asdict(check) for check in checks]}, indent=1))
@@ -218,8 +83,161 @@ def verify(folder: Path, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _load_releases(folder: Path) -> Any:
-    """The configuration of a run folder, and its releases."""
+@privacy.command(short_help="Show epsilon against delta for what was spent.")
+@_optional_folder
+@click.option("--dataset", "name", help="All releases ever made from this dataset, in place of one run's.")
+@chart_option
+@json_option
+def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bool) -> None:
+    """Show epsilon against delta for what was spent, under both relations."""
+    from pretext.errors import UsageError
+    from pretext.formatting import format_count
+    from pretext.home import open_ledger
+    from pretext.statement.accountants import DELTAS, epsilon_curve
+
+    if (folder is None) == (name is None):
+        raise UsageError("Give either a run folder or --dataset NAME.")
+    releases: Sequence[Release]
+    if folder is None:
+        account = open_ledger().account(str(name))
+        releases, delta, unit = account.releases, account.budget.delta, account.unit
+    else:
+        config, releases = _load_releases(folder)
+        delta, unit = config.privacy.delta, config.unit
+    points = epsilon_curve(releases, sorted({*DELTAS, delta}, reverse=True))
+    title = f"{folder or name} ({format_count(len(releases), 'release')}, unit {unit.name})"
+    if chart is not None:
+        draw_curve(points, chart, title)
+    click.echo(_curve_to_json(title, unit.name, points) if as_json else _format_curve(title, points))
+
+
+def _format_curve(title: str, points: Sequence[CurvePoint]) -> str:
+    from privacy.rounding import round_up
+
+    head = [f"Epsilon of {title}, by relation", f"{'delta':<8}{'add/remove':>12}{'replace-one':>13}"]
+    rows = [f"{p.delta:<8g}{round_up(p.add_remove):>12}{round_up(p.replace_one):>13}" for p in points]
+    return "\n".join([*head, *rows])
+
+
+def _curve_to_json(title: str, unit: str, points: Sequence[CurvePoint]) -> str:
+    from pretext.files import replace_nonfinite
+
+    rows = [{"delta": p.delta, "add/remove": p.add_remove, "replace-one": p.replace_one} for p in points]
+    return json.dumps(replace_nonfinite({"of": title, "unit": unit, "curve": rows}), indent=1)
+
+
+@privacy.command(short_help="Compute the noise for a target, or the epsilon of a noise.")
+@setting_options(CALIBRATION_FLAGS)
+@json_option
+def calibrate(as_json: bool, **flags: Any) -> None:
+    """Compute the noise that a target epsilon needs, or the epsilon that a noise gives.
+
+    The numbers are those of `pretext plan`. A flag that is not given has the default of a configuration file.
+    """
+    from pretext.calibration import Calibration
+    from privacy import Relation, epsilon
+
+    config = _make_hypothetical_config(flags)
+    calibration, terms = Calibration.of(config), config.privacy
+    losses = {
+        relation.value: epsilon(calibration.rounds_cost(relation), terms.delta)
+        for relation in sorted(Relation, key=lambda relation: relation is not terms.relation)
+    }
+    render = _calibration_to_json if as_json else _format_calibration
+    click.echo(render(calibration, losses))
+
+
+def _calibration_to_json(calibration: Calibration, losses: Mapping[str, float]) -> str:
+    from pretext.files import replace_nonfinite
+
+    terms = calibration.privacy
+    document = {
+        "noise_multiplier": calibration.noise_multiplier,
+        "sigma_votes": calibration.mechanism.standard_deviation,
+        "epsilon": losses,
+        "delta": terms.delta,
+        "unit": "client",
+        "rounds": terms.rounds,
+        "relation": terms.relation.value,
+        "max_texts_per_client": terms.max_texts_per_client,
+    }
+    return json.dumps(replace_nonfinite(document), indent=1)
+
+
+def _format_calibration(calibration: Calibration, losses: Mapping[str, float]) -> str:
+    from privacy.rounding import round_up
+
+    terms, multiplier = calibration.privacy, calibration.noise_multiplier
+    sigma = calibration.mechanism.standard_deviation
+    norm = float(terms.norm_squared) ** 0.5
+    return "\n".join(
+        [
+            f"Noise multiplier     {round_up(multiplier, 5)} in each of {terms.rounds} rounds, noise for "
+            f"{terms.relation.value}",
+            f"Noise per candidate  {sigma:.4g} votes (standard deviation; a client's votes have a norm of "
+            f"{norm:.4g} at most)",
+            *(
+                f"Epsilon              {round_up(loss)} (delta {terms.delta:g}, unit client, relation {name})"
+                for name, loss in losses.items()
+            ),
+        ]
+    )
+
+
+@privacy.command(short_help="Compare accountants on the same releases.")
+@_optional_folder
+@setting_options(CALIBRATION_FLAGS)
+@json_option
+def compare(folder: Path | None, as_json: bool, **flags: Any) -> None:
+    """Show the same releases by several accountants: those of a run folder, or of a hypothetical setting."""
+    from pretext.calibration import Calibration
+    from pretext.errors import UsageError
+    from pretext.statement.accountants import compare_accountants
+
+    if folder is None:
+        config = _make_hypothetical_config(flags)
+        costs = [Calibration.of(config).round_cost()] * config.privacy.rounds
+    elif any(value is not None for value in flags.values()):
+        raise UsageError("Give either a run folder or a setting (--epsilon, --rounds, ...), not both.")
+    else:
+        config, releases = _load_releases(folder)
+        costs = [release.cost(config.privacy.relation) for release in releases]
+    bounds = compare_accountants(costs, config.privacy.delta)
+    render = _comparison_to_json if as_json else _format_comparison
+    click.echo(render(config.privacy, config.unit, len(costs), bounds))
+
+
+def _comparison_to_json(terms: Privacy, unit: Unit, releases: int, bounds: Sequence[AccountantBound]) -> str:
+    from dataclasses import asdict
+
+    from pretext.files import replace_nonfinite
+
+    document = {
+        "releases": releases,
+        "delta": terms.delta,
+        "unit": unit.name,
+        "relation": terms.relation.value,
+        "accountants": [asdict(bound) for bound in bounds],
+    }
+    return json.dumps(replace_nonfinite(document), indent=1)
+
+
+def _format_comparison(terms: Privacy, unit: Unit, releases: int, bounds: Sequence[AccountantBound]) -> str:
+    from pretext.formatting import format_count
+    from privacy.rounding import round_up
+
+    return "\n".join(
+        [
+            f"{format_count(releases, 'release')}, delta {terms.delta:g}, unit {unit.name}, relation "
+            f"{terms.relation.value}",
+            f"{'accountant':<17}{'epsilon':>9}",
+            *(f"{bound.name:<17}{round_up(bound.epsilon):>9}  {bound.words}" for bound in bounds),
+        ]
+    )
+
+
+def _load_releases(folder: Path) -> tuple[Config, list[Release]]:
+    """Return the configuration of a run folder, and its releases."""
     from pretext.home import open_ledger
     from pretext.run.folder import Run
     from pretext.statement.accountants import find_account, find_releases
@@ -228,18 +246,12 @@ def _load_releases(folder: Path) -> Any:
     return config, find_releases(run, find_account(run, config, open_ledger()))
 
 
-def _make_hypothetical_config(setting: dict[str, Any]) -> Any:
-    """A configuration that stands for a setting; what it would generate does not matter."""
+def _make_hypothetical_config(flags: Mapping[str, Any]) -> Config:
+    """Make a configuration that stands for a setting; what it would generate does not matter."""
     from pretext.config.resolve import resolve
     from pretext.errors import UsageError
 
-    terms = drop_unset(setting)
-    if ("epsilon" in terms) == ("noise_multiplier" in terms):
+    if (flags["epsilon"] is None) == (flags["noise_multiplier"] is None):
         raise UsageError("Give either --epsilon, a target, or --noise-multiplier, for example --epsilon 1.")
-    return resolve(
-        settings={
-            "data": {"client_column": "client"},
-            "privacy": terms,
-            "initial": {"prompts": ["any"]},
-        }
-    )
+    settings = nest_flags(flags)
+    return resolve(settings={**settings, "data": {"client_column": "client"}, "initial": {"prompts": ["any"]}})

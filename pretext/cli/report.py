@@ -1,4 +1,4 @@
-"""The commands for what people look at: report, export. They read a run folder and nothing else."""
+"""The commands report and export. They read a run folder and nothing else."""
 
 from __future__ import annotations
 
@@ -6,33 +6,38 @@ from pathlib import Path
 
 import click
 
+from pretext.cli.options import folder_argument
 
-@click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+
+@click.command(short_help="Write one HTML page about a run.")
+@folder_argument
 @click.option("--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="HTML file.")
 @click.option(
     "--evaluation",
     type=click.Path(path_type=Path),
-    help="What `pretext evaluate` wrote; shown, and marked as not covered by the guarantee.",
+    help="Show what `pretext evaluate` wrote too, marked as not covered by the guarantee.",
 )
 def report(folder: Path, out: Path, evaluation: Path | None) -> None:
-    """Show a run, finished or not, in one HTML file: guarantee, budget, votes, texts."""
+    """Write one HTML file with the guarantee, the budget, each round's votes and the texts.
+
+    It works on unfinished runs too.
+    """
     from pretext.report.page import write_report
 
     write_report(folder, out, evaluation)
     click.echo(out)
 
 
-@click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.command(short_help="Copy a run's texts into one file or dataset.")
+@folder_argument
 @click.option("--to", "file", type=click.Path(path_type=Path), help="A .csv, .jsonl or .parquet file.")
 @click.option("--to-dataset", "dataset", type=click.Path(path_type=Path), help="A Hugging Face dataset on disk.")
-@click.option("--force", is_flag=True, help="Overwrite what is there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file or dataset.")
 def export(folder: Path, file: Path | None, dataset: Path | None, force: bool) -> None:
     """Copy a run's synthetic texts into one file, or into a dataset with its card.
 
-    In csv a cell that a spreadsheet would run as a formula gets an apostrophe before it; the other formats carry every
-    text as it is.
+    In csv, a cell that a spreadsheet would run as a formula gets an apostrophe before it. The other formats keep every
+    text unchanged.
     """
     from pretext.errors import UsageError
     from pretext.report.export import export_dataset, export_file

@@ -1,1 +1,1 @@
-"""Config."""
+"""The settings: all public, in sections, made from layers."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-PRESETS: Final[dict[str, dict[str, Any]]] = {
-    # The best known way at equal epsilon: the defaults of `pretext.config.settings`.
+Settings: TypeAlias = dict[str, Any]
+"""Nested plain values, as in the configuration file."""
+
+PRESETS: Final[dict[str, Settings]] = {
+    # The best settings known at equal epsilon: the defaults of `pretext.config.settings`.
     "default": {},
-    # The PrE-Text paper's own setting (arXiv 2406.02958), so that anyone can repeat it. Its sensitivity is k = 8 (all
-    # votes of a client may fall on one candidate), its threshold k times the noise multiplier: one standard deviation.
+    # The PrE-Text paper's own setting (arXiv 2406.02958), for anyone to repeat. Its sensitivity is k = 8: all votes
+    # of a client may fall on one candidate. Its threshold is one standard deviation, k times the noise multiplier.
     "icml2024": {
         "privacy": {
             "noise_multiplier": 11.3,

@@ -1,4 +1,4 @@
-"""Resolve."""
+"""From layers of settings to one configuration, and one sentence for every mistake in them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from pretext.config.presets import PRESETS
+from pretext.config.presets import PRESETS, Settings
 from pretext.config.settings import Config
 from pretext.errors import UsageError
-
-Settings: TypeAlias = dict[str, Any]
 
 
 def resolve(
@@ -24,13 +22,13 @@ def resolve(
     settings: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The configuration out of layers; each one lies over those before it.
+    """Merge layers of settings into a configuration; each layer overrides those before it.
 
     In order: the preset, `defaults` (nested), a TOML file, `settings` (nested), `section.key=value` overrides.
 
     Raises:
-        UsageError: the file cannot be read, a key is unknown (its nearest neighbor is named), or a value is out of
-        range.
+        UsageError: the file cannot be read, a key is unknown (the message names its nearest neighbor), or a value is
+            out of range.
     """
     layers = [
         dict(defaults or {}),
@@ -40,7 +38,7 @@ def resolve(
     ]
     preset = next((layer["preset"] for layer in reversed(layers) if "preset" in layer), "default")
     if not isinstance(preset, str) or preset not in PRESETS:
-        raise UsageError(f"There is no preset {preset!r}; there are {' and '.join(PRESETS)}.")
+        raise UsageError(f"There is no preset {preset!r}; the presets are {' and '.join(PRESETS)}.")
     merged: Settings = {}
     for layer in [PRESETS[preset], *layers]:
         _replace_target(merged, layer)
@@ -49,7 +47,7 @@ def resolve(
 
 
 def validate_settings(settings: Mapping[str, Any]) -> Config:
-    """A Config out of nested plain values. Raises UsageError with one sentence per mistake."""
+    """Make a Config from nested plain values. Raises UsageError with one sentence per mistake."""
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
@@ -57,12 +55,12 @@ def validate_settings(settings: Mapping[str, Any]) -> Config:
 
 
 def dump_settings(config: Config) -> Settings:
-    """The resolved settings as nested plain values without the unset ones, for TOML and JSON."""
+    """Return the settings as nested plain values without the unset ones, for TOML and JSON."""
     return config.model_dump(mode="json", exclude_none=True)
 
 
 def compare_configs(left: Config, right: Config) -> list[str]:
-    """The `section.key`s in which two configurations differ, speed left aside."""
+    """List the `section.key`s in which two configurations differ, except for speed."""
     first, second = _flatten(dump_settings(left)), _flatten(dump_settings(right))
     keys = sorted(key for key in first.keys() | second.keys() if not key.startswith("speed."))
     return [key for key in keys if first.get(key) != second.get(key)]
@@ -80,7 +78,7 @@ def _read_toml(file: Path) -> Settings:
 
 
 def _nest_overrides(overrides: Sequence[str]) -> Settings:
-    """`["privacy.epsilon=1.29"]` as `{"privacy": {"epsilon": 1.29}}`; a value that is not TOML is taken as a string."""
+    """Turn `["privacy.epsilon=1.29"]` into `{"privacy": {"epsilon": 1.29}}`; a value that is not TOML is a string."""
     settings: Settings = {}
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -108,23 +106,23 @@ def _merge_layer(base: Settings, layer: Mapping[str, Any]) -> None:
 
 
 def _replace_target(base: Settings, layer: Mapping[str, Any]) -> None:
-    """A layer that names epsilon or noise_multiplier takes the lower layers' target away."""
-    given, below = layer.get("privacy"), base.get("privacy")
-    if isinstance(given, Mapping) and isinstance(below, dict) and {"epsilon", "noise_multiplier"} & given.keys():
-        below.pop("epsilon", None)
-        below.pop("noise_multiplier", None)
+    """Drop the lower layers' epsilon or noise_multiplier where `layer` names one of the two."""
+    upper, lower = layer.get("privacy"), base.get("privacy")
+    if isinstance(upper, Mapping) and isinstance(lower, dict) and {"epsilon", "noise_multiplier"} & upper.keys():
+        lower.pop("epsilon", None)
+        lower.pop("noise_multiplier", None)
 
 
 def _explain_problem(problem: Settings) -> str:
-    """One validation error of pydantic in plain words."""
+    """Say one of pydantic's validation errors in a sentence."""
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         *parents, key = [str(part) for part in problem["loc"]]
-        near = difflib.get_close_matches(key, _allowed_keys(parents), n=1, cutoff=0.4)
+        near = difflib.get_close_matches(key, _list_keys(parents), n=1, cutoff=0.4)
         hint = (
             f"did you mean {'.'.join([*parents, near[0]])}?"
             if near
-            else f"allowed are {', '.join(_allowed_keys(parents))}."
+            else f"allowed are {', '.join(_list_keys(parents))}."
         )
         return f"There is no setting {where}; {hint}"
     if problem["type"] == "missing":
@@ -139,7 +137,8 @@ def _explain_problem(problem: Settings) -> str:
     )
 
 
-def _allowed_keys(parents: Sequence[str]) -> list[str]:
+def _list_keys(parents: Sequence[str]) -> list[str]:
+    """List the settings of a section, or all sections where there are no parents."""
     model: Any = Config
     for parent in parents:
         annotation = model.model_fields[parent].annotation
@@ -150,6 +149,7 @@ def _allowed_keys(parents: Sequence[str]) -> list[str]:
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Settings:
+    """Turn `{"privacy": {"epsilon": 1.29}}` into `{"privacy.epsilon": 1.29}`."""
     flat: Settings = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):

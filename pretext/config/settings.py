@@ -16,7 +16,7 @@ from privacy import Relation, Unit
 
 
 class Section(BaseModel):
-    """A table of the configuration file; unknown keys are errors."""
+    """A table of the configuration file; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,20 +29,20 @@ class Data(Section):
     split: str = Field("train", description="split of a Hugging Face dataset")
     text_column: str = Field("text", description="column that holds the text")
     client_column: str | None = Field(
-        None, description="column that tells clients apart; without it every record is a client of its own"
+        None, description="column that tells clients apart; without it, every record is a client of its own"
     )
     label_column: str | None = Field(
-        None, description="column that holds a label; the synthetic texts then carry one too"
+        None, description="column that holds a label; every synthetic text then carries one too"
     )
     labels: tuple[str, ...] = Field(
-        (), description="the public list of labels, needed with label_column; texts with any other label are not used"
+        (), description="public list of labels, required with label_column; texts with any other label are not used"
     )
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are read."""
-        named = [self.text_column, self.client_column, self.label_column]
-        return list(dict.fromkeys(name for name in named if name is not None))
+        """The columns to read, each once."""
+        columns = [self.text_column, self.client_column, self.label_column]
+        return list(dict.fromkeys(column for column in columns if column is not None))
 
     @model_validator(mode="after")
     def _check_labels(self) -> Self:
@@ -62,21 +62,24 @@ class Privacy(Section):
         None, gt=0, allow_inf_nan=False, description="privacy loss of the whole run (or give noise_multiplier)"
     )
     noise_multiplier: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="noise per round / sensitivity; epsilon is then computed from it"
+        None, gt=0, allow_inf_nan=False, description="noise of a round / sensitivity; epsilon follows from it"
     )
     delta: float = Field(
-        1e-6, gt=0, lt=1, description="probability mass outside of epsilon; below one over the number of clients"
+        1e-6,
+        gt=0,
+        lt=1,
+        description="probability mass outside of epsilon; keep it below one over the number of clients",
     )
     relation: Relation = Field(Relation.ADD_REMOVE, description="neighboring datasets: add/remove or replace-one")
     rounds: int = Field(8, ge=1, le=1000, description="rounds of voting, each one release")
     max_texts_per_client: int = Field(
-        8, ge=1, le=10_000, description="texts a client votes with at most, chosen at random"
+        8, ge=1, le=10_000, description="most texts that a client votes with, chosen at random"
     )
     vote_norm: float | None = Field(
         None,
         ge=1e-3,
         le=1e6,
-        description="L2 bound C on a client's votes; default sqrt(max_texts_per_client)",
+        description="L2 bound C on a client's votes; default: sqrt(max_texts_per_client)",
     )
     normalize_votes: bool = Field(
         True, description="scale every client's votes up to the bound too, so that all clients count alike"
@@ -86,15 +89,15 @@ class Privacy(Section):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="what may ever be spent on a new dataset; default: this run's epsilon",
+        description="most that may ever be spent on a new dataset; default: this run's epsilon",
     )
     clients: int | None = Field(
         None,
         ge=1,
-        description="a public estimate of the number of clients, for `plan` and its warnings; never read from the data",
+        description="public estimate of the number of clients, for `plan` and its warnings; never read from the data",
     )
     clients_exact: bool = Field(
-        False, description="clients is the exact number and public: FreD then spends nothing on counting them"
+        False, description="the number of clients is exact and public; FreD then spends nothing on counting them"
     )
 
     @property
@@ -112,81 +115,80 @@ class Privacy(Section):
 
 
 class Initial(Section):
-    """Where the first population comes from. Public: nothing here may have been chosen by looking at the private
-    texts."""
+    """Where the first population comes from. All of it is public: choose nothing here by looking at private texts."""
 
     texts: str | None = Field(None, description="public file or Hugging Face dataset id")
     subset: str | None = Field(None, description="configuration of a Hugging Face dataset")
     split: str = Field("train", description="split of a Hugging Face dataset")
     text_column: str = Field("text", description="column of the public file that holds the text")
-    most_rows: int = Field(1_000_000, ge=1, description="rows of the public source that are read at most")
-    min_words: int = Field(5, ge=1, description="shorter public texts are not taken")
-    max_words: int = Field(100, ge=1, description="longer public texts are cut to this many words")
+    most_rows: int = Field(1_000_000, ge=1, description="most rows of the public source to read")
+    min_words: int = Field(5, ge=1, description="public texts with fewer words are dropped")
+    max_words: int = Field(100, ge=1, description="public texts with more words are cut to this many")
     prompts: tuple[str, ...] = Field(
         (),
-        description="public sentences that describe the domain; the generator writes texts from them, and a single one "
-        "stands in all later prompts too, where there are no labels",
+        description="public sentences that describe the domain; the generator writes the first texts from them; "
+        "without labels, a single sentence is added to every later prompt too",
     )
     examples: tuple[str, ...] = Field(
         (),
-        description="invented examples of the domain; the first prompts show them and, where there are no labels, all "
-        "later few-shot prompts do, before the survivors",
+        description="invented examples of the domain, shown in the first prompts; without labels, every later few-shot "
+        "prompt begins with them too",
     )
     prompted_share: float = Field(
-        0.5, ge=0, le=1, description="share of the population written from prompts when texts are given too"
+        0.5, ge=0, le=1, description="share of the first population written from prompts when texts are given too"
     )
     public_sets: tuple[str, ...] = Field(
         (),
-        description="public files or Hugging Face dataset ids among which FreD finds the nearest to the private "
-        "texts, in place of texts",
+        description="public files or Hugging Face dataset ids, in place of texts; FreD finds those nearest to the "
+        "private texts",
     )
-    public_set_texts: int = Field(
-        20_000, ge=1, description="texts of each of the candidates that are embedded at most, drawn at random"
-    )
+    public_set_texts: int = Field(20_000, ge=1, description="most texts of each public set to embed, drawn at random")
     public_sets_used: int = Field(
-        1, ge=1, description="how many of the candidates are taken, in equal parts: those whose mixture is the nearest"
+        1, ge=1, description="number of public sets to start from, in equal parts: those whose mixture is nearest"
     )
     public_sets_share: float = Field(
-        0.1, gt=0, lt=1, description="share of epsilon that finding them may spend; the rounds get the rest"
+        0.1, gt=0, lt=1, description="share of epsilon that ranking the public sets may spend; the rounds get the rest"
     )
 
 
 class Evolution(Section):
-    """How the population moves. Post-processing of released votes."""
+    """How released votes move the population. Post-processing: it costs no privacy."""
 
     population: int = Field(512, ge=2, le=1_000_000, description="candidates per round")
     lookahead: int = Field(
-        0, ge=0, le=64, description="variations whose mean embedding stands for a candidate; 0: the candidate itself"
+        0, ge=0, le=64, description="variations whose mean embedding stands for a candidate; 0: its own embedding"
     )
-    nearest: int = Field(1, ge=1, le=100, description="candidates among which a text's one vote is split")
+    nearest: int = Field(
+        1, ge=1, le=100, description="number of nearest candidates among which a text's one vote is split"
+    )
     selection: Literal["multinomial", "rank"] = Field(
         "multinomial",
-        description="multinomial: parents are drawn in proportion to their noisy votes above the threshold; rank: the "
-        "heaviest candidates take equal turns",
+        description="multinomial: draw parents in proportion to their noisy votes above the threshold; rank: the "
+        "candidates with the most votes take equal turns",
     )
-    survivors: float = Field(0.25, gt=0, le=1, description="rank: share of the population that survives at most")
+    survivors: float = Field(0.25, gt=0, le=1, description="rank: largest share of the population that survives")
     threshold: float = Field(
         1.5,
         ge=0,
         allow_inf_nan=False,
-        description="noisy votes below this many noise standard deviations count as none",
+        description="noisy votes below this many noise standard deviations count as zero",
     )
     kept_parents: float = Field(
-        0.25, ge=0, lt=1, description="share of the next population that is the best survivors, unchanged"
+        0.25, ge=0, lt=1, description="share of the next population filled with the best survivors, unchanged"
     )
     seeds_from_round: int | None = Field(
         None,
         ge=0,
-        description="first round whose survivors are seeds; default: the first three eighths of the rounds, which are "
-        "still on their way from the public texts, give none",
+        description="first round whose survivors become seeds; default: skip the first three eighths of the rounds, "
+        "which are still near the public texts",
     )
     seed_power: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="a seed is shown in proportion to its noisy votes above the threshold to this power",
+        description="each seed is shown in proportion to its noisy votes above the threshold, raised to this power",
     )
-    seed: int = Field(0, ge=0, description="seed of all choices that are not noise; noise has no seed")
+    seed: int = Field(0, ge=0, description="seed of every random choice but the noise, which has none")
 
 
 class Variation(Section):
@@ -195,14 +197,14 @@ class Variation(Section):
     kind: Literal["in-context", "rewrite", "mask-fill"] = Field(
         "in-context", description="in-context, rewrite or mask-fill"
     )
-    examples: int = Field(3, ge=1, le=20, description="in-context: survivors shown as examples, the parent among them")
+    examples: int = Field(3, ge=1, le=20, description="in-context: survivors shown as examples, the parent included")
     temperature: float = Field(0.8, ge=0, le=5, description="sampling temperature")
     top_p: float = Field(0.95, gt=0, le=1, description="nucleus sampling")
     max_tokens: int = Field(48, ge=1, le=4096, description="longest variation, in tokens")
-    mask_share: float = Field(0.3, gt=0, le=1, description="mask-fill: share of a text's tokens that is refilled")
-    mask_passes: int = Field(2, ge=1, le=10, description="mask-fill: how often in a row")
+    mask_share: float = Field(0.3, gt=0, le=1, description="mask-fill: share of a text's tokens to refill")
+    mask_passes: int = Field(2, ge=1, le=10, description="mask-fill: passes over a text")
     masks_per_pass: int = Field(
-        2, ge=1, le=4096, description="mask-fill: tokens of a text refilled in one forward pass; 1 is the paper's way"
+        2, ge=1, le=4096, description="mask-fill: tokens of a text refilled in one forward pass; the paper refills 1"
     )
 
 
@@ -210,31 +212,31 @@ class Expansion(Section):
     """Few-shot generation from the seeds. Costs no privacy."""
 
     texts: int = Field(1000, ge=1, description="synthetic texts to write")
-    examples: int = Field(5, ge=1, le=20, description="seeds shown as examples")
+    examples: int = Field(5, ge=1, le=20, description="seeds shown as examples in each prompt")
     temperature: float = Field(1.0, ge=0, le=5, description="sampling temperature")
     top_p: float = Field(0.95, gt=0, le=1, description="nucleus sampling")
     max_tokens: int = Field(64, ge=1, le=4096, description="longest synthetic text, in tokens")
-    format: Literal["jsonl", "parquet"] = Field("jsonl", description="files of the synthetic texts: jsonl or parquet")
+    format: Literal["jsonl", "parquet"] = Field("jsonl", description="format of the synthetic texts: jsonl or parquet")
     shard_texts: int | None = Field(
-        None, ge=1, description="texts per file synthetic/00000, 00001, ...; default: one file"
+        None, ge=1, description="texts per file synthetic/00000, 00001, ...; default: all in one file"
     )
 
 
 class Screening(Section):
-    """What a candidate or a synthetic text must be."""
+    """Which candidates and synthetic texts are dropped."""
 
-    min_words: int = Field(3, ge=1, description="shorter texts are dropped")
-    max_words: int = Field(150, ge=1, description="longer texts are dropped")
+    min_words: int = Field(3, ge=1, description="drop texts with fewer words")
+    max_words: int = Field(150, ge=1, description="drop texts with more words")
     identifiers: bool = Field(
         True,
         description="drop texts that hold an e-mail, public IP or personal web address, or a phone, card, bank account "
         "or social security number",
     )
     phone_region: str = Field(
-        "US", description="country whose phone numbers are recognized without a country code, as two letters"
+        "US", description="country, as two letters, whose phone numbers are recognized without a country code"
     )
     languages: tuple[str, ...] = Field(
-        (), description="drop texts of other languages than these, named as in ISO 639-1, for example en; default: none"
+        (), description="drop texts in any language but these, as ISO 639-1 codes such as en; default: keep all"
     )
 
     @model_validator(mode="after")
@@ -256,7 +258,7 @@ class Screening(Section):
 
 
 class Models(Section):
-    """Models by Hugging Face name or folder; `embedded` means the ones that are installed with the program."""
+    """Models by Hugging Face name or folder; `embedded` means those installed with the program."""
 
     generator: str = Field(
         "embedded", description="language model for variations and expansion (embedded: SmolLM2-135M-Instruct)"
@@ -265,23 +267,23 @@ class Models(Section):
         None, description="folder or Hugging Face name of a LoRA adapter for the generator (transformers, vllm)"
     )
     prompt_format: Literal["base", "chat"] = Field(
-        "base", description="continue a list of samples, or ask through the chat template"
+        "base", description="base: continue a list of samples; chat: ask through the model's chat template"
     )
     one_paragraph: bool = Field(True, description="end every generated text at its first blank line")
     embedder: str = Field("embedded", description="sentence-transformers model (embedded: all-MiniLM-L6-v2)")
     embedder_tokens: int = Field(
-        64, ge=1, le=8192, description="texts, private or not, are cut to this many tokens before embedding"
+        64, ge=1, le=8192, description="all texts, private or not, are cut to this many tokens before embedding"
     )
-    masked: str = Field("roberta-large", description="masked language model for mask-fill")
+    masked: str = Field("roberta-large", description="masked language model (mask-fill)")
 
 
 class Card(Section):
-    """What the dataset card says of the texts beyond what the run knows."""
+    """What the dataset card states of the texts beyond what the run knows."""
 
     license: str = Field(
         "other", description="license of the synthetic texts, as Hugging Face names it, such as cc0-1.0"
     )
-    languages: tuple[str, ...] = Field((), description="their languages, as ISO codes such as en")
+    languages: tuple[str, ...] = Field((), description="languages of the texts, as ISO 639-1 codes such as en")
 
 
 class Speed(Section):
@@ -295,30 +297,31 @@ class Speed(Section):
     chunk: int | None = Field(
         None,
         ge=1,
-        description="prompts handed to the engine at once, and a save point of the expansion; default: 128 for "
+        description="prompts handed to the engine at once; the expansion saves after each chunk; default: 128 for "
         "transformers, 2048 for openai, 8192 for vllm and ray",
     )
     embed_batch_tokens: int | None = Field(
-        None, ge=1, description="tokens per forward pass of the embedder; default: 256 on a processor, 16384 elsewhere"
+        None, ge=1, description="tokens per forward pass of the embedder; default: 256 on a CPU, 16384 elsewhere"
     )
     embed_runtime: Literal["torch", "openvino"] | None = Field(
-        None, description="torch or openvino (on the processor); default: what a short measurement finds faster here"
+        None, description="torch or openvino (on a CPU); default: the faster one in a short measurement"
     )
-    device: str | None = Field(None, description="cpu, cuda, ...; default: the best there is")
+    device: str | None = Field(None, description="cpu, cuda, ...; default: the fastest available")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="float32, bfloat16 or float16; default: what the processor is fast at"
+        None, description="float32, bfloat16 or float16; default: what the device computes fastest"
     )
-    memory_share: float = Field(0.3, gt=0, le=1, description="share of the memory that vLLM takes")
-    tensor_parallel: int = Field(1, ge=1, description="GPUs over which vLLM splits the model")
+    memory_share: float = Field(0.3, gt=0, le=1, description="share of the device's memory that vLLM takes (vllm, ray)")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs over which vLLM splits the model (vllm, ray)")
     workers: int = Field(1, ge=1, le=10_000, description="copies of the model, each on GPUs of its own (ray)")
-    max_length: int | None = Field(None, ge=1, description="longest prompt plus answer in tokens (vLLM)")
+    max_length: int | None = Field(None, ge=1, description="longest prompt plus answer, in tokens (vllm, ray)")
     quantization: str | None = Field(
-        None, description="how the weights are quantized (vllm), for example fp8; default: as the model's folder says"
+        None,
+        description="how the weights are quantized (vllm, ray), for example fp8; default: as the model's folder states",
     )
     base_url: str | None = Field(None, description="address of the OpenAI-compatible server; default: OPENAI_BASE_URL")
     concurrency: int = Field(64, ge=1, le=1024, description="requests in flight (openai)")
     request_timeout: float = Field(
-        120.0, gt=0, description="seconds until a request is repeated; twice that in all (openai)"
+        120.0, gt=0, description="a request is repeated after this many seconds and fails after twice as many (openai)"
     )
     price_read: float | None = Field(None, ge=0, description="price of a million tokens read, for the log (openai)")
     price_written: float | None = Field(
@@ -333,7 +336,7 @@ class Speed(Section):
 
 
 class Config(Section):
-    """All settings of a run, resolved."""
+    """All settings of a run."""
 
     preset: str = Field("default", description="starting point: " + " or ".join(PRESETS))
     data: Data = Data()
@@ -361,7 +364,7 @@ class Config(Section):
 
     @property
     def seed_rounds(self) -> range:
-        """The rounds whose survivors are seeds."""
+        """The rounds whose survivors become seeds."""
         first, rounds = self.evolution.seeds_from_round, self.privacy.rounds
         return range(3 * rounds // 8 if first is None else first, rounds)
 
@@ -375,12 +378,15 @@ class Config(Section):
         initial = self.initial
         if initial.texts is None and not initial.prompts and not initial.public_sets:
             raise ValueError(
-                "initial: give texts (a public file) or prompts (public sentences that describe the domain), or both"
+                "initial: give texts (a public file) or prompts (public sentences that describe the domain), or both; "
+                "or public_sets, from which FreD chooses the nearest"
             )
         if initial.examples and not initial.prompts:
-            raise ValueError("initial: examples are shown with prompts; give a sentence that describes the domain")
+            raise ValueError(
+                "initial: examples are shown with prompts; give prompts too, a sentence that describes the domain"
+            )
         if initial.texts is not None and initial.public_sets:
-            raise ValueError("initial: give either texts or candidates, among which the texts are then chosen")
+            raise ValueError("initial: give either texts or public_sets, from which FreD chooses the texts")
         if (self.evolution.seeds_from_round or 0) >= self.privacy.rounds:
             raise ValueError(
                 f"evolution.seeds_from_round is {self.evolution.seeds_from_round}, but the rounds are numbered 0 to "

@@ -20,19 +20,19 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
 _HEADINGS = {
     "data": "Where the private texts are.",
     "privacy": "WHAT CHANGES THE GUARANTEE.",
-    "initial": "WHAT CHANGES THE TEXT: from here to [models]. The initial population must be public.",
+    "initial": "WHAT CHANGES THE TEXT, from here to [models]. Where the run starts must be public.",
     "speed": "WHAT CHANGES ONLY SPEED.",
 }
 
 
 def render_template(preset: str, settings: Mapping[str, Any]) -> str:
-    """A complete TOML file: every setting with its meaning, its value in the preset, unset ones commented out.
+    """Write a complete TOML file: every setting, its meaning and its value in the preset, unset ones commented out.
 
     A table that the preset leaves alone gets an example where it would be useless without one.
     """
     document = tomlkit.document()
     document.add(
-        tomlkit.comment("pretext: what is not set here comes from the preset; `pretext plan` shows what it will spend.")
+        tomlkit.comment("pretext: the preset decides what is not set here; `pretext plan` shows what a run will spend.")
     )
     document.add("preset", tomlkit.item(preset))
     for name, field in Config.model_fields.items():

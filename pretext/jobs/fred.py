@@ -9,7 +9,7 @@ from typing import Any
 
 from pretext.calibration import moments_multiplier
 from pretext.config.resolve import compare_configs
-from pretext.config.settings import Config
+from pretext.config.settings import Config, Initial, Models, Privacy
 from pretext.errors import RunFolderError
 from pretext.fred.design import check_embedder, design_fred_query, embedder_identity, require_client_estimate
 from pretext.fred.public_sets import PublicSet
@@ -66,9 +66,9 @@ def run_fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, con
         check_columns(private_source(config.data), config.data.columns)
     name = dataset_name(config.data, config.privacy.dataset, ledger)
     require_client_estimate(config.privacy)
-    measured = measure_public_sets(config, sets, parts)
+    measured = measure_public_sets(config.initial, config.models, sets, parts)
     if query is None:
-        query = make_query(config, measured, parts)
+        query = make_query(config.privacy, config.models, measured, parts)
         run = Run.create(folder, config)
         run.write(QUERY_FILE, query.to_json())
     assert run is not None
@@ -92,20 +92,23 @@ def plan_query(config: Config, parts: Parts) -> FredQuery:
     """
     sets = resolve_public_sets(config.initial)
     require_client_estimate(config.privacy)
-    return make_query(config, measure_public_sets(config, sets, parts), parts)
+    measured = measure_public_sets(config.initial, config.models, sets, parts)
+    return make_query(config.privacy, config.models, measured, parts)
 
 
-def measure_public_sets(config: Config, sets: Sequence[PublicSet], parts: Parts) -> MeasuredSets:
+def measure_public_sets(initial: Initial, models: Models, sets: Sequence[PublicSet], parts: Parts) -> MeasuredSets:
     """Measure the sets as configured, with the user's cache. Raises UsageError if two hold the same texts."""
-    identity, max_texts = embedder_identity(config.models), config.initial.public_set_texts
-    return measure_sets(sets, parts.embedder(), identity, max_texts, fred_cache_folder())
+    identity = embedder_identity(models)
+    return measure_sets(sets, parts.embedder(), identity, initial.public_set_texts, fred_cache_folder())
 
 
-def make_query(config: Config, measured: MeasuredSets, parts: Parts, epsilon: float | None = None) -> FredQuery:
+def make_query(
+    privacy: Privacy, models: Models, measured: MeasuredSets, parts: Parts, epsilon: float | None = None
+) -> FredQuery:
     """Design the query whose release costs at most `epsilon` (default: all of the configured guarantee)."""
-    multiplier = moments_multiplier(config.privacy, epsilon)
+    multiplier = moments_multiplier(privacy, epsilon)
     statistics = [statistics for _, statistics in measured]
-    return design_fred_query(statistics, config.privacy, multiplier, config.models, parts.embedder())
+    return design_fred_query(statistics, privacy, multiplier, models, parts.embedder())
 
 
 def _open_folder(config: Config, folder: Path) -> tuple[Run | None, FredQuery | None]:

@@ -37,7 +37,7 @@ class Parts:
         """The parts that a configuration names; `rows` take the place of a private file, `models` that of the
         configured engine and embedder."""
         engine = Once(lambda: _open_engine(config.models, config.speed) if models is None else models[0])
-        embedder = Once(lambda: _open_embedder(config) if models is None else models[1])
+        embedder = Once(lambda: _open_embedder(config.models, config.speed) if models is None else models[1])
 
         def gather() -> Clients:
             return Clients.embed(read_private(config.data, config.privacy.max_texts_per_client, rows), embedder())
@@ -98,7 +98,7 @@ def _open_engine(models: Models, speed: Speed) -> Engine:
     return open_engine(models, speed)
 
 
-def _open_embedder(config: Config) -> Embedder:
+def _open_embedder(models: Models, speed: Speed) -> Embedder:
     from pretext.models.embedder import SentenceEmbedder
 
-    return SentenceEmbedder.from_sections(config.models, config.speed)
+    return SentenceEmbedder.from_sections(models, speed)

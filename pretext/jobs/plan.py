@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pretext.calibration import Calibration
 from pretext.config.settings import Config, Evolution, Privacy
 from pretext.screening.language import check_languages
-from privacy import DiscreteGaussian, compose, epsilon, rdp_epsilon
+from privacy import DiscreteGaussian, Unit, compose, epsilon, rdp_epsilon
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def make_plan(config: Config) -> Plan:
         votes,
         (variations + prompted) * config.variation.max_tokens + config.expansion.texts * config.expansion.max_tokens,
     )
-    return replace(plan, warnings=tuple(_warnings(config, plan)))
+    return replace(plan, warnings=tuple(_warnings(privacy, evolution, config.unit, plan)))
 
 
 def max_votes_per_client(privacy: Privacy, evolution: Evolution) -> float:
@@ -78,11 +78,10 @@ def max_votes_per_client(privacy: Privacy, evolution: Evolution) -> float:
     return most if privacy.normalize_votes else min(most, privacy.max_texts_per_client)
 
 
-def _warnings(config: Config, plan: Plan) -> list[str]:
-    privacy, evolution = config.privacy, config.evolution
+def _warnings(privacy: Privacy, evolution: Evolution, unit: Unit, plan: Plan) -> list[str]:
     warnings = []
-    if config.data.client_column is None:
-        warnings.append(f"No client column is named: the guarantee covers {config.unit.words}.")
+    if unit.column is None:
+        warnings.append(f"No client column is named: the guarantee covers {unit.words}.")
     if privacy.clients is None:
         warnings.append(
             "The number of clients is not stated (privacy.clients, a public estimate), so delta and signal cannot be "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pretext.calibration import Calibration
 from pretext.clients.voting import VoteRule
-from pretext.config.settings import Config, Privacy
+from pretext.config.settings import Config, Data, Initial, Privacy
 from pretext.evolution.expansion import expand
 from pretext.evolution.initial import make_initial_population
 from pretext.evolution.loop import evolve
@@ -67,7 +67,7 @@ def evolve_run(
     plan = make_plan(config)
     ledger = ledger or open_ledger()
     if not (folder / "run.json").exists():
-        _check_sources(config)
+        _check_sources(config.data, config.initial, config.privacy)
     name = dataset_name(config.data, config.privacy.dataset, ledger)
     run = Run.create(folder, config)
     account = open_account(config, ledger, name, plan.epsilon, confirmed)
@@ -186,10 +186,10 @@ class _Evolution:
     def find_public_sets(self) -> list[str]:
         """Find where the public sets lie whose mixture is nearest, by a release of the run's own."""
         config, run = self.config, self.run
-        sets = measure_public_sets(config, resolve_public_sets(config.initial), self.parts)
+        sets = measure_public_sets(config.initial, config.models, resolve_public_sets(config.initial), self.parts)
         query = load_query(run.folder)
         if query is None:
-            query = make_query(config, sets, self.parts, Calibration.of(config).fred_epsilon)
+            query = make_query(config.privacy, config.models, sets, self.parts, Calibration.of(config).fred_epsilon)
             run.write(QUERY_FILE, query.to_json())
         self.models.open_all()
         release = ask_clients(query, self.ledger, self.account, f"{run.id}/fred", self.parts.federation)
@@ -199,14 +199,13 @@ class _Evolution:
         return [public.source.location for name in ranking.mixture for public, _ in sets if public.name == name]
 
 
-def _check_sources(config: Config) -> None:
+def _check_sources(data: Data, initial: Initial, privacy: Privacy) -> None:
     """Fail at the door: before a folder is made, a budget is set up or a model is loaded."""
-    if config.data.path:
-        check_columns(private_source(config.data), config.data.columns)
-    initial = config.initial
+    if data.path:
+        check_columns(private_source(data), data.columns)
     if initial.public_sets:
         resolve_public_sets(initial)
-        require_client_estimate(config.privacy)
+        require_client_estimate(privacy)
     if initial.texts is not None:
         check_columns(Source(initial.texts, initial.subset, initial.split), [initial.text_column])
 

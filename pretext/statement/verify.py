@@ -18,7 +18,7 @@ from typing import Any
 
 from pretext.calibration import Calibration
 from pretext.config.settings import Config
-from pretext.errors import PretextError
+from pretext.errors import PretextError, RunFolderError, UsageError
 from pretext.evolution.selection import collect_seeds, select_round
 from pretext.files import replace_nonfinite
 from pretext.fred.query import load_query
@@ -31,7 +31,7 @@ from pretext.statement.statement import make_fred_statement, make_statement, rel
 from privacy import Account, Ledger, LedgerConflict, LedgerCorrupted, Release
 from privacy.bounding import grid_for
 
-_READ_ERRORS = (PretextError, KeyError, TypeError, ValueError, IndexError, AttributeError)
+_READ_ERRORS = (RunFolderError, UsageError, KeyError, TypeError, ValueError, IndexError, AttributeError)
 """What reading a file that somebody edited may raise."""
 
 
@@ -56,7 +56,7 @@ def verify_folder(folder: Path, ledger: Ledger) -> list[Check]:
         ledger.examine()
         account = find_account(run, config, ledger)
         releases = find_releases(run, account)
-    except (LedgerConflict, LedgerCorrupted, PretextError) as error:
+    except (LedgerConflict, LedgerCorrupted, RunFolderError) as error:
         return [files, Check("the ledger", [Difference("ledger", "", "the account of the run", str(error))])]
     facts = _Evidence(run, config, account, releases)
     checks = [

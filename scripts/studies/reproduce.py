@@ -32,14 +32,13 @@ from comparison.table import format_table
 from pretext.clients.federation import LocalFederation
 from pretext.clients.private_data import read_private
 from pretext.clients.voting import Clients
+from pretext.config.flags import resolve_location
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
 from pretext.errors import PretextError, UsageError
 from pretext.evaluation.student import CausalStudent, open_student
 from pretext.jobs.parts import Parts
 from pretext.lazy import Once
-from pretext.tables import resolve_location
-from privacy import PrivacyError
 from privacy.accounting import check_delta, check_epsilon
 
 
@@ -51,7 +50,7 @@ def main() -> None:
             reproduce(options, open_student(options.student))
         rows = read_rows(options.csv)
         print(format_table(rows) if rows else f"There are no cells in {options.csv} yet.")
-    except (PretextError, PrivacyError) as error:
+    except PretextError as error:
         sys.exit(f"Error: {error}")
 
 

@@ -1,4 +1,4 @@
-"""`pretext privacy` from the command line: what it prints, and one sentence for every mistake."""
+"""`pretext privacy` from the command line: its numbers and files, and one sentence for every mistake."""
 
 from __future__ import annotations
 
@@ -34,24 +34,23 @@ def run(make_config: Callable[..., Config], tmp_path: Path) -> Run:
 
 
 def test_statement(command: Command, run: Run, tmp_path: Path) -> None:
-    stated = run.load("privacy.json")
+    document = run.load("privacy.json")
     code, out, err = command("statement", run.folder)
     assert code == 0, err
-    assert f"({round_up(stated['guarantee']['epsilon'])}, 0.001)-differential privacy, unit client" in out
-    assert json.loads(command("statement", run.folder, "--json")[1]) == stated
+    assert f"({round_up(document['guarantee']['epsilon'])}, 0.001)-differential privacy" in out
+    assert json.loads(command("statement", run.folder, "--json")[1]) == document
     code, out, _ = command("statement", run.folder, "--out", tmp_path / "page.md")
     assert (code, out.strip()) == (0, str(tmp_path / "page.md"))
     assert "Signature" in (tmp_path / "page.md").read_text()
 
 
-def test_a_statement_of_an_older_version(command: Command, run: Run) -> None:
-    stated = run.load("privacy.json")
-    del stated["dataset"]["ledger_head_sha256"]
-    run.save("privacy.json", stated)
-    assert command("statement", run.folder)[0] == 0
+def test_statement__a_field_is_missing__names_the_command_that_writes_it_again(command: Command, run: Run) -> None:
+    document = run.load("privacy.json")
+    del document["dataset"]["ledger_head_sha256"]
+    run.save("privacy.json", document)
     code, _, err = command("statement", run.folder, "--out", run.folder / "page.md")
     assert code == 1
-    assert "of this version; `pretext resume" in err
+    assert f"pretext resume {run.folder}" in err
     assert not (run.folder / "page.md").exists()
 
 
@@ -73,10 +72,9 @@ def test_curve(command: Command, run: Run) -> None:
         rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[2:]}
         assert rows["0.001"][0] == round_up(spent)
         assert float(rows["0.001"][1]) > spent
-        assert "(3 releases, unit client), by relation" in out
-    told = json.loads(command("curve", run.folder, "--json")[1])
-    assert {"delta", "add/remove", "replace-one"} == set(told["curve"][0])
-    assert [point["add/remove"] for point in told["curve"] if point["delta"] == 1e-3] == [pytest.approx(spent)]
+    points = json.loads(command("curve", run.folder, "--json")[1])["curve"]
+    assert {"delta", "add/remove", "replace-one"} == set(points[0])
+    assert [point["add/remove"] for point in points if point["delta"] == 1e-3] == [pytest.approx(spent)]
 
 
 def test_the_curve_holds_the_delta_of_the_run(
@@ -84,9 +82,9 @@ def test_the_curve_holds_the_delta_of_the_run(
 ) -> None:
     config = make_config("privacy.epsilon=5", "privacy.delta=3e-5")
     run = synthesize(config, tmp_path / "run", make_parts(config))
-    told = json.loads(command("curve", run.folder, "--json")[1])["curve"]
-    assert [point["add/remove"] for point in told if point["delta"] == 3e-5] == [pytest.approx(5, abs=1e-3)]
-    assert [point["delta"] for point in told] == sorted((point["delta"] for point in told), reverse=True)
+    points = json.loads(command("curve", run.folder, "--json")[1])["curve"]
+    assert [point["add/remove"] for point in points if point["delta"] == 3e-5] == [pytest.approx(5, abs=1e-3)]
+    assert [point["delta"] for point in points] == sorted((point["delta"] for point in points), reverse=True)
 
 
 @pytest.mark.parametrize("noise", [0.01, 1e6])
@@ -121,31 +119,31 @@ def test_calibrate_says_what_plan_says(
     config = make_config(
         f"privacy.{name}={value}", "privacy.delta=3e-6", "privacy.rounds=11", f"privacy.relation={relation}"
     )
-    planned = make_plan(config)
+    plan = make_plan(config)
     flags = [f"--{name.replace('_', '-')}", value, "--delta", 3e-6, "--rounds", 11, "--relation", relation]
-    told = json.loads(command("calibrate", *flags, "--json")[1])
-    assert told["noise_multiplier"] == pytest.approx(planned.noise_multiplier, rel=1e-7)
-    assert told["sigma_votes"] == pytest.approx(planned.sigma, rel=1e-7)
-    assert told["epsilon"][relation] == pytest.approx(planned.epsilon, rel=1e-7)
-    assert told["epsilon"]["add/remove"] < told["epsilon"]["replace-one"]
+    answer = json.loads(command("calibrate", *flags, "--json")[1])
+    assert answer["noise_multiplier"] == pytest.approx(plan.noise_multiplier, rel=1e-7)
+    assert answer["sigma_votes"] == pytest.approx(plan.sigma, rel=1e-7)
+    assert answer["epsilon"][relation] == pytest.approx(plan.epsilon, rel=1e-7)
+    assert answer["epsilon"]["add/remove"] < answer["epsilon"]["replace-one"]
     code, out, _ = command("calibrate", *flags)
     assert code == 0
-    assert round_up(told["noise_multiplier"], 5) in out
-    assert f"{round_up(told['epsilon'][relation])} (delta 3e-06, unit client, relation {relation})" in out
+    assert round_up(answer["noise_multiplier"], 5) in out
+    assert f"{round_up(answer['epsilon'][relation])} (delta 3e-06, unit client, relation {relation})" in out
 
 
 def test_calibrate_one_release_of_one_text(command: Command) -> None:
-    told = json.loads(
+    answer = json.loads(
         command("calibrate", "--epsilon", 1, "--delta", 1e-6, "--rounds", 1, "--max-texts-per-client", 1, "--json")[1]
     )
-    assert told["noise_multiplier"] == pytest.approx(4.22468, abs=2e-4)
-    assert told["sigma_votes"] == pytest.approx(told["noise_multiplier"])
+    assert answer["noise_multiplier"] == pytest.approx(4.22468, abs=2e-4)
+    assert answer["sigma_votes"] == pytest.approx(answer["noise_multiplier"])
 
 
 def test_compare(command: Command, run: Run) -> None:
-    told = json.loads(command("compare", run.folder, "--json")[1])
-    exact = told["accountants"][0]
-    assert (told["releases"], exact["name"]) == (3, "exact")
+    comparison = json.loads(command("compare", run.folder, "--json")[1])
+    exact = comparison["accountants"][0]
+    assert (comparison["releases"], exact["name"]) == (3, "exact")
     assert exact["epsilon"] == pytest.approx(run.load("privacy.json")["guarantee"]["epsilon"])
     code, out, _ = command("compare", "--noise-multiplier", 11.3, "--delta", 3e-6, "--rounds", 11)
     assert code == 0
@@ -158,48 +156,47 @@ def test_verify(command: Command, run: Run) -> None:
     code, out, err = command("verify", run.folder)
     assert (code, err) == (0, "")
     assert out.count("ok  ") == 10
-    assert f"Verified {run.folder} against" in out
     assert json.loads(command("verify", run.folder, "--json")[1])["verified"] is True
     with (run.folder / "synthetic.jsonl").open("a") as file:
         file.write('{"text": "one more"}\n')
     code, out, err = command("verify", run.folder)
     assert code == 1
-    assert out.startswith("synthetic.jsonl, bytes: expected ")
+    assert out.startswith("synthetic.jsonl, bytes: ")
     assert len(out.splitlines()) == 1
-    assert "is not verified: 1 difference." in err
+    assert str(run.folder) in err
     code, out, _ = command("verify", run.folder, "--json")
-    told = json.loads(out)
-    assert (code, told["verified"]) == (1, False)
-    assert told["checks"][0]["differences"][0]["what"] == "synthetic.jsonl"
+    verification = json.loads(out)
+    assert (code, verification["verified"]) == (1, False)
+    assert verification["checks"][0]["differences"][0]["what"] == "synthetic.jsonl"
 
 
 WRONG = {
-    "curve of nothing": (["curve"], 2, "Give either a run folder or --dataset NAME"),
-    "curve of two things": (["curve", "{run}", "--dataset", "private"], 2, "Give either"),
-    "curve of an unknown dataset": (["curve", "--dataset", "nobody"], 2, "no dataset 'nobody'"),
+    "curve of nothing": (["curve"], 2, "--dataset"),
+    "curve of two things": (["curve", "{run}", "--dataset", "private"], 2, "--dataset"),
+    "curve of an unknown dataset": (["curve", "--dataset", "nobody"], 2, "'nobody'"),
     "chart of another kind": (["curve", "{run}", "--chart", "x.pdf"], 2, ".svg or .png"),
-    "statement of no run": (["statement", "nowhere"], 1, "is not a run folder"),
-    "statement of another kind": (["statement", "{run}", "--out", "x.pdf"], 2, "must end in .md"),
-    "verify without a folder": (["verify"], 2, "Missing argument"),
-    "verify no run": (["verify", "nowhere"], 1, "is not a run folder"),
-    "calibrate nothing": (["calibrate"], 2, "Give either --epsilon"),
-    "calibrate both": (["calibrate", "--epsilon", "1", "--noise-multiplier", "2"], 2, "Give either --epsilon"),
+    "statement of no run": (["statement", "nowhere"], 1, "nowhere"),
+    "statement of another kind": (["statement", "{run}", "--out", "x.pdf"], 2, ".md"),
+    "verify without a folder": (["verify"], 2, "FOLDER"),
+    "verify no run": (["verify", "nowhere"], 1, "nowhere"),
+    "calibrate nothing": (["calibrate"], 2, "--epsilon"),
+    "calibrate both": (["calibrate", "--epsilon", "1", "--noise-multiplier", "2"], 2, "--noise-multiplier"),
     "calibrate to nothing": (["calibrate", "--epsilon", "0"], 2, "privacy.epsilon"),
     "calibrate to nan": (["calibrate", "--epsilon", "nan"], 2, "privacy.epsilon"),
     "delta 2": (["calibrate", "--epsilon", "1", "--delta", "2"], 2, "privacy.delta"),
     "no rounds": (["calibrate", "--epsilon", "1", "--rounds", "0"], 2, "privacy.rounds"),
     "another relation": (["calibrate", "--epsilon", "1", "--relation", "swap"], 2, "add/remove"),
-    "compare two things": (["compare", "{run}", "--epsilon", "1"], 2, "not both"),
-    "compare nothing": (["compare"], 2, "Give either --epsilon"),
+    "compare two things": (["compare", "{run}", "--epsilon", "1"], 2, "--epsilon"),
+    "compare nothing": (["compare"], 2, "--epsilon"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_use_is_one_sentence(case: str, command: Command, run: Run) -> None:
-    arguments, exit_code, words = WRONG[case]
+    arguments, exit_code, name = WRONG[case]
     code, out, err = command(*(str(run.folder) if argument == "{run}" else argument for argument in arguments))
     assert code == exit_code
-    assert words in err
+    assert name in err
     assert out == ""
     assert "Traceback" not in err
 
@@ -209,18 +206,17 @@ def test_before_anything_was_released(command: Command, make_config: Callable[..
     for name in ("statement", "curve", "compare"):
         code, _, err = command(name, run.folder)
         assert code == 1
-        assert "holds no whole privacy.json" in err
-        assert "`pretext resume" in err
+        assert f"pretext resume {run.folder}" in err
     code, out, err = command("verify", run.folder)
     assert code == 1
-    assert "manifest.json: expected the file, found nothing; `pretext resume" in out
+    assert out.startswith("manifest.json: ")
 
 
 def test_a_corrupted_ledger_is_one_sentence(command: Command, run: Run, home: Path) -> None:
     (home / "ledger.sqlite").write_bytes(b"garbage" * 1000)
     code, _, err = command("verify", run.folder)
     assert code == 1
-    assert "damaged or is not a pretext ledger" in err
+    assert str(home / "ledger.sqlite") in err
 
 
 def strict(text: str) -> Any:
@@ -240,10 +236,10 @@ def test_an_infinite_loss_is_strict_json_and_told_in_words(
     terms = ("privacy.noise_multiplier=4", "privacy.delta=1e-19", "privacy.budget_epsilon=50")
     config = make_config(*terms, "evolution.threshold=0")
     second = synthesize(config, tmp_path / "second", make_parts(config))
-    stated = strict((second.folder / "privacy.json").read_text())
-    assert stated["guarantee"]["epsilon"] is None and stated["dataset"]["spent_epsilon"] < 50
+    document = strict((second.folder / "privacy.json").read_text())
+    assert document["guarantee"]["epsilon"] is None and document["dataset"]["spent_epsilon"] < 50
     assert "(infinity, 1e-19)-differential privacy" in command("statement", second.folder)[1]
-    assert strict(command("statement", second.folder, "--json")[1]) == stated
+    assert strict(command("statement", second.folder, "--json")[1]) == document
     assert command("statement", second.folder, "--out", tmp_path / "page.md")[0] == 0
     assert "epsilon infinity at delta 1e-19" in (tmp_path / "page.md").read_text()
     assert command("verify", second.folder)[0] == 0
@@ -253,7 +249,7 @@ def test_an_infinite_loss_is_strict_json_and_told_in_words(
 
 
 def test_json_names_unit_and_relation(command: Command, run: Run) -> None:
-    told = strict(command("compare", run.folder, "--json")[1])
-    assert (told["unit"], told["relation"]) == ("client", "add/remove")
+    comparison = strict(command("compare", run.folder, "--json")[1])
+    assert (comparison["unit"], comparison["relation"]) == ("client", "add/remove")
     assert strict(command("curve", run.folder, "--json")[1])["unit"] == "client"
     assert strict(command("calibrate", "--epsilon", 1, "--json")[1])["unit"] == "client"

@@ -1,6 +1,9 @@
+"""Layers of settings: what is refused, which layer wins, what survives a round trip."""
+
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +45,12 @@ def refused(*overrides: str) -> str:
     ],
 )
 def test_an_unknown_key_names_its_nearest_neighbor(override: str, neighbor: str) -> None:
-    message = refused(override)
-    assert "There is no setting " in message and f"did you mean {neighbor}?" in message
+    assert refused(override).endswith(f" {neighbor}?")
 
 
 def test_an_unknown_key_without_a_neighbor_lists_what_is_allowed() -> None:
-    assert "allowed are preset, data, privacy" in refused("zzz=1")
-    assert "allowed are epsilon, noise_multiplier" in refused("privacy.zzzzzz=1")
+    assert "preset, data, privacy" in refused("zzz=1")
+    assert "epsilon, noise_multiplier" in refused("privacy.zzzzzz=1")
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "-inf", "lots", "[1]"])
@@ -74,7 +76,7 @@ def test_delta_lies_between_zero_and_one(value: str) -> None:
         ("variation.kind=dream", "variation.kind"),
         ("expansion.temperature=-1", "expansion.temperature"),
         ("expansion.top_p=0", "expansion.top_p"),
-        ("screening.min_words=200", "min_words is above max_words"),
+        ("screening.min_words=200", "min_words"),
         ("privacy=1", "privacy"),
         ("data.labels=a", "data.labels"),
         ("speed.dtype=float99", "speed.dtype"),
@@ -87,19 +89,19 @@ def test_a_value_out_of_range_is_named(override: str, named: str) -> None:
 def test_one_target_is_needed() -> None:
     with pytest.raises(UsageError, match=r"privacy\.epsilon"):
         resolve(settings={"initial": {"prompts": ["x"]}})
-    with pytest.raises(UsageError, match="either epsilon or noise_multiplier"):
+    with pytest.raises(UsageError, match="noise_multiplier"):
         resolve(settings={"privacy": {"rounds": 3}, "initial": {"prompts": ["x"]}})
 
 
 def test_both_targets_in_one_layer_contradict_each_other(tmp_path: Path) -> None:
     both = {**BASE, "privacy": {"epsilon": 1.0, "noise_multiplier": 2.0}}
-    with pytest.raises(UsageError, match="either epsilon or noise_multiplier"):
+    with pytest.raises(UsageError, match="noise_multiplier"):
         resolve(settings=both)
     (tmp_path / "both.toml").write_text(tomlkit.dumps(both), encoding="utf-8")
-    with pytest.raises(UsageError, match="either epsilon or noise_multiplier"):
+    with pytest.raises(UsageError, match="noise_multiplier"):
         resolve(tmp_path / "both.toml")
     # A wrong guess here would spend a budget that nobody named.
-    assert "either epsilon or noise_multiplier" in refused("privacy.epsilon=1", "privacy.noise_multiplier=2")
+    assert "noise_multiplier" in refused("privacy.epsilon=1", "privacy.noise_multiplier=2")
 
 
 def test_a_target_takes_away_the_other_one_of_a_lower_layer(tmp_path: Path) -> None:
@@ -127,8 +129,8 @@ def test_later_layers_win(tmp_path: Path) -> None:
 
 
 def test_the_highest_layer_names_the_preset() -> None:
-    chosen = resolve(settings={"preset": "icml2024"}, defaults={**BASE, "preset": "default"})
-    assert chosen.preset == "icml2024" and chosen.evolution.population == 1024
+    config = resolve(settings={"preset": "icml2024"}, defaults={**BASE, "preset": "default"})
+    assert config.preset == "icml2024" and config.evolution.population == 1024
 
 
 @pytest.mark.parametrize("preset", ["paper", 3, [1], {"a": 1}])
@@ -169,9 +171,9 @@ def test_set_reads_toml_and_nests() -> None:
 
 
 def test_labels_are_listed_and_differ() -> None:
-    assert "labels must list the labels" in refused("data.label_column=kind")
-    assert "the same label twice" in refused("data.label_column=kind", "data.labels=['a','a']")
-    assert "at least the number of data.labels" in refused(
+    assert "label_column" in refused("data.label_column=kind")
+    assert "twice" in refused("data.label_column=kind", "data.labels=['a','a']")
+    assert "evolution.population" in refused(
         "data.label_column=kind", "data.labels=['a','b','c']", "evolution.population=2"
     )
 
@@ -193,31 +195,30 @@ def test_the_threshold_may_be_nothing() -> None:
 
 
 def test_what_prompts_say_of_the_texts() -> None:
-    one = small("initial.prompts=['Notes of a nurse.']")
-    assert (one.prompt_style.about(0), small("initial.prompts=['a', 'b']").prompt_style.about(0)) == (
+    described = small("initial.prompts=['Notes of a nurse.']")
+    assert (described.prompt_style.about(0), small("initial.prompts=['a', 'b']").prompt_style.about(0)) == (
         "Notes of a nurse.",
         None,
     )
     labeled = small("initial.prompts=['a']", "data.labels=['x', 'y']", "data.label_column=kind")
     assert [labeled.prompt_style.about(0), labeled.prompt_style.about(1)] == ["x", "y"]
     refusal = refused("initial.examples=['invented']", "initial.prompts=[]", "initial.texts=public.jsonl")
-    assert "examples are shown with prompts" in refusal
+    assert "examples" in refusal and "prompts" in refusal
 
 
 def test_the_initial_population_has_a_source() -> None:
-    with pytest.raises(UsageError, match=r"give texts .* or prompts"):
+    with pytest.raises(UsageError, match=r"texts .* prompts .* public_sets"):
         resolve(settings={"privacy": {"epsilon": 1.0}})
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="There is no configuration file"):
-        resolve(tmp_path / "none.toml")
-    with pytest.raises(UsageError, match="cannot be read"):
-        resolve(tmp_path)
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(UsageError, match=re.escape(str(path))):
+            resolve(path)
     broken = tmp_path / "broken.toml"
     for content in (b"privacy = [", b"\xff\xfe"):
         broken.write_bytes(content)
-        with pytest.raises(UsageError, match="not valid TOML"):
+        with pytest.raises(UsageError, match=re.escape(str(broken))):
             resolve(broken)
 
 
@@ -248,8 +249,10 @@ def test_the_default_preset_holds_the_square_root_of_the_cap() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_plain_values_round_trip_through_toml(preset: str) -> None:
-    given = BASE if preset == "default" else {}
-    config = resolve(settings={**given, "preset": preset}, overrides=["data.labels=['é', 'b']", "data.label_column=k"])
+    required = BASE if preset == "default" else {}
+    config = resolve(
+        settings={**required, "preset": preset}, overrides=["data.labels=['é', 'b']", "data.label_column=k"]
+    )
     assert validate_settings(tomlkit.parse(tomlkit.dumps(dump_settings(config))).unwrap()) == config
     assert compare_configs(config, validate_settings(dump_settings(config))) == []
 
@@ -274,7 +277,8 @@ def test_any_settings_round_trip(epsilon: float, delta: float, threshold: float,
 
 
 def test_differences_ignore_speed() -> None:
-    one, other = small(), small("speed.engine=openai", "speed.batch_size=1", "privacy.rounds=6", "data.split=test")
-    assert compare_configs(one, other) == ["data.split", "privacy.rounds"]
-    assert compare_configs(one, small("speed.chunk=1")) == []
-    assert compare_configs(one, small("privacy.clients=5")) == ["privacy.clients"]
+    config = small()
+    changed = small("speed.engine=openai", "speed.batch_size=1", "privacy.rounds=6", "data.split=test")
+    assert compare_configs(config, changed) == ["data.split", "privacy.rounds"]
+    assert compare_configs(config, small("speed.chunk=1")) == []
+    assert compare_configs(config, small("privacy.clients=5")) == ["privacy.clients"]

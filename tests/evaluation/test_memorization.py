@@ -133,7 +133,7 @@ def test_private_texts_from_memory_are_handed_over(
     public_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Parts.of.__func__  # type: ignore[attr-defined]
-    monkeypatch.setattr("pretext.jobs.parts._open_embedder", lambda config: HashEmbedder())
+    monkeypatch.setattr("pretext.jobs.parts._open_embedder", lambda models, speed: HashEmbedder())
 
     def of(cls: type[Parts], config: Config, rows: object = None) -> Parts:
         scripted = make_parts(config)

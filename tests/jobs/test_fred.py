@@ -347,7 +347,7 @@ def test_a_chart_that_cannot_be_drawn_is_refused_before_anything_is_released(
 
 
 def test_from_python(public_sets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pretext.jobs.parts._open_embedder", lambda config: HashEmbedder())
+    monkeypatch.setattr("pretext.jobs.parts._open_embedder", lambda models, speed: HashEmbedder())
     answer = pretext.rank_public_sets(
         rows_of(clients=1500),
         list(public_sets.values()),

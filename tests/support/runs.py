@@ -124,14 +124,15 @@ def make_parts(config: Config, engine: Engine | None = None) -> Parts:
 
 
 def call_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Call the entry point as the console script does; its exit code. Handlers of signals are put back."""
-    previous = signal.getsignal(signal.SIGTERM)
+    """Call the entry point as the console script does, and return its exit code. Put the signals' handlers back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr("sys.argv", ["pretext", *map(str, arguments)])
     try:
         with pytest.raises(SystemExit) as ended:
             main()
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return int(ended.value.code or 0)
 
 

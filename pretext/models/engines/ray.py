@@ -79,30 +79,28 @@ class RayEngine:
         max_length: int | None = None,
         tensor_parallel: int = 1,
     ) -> None:
-        if adapter is not None:
-            raise UsageError(
-                "The engine ray takes no LoRA adapter (models.adapter); merge it into the model, or use vllm."
-            )
-        _check_installed()
+        _check_usable(adapter)
         source, config, self._tokenizer = load_config_and_tokenizer(model)
         self._context: int = max_length or config.get_text_config().max_position_embeddings
         self._ends = find_end_tokens(self._tokenizer, None)
         self._has_gpus = _connect_to_ray(workers)
         check_quantization(model, config, self._has_gpus)
-        dtype, share = dtype or choose_vllm_dtype(config, quantization, self._has_gpus), memory_share / workers
-        cache = None if self._has_gpus else compute_cache_bytes(model, Path(source), config, dtype, share)
-        engine = {
+        dtype = dtype or choose_vllm_dtype(config, quantization, self._has_gpus)
+        share = memory_share / workers
+        settings = {
             "dtype": dtype or "auto",
             "quantization": quantization,
             "gpu_memory_utilization": memory_share,
-            "kv_cache_memory_bytes": cache,
+            "kv_cache_memory_bytes": None
+            if self._has_gpus
+            else compute_cache_bytes(model, Path(source), config, dtype, share),
             "max_model_len": max_length,
             "tensor_parallel_size": tensor_parallel,
             "enable_prefix_caching": True,
             "enforce_eager": not self._has_gpus,
         }
         with explain_model_errors(model):
-            self._processor = _make_processor(str(source), workers, engine, self._has_gpus)
+            self._processor = _make_processor(str(source), workers, settings, self._has_gpus)
         self.usage = Usage()
         self._one_at_a_time = threading.Lock()
         self._tickets_left = 0
@@ -272,7 +270,9 @@ def _make_prompt_table(rows: list[_Row]) -> Any:
     return pyarrow.Table.from_pylist(rows, pyarrow.schema(columns))
 
 
-def _check_installed() -> None:
+def _check_usable(adapter: str | None) -> None:
+    if adapter is not None:
+        raise UsageError("The engine ray takes no LoRA adapter (models.adapter); merge it into the model, or use vllm.")
     if not (importlib.util.find_spec("ray") and importlib.util.find_spec("vllm")):
         raise ModelError(
             "The engine ray needs the packages Ray and vLLM, which are not installed; run `pip install "
