@@ -2,7 +2,7 @@
 
 import pretext
 result = pretext.synthesize("notes.csv", client_column="author", epsilon=1.0, prompts=["Short notes of a nurse."])
-print(result.texts[:10], result.privacy["guarantee"])
+print(result.texts[:10], result.privacy.guarantee)
 """
 
 from __future__ import annotations

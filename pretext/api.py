@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from pretext.evaluation.memorization import MemorizationCheck
     from pretext.jobs.fred import Answer
+    from pretext.run.privacy_statement import PrivacyStatement
 
 Rows: TypeAlias = "Sequence[str] | Sequence[Mapping[str, Any]] | pandas.DataFrame"
 Data: TypeAlias = "str | Path | Rows"
@@ -44,9 +44,11 @@ class Result:
         return [row["text"] for row in self.rows]
 
     @property
-    def privacy(self) -> dict[str, Any]:
-        """The privacy statement."""
-        return dict(json.loads((self.folder / "privacy.json").read_text(encoding="utf-8")))
+    def privacy(self) -> PrivacyStatement:
+        """The privacy statement; `.to_json()` writes it as privacy.json holds it."""
+        from pretext.run.folder import Run
+
+        return Run.open(self.folder)[0].require_statement()
 
     def expand(self, texts: int) -> Result:
         """Write more synthetic texts from the same seeds, `texts` in all. This costs no privacy."""

@@ -10,6 +10,7 @@ import pytest
 import pretext
 from pretext.errors import UsageError
 from pretext.jobs.parts import Parts
+from pretext.run.privacy_statement import Rounds
 from tests.support.runs import HashEmbedder, make_parts, rows_of
 
 SETTINGS = {
@@ -45,11 +46,11 @@ def test_a_path(private_file: Path, public_file: Path, tmp_path: Path) -> None:
         settings=SETTINGS,
     )
     assert len(result.texts) == 10
-    assert result.privacy["dataset"]["name"] == "private"
+    assert result.privacy.dataset.name == "private"
     before = result.texts
     assert len(result.expand(15).texts) == 15
     assert result.texts[:10] == before
-    assert result.privacy["rounds_released"] == 2
+    assert result.privacy.rounds == Rounds(planned=2, released=2)
 
 
 @pytest.mark.parametrize("kind", ["texts", "rows", "frame"])
@@ -67,8 +68,8 @@ def test_from_memory(kind: str, public_file: Path, tmp_path: Path) -> None:
         settings=SETTINGS,
     )
     assert len(result.rows) == 10
-    assert result.privacy["unit"]["name"] == ("record" if kind == "texts" else "client")
-    assert result.privacy["dataset"]["name"] == "notes"
+    assert result.privacy.unit.name == ("record" if kind == "texts" else "client")
+    assert result.privacy.dataset.name == "notes"
 
 
 def test_memory_needs_a_name(tmp_path: Path) -> None:

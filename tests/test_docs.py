@@ -56,7 +56,8 @@ def test_pretext__every_function_and_class_of_the_api__is_exported_and_in_the_re
         if not name.startswith("_") and getattr(value, "__module__", None) == "pretext.api" and callable(value)
     }
     assert set(pretext.__all__) == api | {"PretextError"}
-    assert "pretext.synthesize(" in README and "pretext.rank_public_sets(" in README
+    for name in pretext.__all__:
+        assert re.search(rf"\b{name}\b", README), name
 
 
 def test_privacy__every_error__is_exported() -> None:

@@ -29,7 +29,8 @@ class Origins:
 def check_run_origins(config: Config, run: Run) -> Origins:
     """Check the origin of every candidate of a run folder. Raises RunFolderError if a file is damaged."""
     subjects, source = _read_subjects(config.data, config.privacy.dataset, run)
-    wrong = [str(difference) for difference in check_provenance(config, run, subjects)]
+    differences = check_provenance(run, config.privacy.rounds, config.initial, config.screening.max_words, subjects)
+    wrong = list(map(str, differences))
     verdict = f"wrong, {format_count(len(wrong), 'time')}" if wrong else "as they should be"
     return Origins(f"{verdict} (digests from {source})", wrong)
 
@@ -43,5 +44,6 @@ def _read_subjects(data: Data, dataset: str | None, run: Run) -> tuple[dict[str,
             return {release.label: release.subject for release in releases}, "the ledger"
     except LedgerError:
         pass
-    stated = (run.load("privacy.json") or {}).get("releases", [])
-    return {release["label"]: release["subject_sha256"] for release in stated}, "privacy.json, no ledger knows the run"
+    statement = run.statement()
+    stated = () if statement is None else statement.releases
+    return {release.label: release.subject_sha256 for release in stated}, "privacy.json, no ledger knows the run"

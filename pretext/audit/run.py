@@ -121,7 +121,7 @@ def run_audit(
         origins: what `check_run_origins` found, for the result.
 
     Raises:
-        PretextError, PrivacyError: as the main job.
+        PretextError: as the main job.
     """
     findings: list[Finding] = []
     with make_scratch_folder() as folder:

@@ -126,7 +126,7 @@ def _plan_document(query: FredQuery) -> dict[str, float]:
 def _format_answer(answer: Answer) -> str:
     from privacy.rounding import round_up
 
-    ranking, guarantee = answer.ranking, answer.privacy["guarantee"]
+    ranking, guarantee = answer.ranking, answer.privacy.guarantee
     lines = [*_format_ranking(ranking), ranking.recommendation]
     if len(ranking.mixture) > 1:
         steps = [f"{name} ({d:.4f})" for name, d in zip(ranking.mixture, ranking.mixture_distances, strict=True)]
@@ -134,8 +134,8 @@ def _format_answer(answer: Answer) -> str:
     return "\n".join(
         [
             *lines,
-            f"Guarantee    ({round_up(guarantee['epsilon'])}, {guarantee['delta']:g})-differential privacy, unit "
-            f"{guarantee['unit']}, relation {guarantee['relation']}",
+            f"Guarantee    ({round_up(guarantee.epsilon)}, {guarantee.delta:g})-differential privacy, unit "
+            f"{guarantee.unit}, relation {guarantee.relation}",
             f"Folder       {answer.folder}",
         ]
     )
@@ -164,6 +164,6 @@ def _answer_to_json(answer: Answer) -> str:
         "confidence": CONFIDENCE,
         **asdict(answer.ranking),
         "plan": _plan_document(answer.query),
-        "privacy": answer.privacy,
+        "privacy": asdict(answer.privacy),
     }
     return json.dumps(replace_nonfinite(document), indent=1)

@@ -34,24 +34,16 @@ def privacy() -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Write one page to sign: .md or .txt; or .json.")
 def statement(folder: Path, as_json: bool, out: Path | None) -> None:
     """Print a run's privacy statement, or write it as one page to sign."""
-    from pretext.errors import RunFolderError
-    from pretext.files import replace_nonfinite
     from pretext.run.folder import Run
     from pretext.statement.signature_page import write_signature_page
     from pretext.statement.statement import describe_statement
 
-    document = Run.open(folder)[0].load("privacy.json")
-    try:
-        if out is not None:
-            write_signature_page(document, folder, out)
-            click.echo(out)
-        else:
-            click.echo(json.dumps(replace_nonfinite(document), indent=1) if as_json else describe_statement(document))
-    except (KeyError, TypeError, IndexError):
-        raise RunFolderError(
-            f"{folder} holds no whole privacy.json; `pretext resume {folder}`, or the same `pretext fred` again, "
-            "writes it at no cost."
-        ) from None
+    document = Run.open(folder)[0].require_statement()
+    if out is not None:
+        write_signature_page(document, folder, out)
+        click.echo(out)
+    else:
+        click.echo(document.to_json() if as_json else describe_statement(document))
 
 
 @privacy.command(short_help="Recompute a run's statement from the ledger.")
@@ -243,7 +235,7 @@ def _load_releases(folder: Path) -> tuple[Config, list[Release]]:
     from pretext.statement.accountants import find_account, find_releases
 
     run, config = Run.open(folder)
-    return config, find_releases(run, find_account(run, config, open_ledger()))
+    return config, find_releases(run, find_account(run, config.privacy.dataset, open_ledger()))
 
 
 def _make_hypothetical_config(flags: Mapping[str, Any]) -> Config:

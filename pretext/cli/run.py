@@ -136,7 +136,7 @@ def _synthesize(config: Config, folder: Path, confirmed: bool) -> None:
 
     with resumable(f"pretext resume {folder}"):
         run = synthesize(config, folder, Parts.of(config), confirmed=confirmed)
-        click.echo(describe_statement(run.load("privacy.json")))
+        click.echo(describe_statement(run.require_statement()))
         click.echo(f"Texts        {Shards.of(config.expansion, run).target}")
 
 

@@ -26,7 +26,7 @@ from pretext.evaluation.held_out import LabeledTexts, check_disjoint, read_label
 from pretext.evaluation.student import Score, Student
 from pretext.lazy import Once
 from pretext.progress import show_progress
-from pretext.report.diversity import distinct_share, repeated_share
+from pretext.report.diversity import distinct_share, repetition_share
 from pretext.report.evaluation import (
     BEFORE,
     HELD_OUT,
@@ -107,10 +107,10 @@ def evaluate_run(
 
 
 def _read_guarantee(run: Run) -> Guarantee | None:
-    stated = (run.load("privacy.json") or {}).get("guarantee")
-    if stated is None:
+    if (statement := run.statement()) is None:
         return None
-    return Guarantee(stated["epsilon"], stated["delta"], stated["unit"], stated["relation"])
+    stated = statement.guarantee
+    return Guarantee(_finite_or_none(stated.epsilon), stated.delta, stated.unit, stated.relation)
 
 
 def _read_training_sets(run: Run, settings: EvaluationSettings) -> Sets:
@@ -231,5 +231,5 @@ def _diversity_metrics(texts: Sequence[str]) -> dict[str, float]:
     return {
         **{f"distinct_{n}": distinct_share(texts, n) for n in (1, 2, 3)},
         "self_bleu": metrics.self_bleu(texts),
-        "duplicate_rate": repeated_share(texts),
+        "duplicate_rate": repetition_share(texts),
     }

@@ -11,39 +11,26 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
 
 from pretext.config.settings import Expansion, Screening
-from pretext.errors import EngineError, RunFolderError
+from pretext.errors import EngineError
 from pretext.files import Row
 from pretext.models.engines import Engine, Sampling
 from pretext.progress import show_progress
 from pretext.prompts import Prompt, PromptStyle, extract_answer
 from pretext.run.folder import Run
-from pretext.run.records import Seed
+from pretext.run.records import ExpansionState, Seed
 from pretext.run.shards import Shards
 from pretext.screening.screen import Screen
 
 _MAX_FRUITLESS_CHUNKS = 20
 _MIN_PROMPTS = 32
 _log = logging.getLogger("pretext")
-
-
-@dataclass(frozen=True)
-class ExpansionState:
-    """How far it got: finished chunks, kept texts, bytes of the part in progress, dropped texts by reason."""
-
-    chunks: NonNegativeInt
-    kept: NonNegativeInt
-    size: NonNegativeInt
-    dropped: dict[str, NonNegativeInt]
 
 
 def expand(
@@ -79,7 +66,7 @@ def expand(
     Raises:
         EngineError: the engine fails, or nothing that it writes passes the screening.
     """
-    shards, state = Shards.of(expansion, run), _load_state(run)
+    shards, state = Shards.of(expansion, run), run.expansion_state()
     shards.restore(state.kept, state.size)
     if state.kept < texts:
         known = chain(style.anchors, (seed.text for seed in seeds), _texts(shards.read_first(state.kept)))
@@ -187,7 +174,7 @@ def _write_chunks(
                 raise _barren_error(fruitless, screen)
             size = shards.append(state.kept, rows) if rows else state.size
             state = ExpansionState(state.chunks + 1, state.kept + len(rows), size, dict(screen.dropped))
-            run.save("expansion.json", asdict(state))
+            run.save_expansion_state(state)
             shards.seal(state.kept)
     return state
 
@@ -208,14 +195,3 @@ def _barren_error(chunks: int, screen: Screen) -> EngineError:
         f"The generator wrote nothing usable in {chunks} chunks in a row (dropped so far: {dict(screen.dropped)}); "
         "try another models.generator, a higher expansion.temperature or a wider screening, then resume."
     )
-
-
-def _load_state(run: Run) -> ExpansionState:
-    """How far the expansion got. Raises RunFolderError if that cannot be told."""
-    stored = run.load("expansion.json")
-    try:
-        return ExpansionState(0, 0, 0, {}) if stored is None else TypeAdapter(ExpansionState).validate_python(stored)
-    except ValidationError:
-        raise RunFolderError(
-            f"{run.folder / 'expansion.json'} is damaged; delete that file to write all texts anew, then resume."
-        ) from None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pretext.config.settings import Config, Data
 from pretext.run.folder import Run
+from pretext.run.privacy_statement import PrivacyStatement
 from pretext.statement.statement import make_statement
 from pretext.tables import Source
 from privacy import Account, Budget, Ledger, LedgerConflict
@@ -57,8 +56,7 @@ def open_account(config: Config, ledger: Ledger, name: str, cost: float, confirm
     return ledger.register(name, identity, config.unit, privacy.relation, budget, confirmed=confirmed)
 
 
-def save_statement(config: Config, run: Run, ledger: Ledger, name: str) -> dict[str, Any]:
-    """Write privacy.json from the ledger and return it."""
-    current = make_statement(config, run.id, ledger, ledger.account(name))
-    run.save("privacy.json", current)
-    return current
+def save_statement(config: Config, run: Run, ledger: Ledger, name: str) -> PrivacyStatement:
+    """Make the privacy statement from the ledger and save it."""
+    statement = make_statement(config.privacy, config.data.labels, run.id, ledger, ledger.account(name))
+    return run.save_statement(statement)

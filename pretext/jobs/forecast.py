@@ -12,10 +12,10 @@ from pretext.config.settings import Config
 from pretext.evolution.expansion import PromptSampler
 from pretext.jobs.parts import Parts, TimedModels
 from pretext.jobs.run import make_first_population, vote_rule
-from pretext.jobs.timing import Meter, Phase
+from pretext.jobs.timing import Meter
 from pretext.models.engines import Sampling
 from pretext.prompts import extract_answer
-from pretext.run.records import Candidate, Seed
+from pretext.run.records import Candidate, Phase, Seed
 from pretext.screening.screen import Screen
 
 _SAMPLE = {"transformers": 64}

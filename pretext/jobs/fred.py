@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pretext.calibration import moments_multiplier
 from pretext.config.resolve import compare_configs
@@ -28,6 +27,7 @@ from pretext.jobs.accounts import dataset_name, open_account, private_source
 from pretext.jobs.parts import Parts
 from pretext.run.folder import Run
 from pretext.run.manifest import seal_run
+from pretext.run.privacy_statement import PrivacyStatement
 from pretext.statement.statement import make_fred_statement
 from pretext.tables import check_columns
 from privacy import epsilon
@@ -42,7 +42,7 @@ class Answer:
     folder: Path
     ranking: Ranking
     query: FredQuery
-    privacy: dict[str, Any]
+    privacy: PrivacyStatement
 
 
 def run_fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, confirmed: bool = False) -> Answer:
@@ -57,7 +57,7 @@ def run_fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, con
 
     Raises:
         BudgetExceeded: nothing was drawn.
-        PretextError, PrivacyError: see their subclasses.
+        PretextError: see its subclasses.
     """
     sets = resolve_public_sets(config.initial)
     run, query = _open_folder(config, folder)
@@ -77,11 +77,11 @@ def run_fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, con
     account = open_account(config, ledger, name, own_epsilon, confirmed)
     release = ask_clients(query, ledger, account, query.label, parts.federation)
     ranking = rank_sets(query, release, measured, choose)
-    privacy = make_fred_statement(config, run.id, query, ledger, ledger.account(name), release)
+    statement = make_fred_statement(config.privacy, run.id, query, ledger, ledger.account(name), release)
     run.save("ranking.json", {"confidence": CONFIDENCE, **asdict(ranking)})
-    run.save("privacy.json", privacy)
+    run.save_statement(statement)
     seal_run(run, ledger)
-    return Answer(folder, ranking, query, privacy)
+    return Answer(folder, ranking, query, statement)
 
 
 def plan_query(config: Config, parts: Parts) -> FredQuery:

@@ -62,7 +62,7 @@ def evolve_run(
 
     Raises:
         BudgetExceeded: the dataset's budget does not hold all rounds still to come; nothing was drawn.
-        PretextError, PrivacyError: see their subclasses; everything done so far is kept.
+        PretextError: see its subclasses; everything done so far is kept.
     """
     plan = make_plan(config)
     ledger = ledger or open_ledger()
@@ -95,7 +95,7 @@ def expand_run(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledge
     meter = Meter(parts.engine)
     with meter.persist(run), meter.phase("expansion"):
         target = expand_seeds(config, run, save_seeds(config, run), parts.engine, texts)
-    write_card(config, run)
+    write_card(run.folder)
     seal_run(run, ledger or open_ledger())
     return target
 

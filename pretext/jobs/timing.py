@@ -8,28 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 
 from pretext.lazy import Once
 from pretext.models.engines import Engine, Usage
 from pretext.run.folder import Run
-
-_TIMINGS_FILE = "timings.json"
-
-
-@dataclass(frozen=True)
-class Phase:
-    """What a phase took so far: seconds, and tokens that the generator read and wrote."""
-
-    seconds: float = 0.0
-    read: int = 0
-    written: int = 0
-
-    def __add__(self, other: Phase) -> Phase:
-        return Phase(self.seconds + other.seconds, self.read + other.read, self.written + other.written)
-
-    def __mul__(self, times: float) -> Phase:
-        return Phase(self.seconds * times, round(self.read * times), round(self.written * times))
+from pretext.run.records import Phase
 
 
 class Meter:
@@ -56,11 +39,11 @@ class Meter:
 
         A kill loses the times since the last start.
         """
-        self.phases |= {name: Phase(**stored) for name, stored in (run.load(_TIMINGS_FILE) or {}).items()}
+        self.phases |= run.timings()
         try:
             yield
         finally:
-            run.save(_TIMINGS_FILE, {name: asdict(phase) for name, phase in self.phases.items()})
+            run.save_timings(self.phases)
 
     def _usage(self) -> Usage:
         return Usage() if self._engine.opened is None else self._engine.opened.usage

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import NormalDist
 
 import numpy as np
@@ -23,10 +24,10 @@ _MAX_POINTS, _MAX_DOTS, _MARGIN = 300, 400, 8
 
 @dataclass(frozen=True)
 class VotesPanel:
-    """One round's votes, most first; everything in pixels from the top left of a WIDTH x HEIGHT picture.
+    """One round's votes, most first; all lengths in pixels from the top left of a WIDTH x HEIGHT picture.
 
     Attributes:
-        votes, alone: points of the released votes, and of what noise alone would look like.
+        votes, alone: points of the released votes, and of noise alone.
         zero, threshold, high, low: heights of no votes, of the threshold, and of one sigma to either side.
         ticks: heights with their numbers of votes.
     """
@@ -68,23 +69,23 @@ class Movement:
 
 
 def votes_panels(rounds: Sequence[Round]) -> list[VotesPanel]:
-    """One panel a round, all on the same scale."""
+    """Draw one panel a round, all on the same scale."""
     if not rounds:
         return []
-    top = max(max(each.votes[0], 2 * each.sigma, each.threshold) for each in rounds)
-    bottom = min(min(each.votes[-1], -2 * each.sigma) for each in rounds)
-    return [_votes_panel(each, float(top), float(bottom)) for each in rounds]
+    top = max(max(r.votes[0], 2 * r.sigma, r.threshold) for r in rounds)
+    bottom = min(min(r.votes[-1], -2 * r.sigma) for r in rounds)
+    return [_votes_panel(voting_round, float(top), float(bottom)) for voting_round in rounds]
 
 
 def _votes_panel(voting_round: Round, top: float, bottom: float) -> VotesPanel:
     def height(votes: float) -> float:
         return round(_MARGIN + (top - votes) / (top - bottom) * (HEIGHT - 2 * _MARGIN), 1)
 
-    count = len(voting_round.votes)
-    ranks = np.unique(np.linspace(0, count - 1, min(count, _MAX_POINTS)).round().astype(int)).tolist()
-    across = [round(LEFT + (WIDTH - LEFT - _MARGIN) * (rank + 0.5) / count, 1) for rank in ranks]
+    candidates = len(voting_round.votes)
+    ranks = np.unique(np.linspace(0, candidates - 1, min(candidates, _MAX_POINTS)).round().astype(int)).tolist()
+    across = [round(LEFT + (WIDTH - LEFT - _MARGIN) * (rank + 0.5) / candidates, 1) for rank in ranks]
     noise = NormalDist(0, voting_round.sigma)
-    alone = [noise.inv_cdf(1 - (rank + 0.5) / count) for rank in ranks]
+    alone = [noise.inv_cdf(1 - (rank + 0.5) / candidates) for rank in ranks]
     return VotesPanel(
         voting_round,
         " ".join(f"{x},{height(voting_round.votes[rank])}" for x, rank in zip(across, ranks, strict=True)),
@@ -98,50 +99,43 @@ def _votes_panel(voting_round: Round, top: float, bottom: float) -> VotesPanel:
 
 
 def ticks(low: float, high: float, limit: int = 6) -> list[float]:
-    """Round numbers from `low` to `high`, about `most` of them."""
+    """Choose round numbers from `low` to `high`, about `limit` at most."""
     step = 10.0 ** np.floor(np.log10((high - low) / limit))
     step *= next(factor for factor in (1, 2, 5, 10, 20) if (high - low) / (step * factor) <= limit)
     return [float(step * i) for i in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]
 
 
 def trace_movement(rounds: Sequence[Round]) -> Movement | None:
-    """The candidates of all rounds on the two axes along which they spread most (PCA); None without positions."""
-    placed = [(each, each.points) for each in rounds if each.points is not None and len(each.points) > 1]
+    """Draw the candidates of all rounds on their two principal axes (PCA); None without positions."""
+    placed = [(r, r.points) for r in rounds if r.points is not None and len(r.points) > 1]
     if not placed:
         return None
     points = np.concatenate([points for _, points in placed])
-    axes, explained = _plane_axes(points)
-    flat = (points - points.mean(axis=0)) @ axes.T
+    centered = points - points.mean(axis=0)
+    variances, axes = np.linalg.eigh(centered.T @ centered)
+    flat = centered @ axes[:, :-3:-1]
     scale = (SIDE / 2 - _MARGIN) / max(float(np.abs(flat).max()), 1e-9)
     pixels = np.split((SIDE / 2 + scale * flat).round(1), np.cumsum([len(points) for _, points in placed])[:-1])
-    panels = [_movement_panel(each, place) for (each, _), place in zip(placed, pixels, strict=True)]
-    everyone = "".join(panel.others + panel.survivors for panel in panels)
-    return Movement(panels, everyone, explained, _movement_steps(placed))
-
-
-def _plane_axes(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-    """The two first principal axes, shape (2, d), and the share of the variance along them."""
-    centered = points - points.mean(axis=0)
-    values, vectors = np.linalg.eigh(centered.T @ centered)
-    return vectors[:, :-3:-1].T, float(values[-2:].sum() / max(values.sum(), 1e-12))
-
-
-def _movement_panel(voting_round: Round, pixels: NDArray[np.float32]) -> MovementPanel:
-    survives = np.zeros(len(pixels), dtype=bool)
-    survives[[row for row in voting_round.survivors if row < len(pixels)]] = True
-    return MovementPanel(voting_round.number, _dots_path(pixels[~survives]), _dots_path(pixels[survives]))
+    panels = []
+    for (voting_round, _), place in zip(placed, pixels, strict=True):
+        survives = np.isin(np.arange(len(place)), voting_round.survivors)
+        panels.append(MovementPanel(voting_round.number, _dots_path(place[~survives]), _dots_path(place[survives])))
+    explained = float(variances[-2:].sum() / max(variances.sum(), 1e-12))
+    all_dots = "".join(panel.others + panel.survivors for panel in panels)
+    return Movement(panels, all_dots, explained, _movement_steps(placed))
 
 
 def _dots_path(pixels: NDArray[np.float32]) -> str:
-    """A path that draws a round dot at each point, at most so many of them."""
+    """Write a path that draws a round dot at each point, at most _MAX_DOTS of them."""
     shown = pixels[np.unique(np.linspace(0, len(pixels) - 1, min(len(pixels), _MAX_DOTS)).astype(int))]
     return "".join(f"M{x:g} {y:g}h0" for x, y in shown.tolist())
 
 
 def _movement_steps(placed: Sequence[tuple[Round, NDArray[np.float32]]]) -> list[tuple[int, float | None, float]]:
     means = [points.mean(axis=0) for _, points in placed]
-    moved = [None, *(float(np.linalg.norm(means[i] - means[i - 1])) for i in range(1, len(means)))]
-    spread = [
+    moves = [None, *(float(np.linalg.norm(after - before)) for before, after in pairwise(means))]
+    spreads = [
         float(np.linalg.norm(points - mean, axis=1).mean()) for (_, points), mean in zip(placed, means, strict=True)
     ]
-    return [(each.number, step, wide) for (each, _), step, wide in zip(placed, moved, spread, strict=True)]
+    numbers = [voting_round.number for voting_round, _ in placed]
+    return list(zip(numbers, moves, spreads, strict=True))

@@ -1,4 +1,4 @@
-"""How varied a set of texts is, told from the texts alone. It says nothing of how near they are to the private ones."""
+"""How varied a set of texts is, measured on the texts alone. It does not show how near they are to private ones."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _START_WORDS = 5
 
 @dataclass(frozen=True)
 class Diversity:
-    """Of `texts` texts: shares between 0 and 1, lengths in words.
+    """The diversity of a set; shares lie between 0 and 1, lengths are in words.
 
     Attributes:
+        texts: their number.
         distinct_shares: distinct-1, -2 and -3.
         repeated_texts: texts that are equal to an earlier one but for case and white space.
         same_start: texts whose first five words are those of an earlier one.
@@ -31,27 +32,27 @@ class Diversity:
 
 
 def measure_diversity(texts: Sequence[str]) -> Diversity | None:
-    """The diversity of the texts; None if there is no word in them."""
-    words = [found for text in texts if (found := split_words(text))]
+    """Measure the diversity of texts; None if there is no word in them."""
+    words = [split for text in texts if (split := split_words(text))]
     if not words:
         return None
-    low, median, high = np.percentile([len(each) for each in words], [10, 50, 90]).round().astype(int).tolist()
+    low, median, high = np.percentile([len(text) for text in words], [10, 50, 90]).round().astype(int).tolist()
     return Diversity(
         len(texts),
         (distinct_share(texts, 1), distinct_share(texts, 2), distinct_share(texts, 3)),
-        repeated_share(texts),
-        1 - len({each[:_START_WORDS] for each in words}) / len(words),
+        repetition_share(texts),
+        1 - len({text[:_START_WORDS] for text in words}) / len(words),
         (low, median, high),
     )
 
 
 def split_words(text: str) -> tuple[str, ...]:
-    """What white space separates, without regard to case."""
+    """Split a text at white space, without regard to case."""
     return tuple(text.casefold().split())
 
 
 def distinct_share(texts: Sequence[str], n: int) -> float:
-    """Distinct-n (Li et al. 2016): of all runs of n words, the share that are different ones; NaN if there is none.
+    """Compute distinct-n (Li et al. 2016): of all runs of n words, the share that are different; NaN if there is none.
 
     It falls as texts are added, so compare it at equal numbers of texts only.
     """
@@ -60,6 +61,6 @@ def distinct_share(texts: Sequence[str], n: int) -> float:
     return len(set(runs)) / len(runs) if runs else math.nan
 
 
-def repeated_share(texts: Sequence[str]) -> float:
-    """Share of texts that are equal to an earlier one but for case and white space; NaN without texts."""
+def repetition_share(texts: Sequence[str]) -> float:
+    """Compute the share of texts that repeat an earlier one but for case and white space; NaN without texts."""
     return 1 - len({split_words(text) for text in texts}) / len(texts) if texts else math.nan

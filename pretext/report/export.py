@@ -1,8 +1,8 @@
-"""A run's synthetic texts in the format that somebody needs, streamed from the run folder.
+"""Copies a run's synthetic texts into other formats, streamed from the run folder.
 
 csv is for people with a spreadsheet, which runs a cell that begins like a formula. The texts come from a language model
 that may write anything, so such a cell gets an apostrophe before it (OWASP, CSV injection), and the number of changed
-cells is told. jsonl, parquet and datasets carry every text as it is.
+cells is returned. jsonl, parquet and datasets carry every text as it is.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import IO
 from pretext.errors import UsageError
 from pretext.files import Row, json_line, open_atomically, write_parquet
 from pretext.report.card import CARD, render_card
-from pretext.report.rows import read_rows_with_progress
-from pretext.run.folder import Run
+from pretext.run.shards import synthetic_rows
 
+_ANNOUNCEMENT = "Writing the texts"
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
@@ -30,18 +30,18 @@ def export_file(folder: Path, out: Path, *, force: bool = False) -> int:
     """Write the synthetic texts of a run folder to a csv, jsonl or parquet file, which appears when it is whole.
 
     Returns:
-        how many cells were changed, which happens in csv only.
+        number of changed cells; above 0 only in csv.
 
     Raises:
-        UsageError: the ending is another one, or the file is there and `force` is not set, or it cannot be written.
+        UsageError: another ending, or the file exists and `force` is not set, or it cannot be written.
         RunFolderError: this is no run folder, or there are no texts in it yet.
     """
     kind = out.suffix.lower()
     if kind not in (".csv", ".jsonl", ".parquet"):
         raise UsageError(f"{out} must end in .csv, .jsonl or .parquet, which says the format.")
     if out.is_dir() or (out.exists() and not force):
-        raise UsageError(f"{out} is there already; give another name, or --force to overwrite a file.")
-    rows = read_rows_with_progress(folder, "Writing the texts")
+        raise UsageError(f"{out} exists already; give another name, or --force to overwrite a file.")
+    rows = synthetic_rows(folder, _ANNOUNCEMENT)
     with _report_write_errors(out), open_atomically(out) as file:
         match kind:
             case ".csv":
@@ -54,39 +54,39 @@ def export_file(folder: Path, out: Path, *, force: bool = False) -> int:
 
 
 def export_dataset(folder: Path, out: Path, *, force: bool = False) -> None:
-    """Write them as a Hugging Face dataset for `datasets.load_from_disk(out)`, with its card.
+    """Write the synthetic texts as a Hugging Face dataset for `datasets.load_from_disk(out)`, with its card.
 
     Raises:
-        UsageError: the folder is there and `force` is not set, or it is no such dataset, or it cannot be written.
+        UsageError: `out` exists and `force` is not set, or it is no such dataset, or it cannot be written.
         RunFolderError: as `export_file`.
     """
-    run, config = Run.open(folder)
-    _check_replaceable(out, force)
-    with _report_write_errors(out), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as place:
-        made = Path(place) / "made"
-        _write_dataset(folder, made, cache=Path(place) / "cache")
-        text = render_card(config, run, "data-*.arrow", 'datasets.load_from_disk("FOLDER")')
-        (made / CARD).write_text(text, encoding="utf-8")
+    card = render_card(folder, "data-*.arrow", 'datasets.load_from_disk("FOLDER")')
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists already; give another name, or --force to replace a dataset.")
+    if out.exists() and not (out / "dataset_info.json").exists():
+        raise UsageError(f"{out} is no dataset, so it is not replaced even with --force; give another name.")
+    with _report_write_errors(out), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
+        dataset = Path(scratch) / "dataset"
+        _write_dataset(folder, dataset, cache=Path(scratch) / "cache")
+        (dataset / CARD).write_text(card, encoding="utf-8")
         if out.exists():
             shutil.rmtree(out)
-        os.replace(made, out)
+        os.replace(dataset, out)
 
 
 def _write_dataset(folder: Path, out: Path, cache: Path) -> None:
     import datasets
 
     datasets.disable_progress_bars()
-    asked = {"folder": folder, "doing": "Writing the texts"}
+    arguments = {"folder": folder, "announce": _ANNOUNCEMENT}
     try:
-        datasets.Dataset.from_generator(read_rows_with_progress, gen_kwargs=asked, cache_dir=str(cache)).save_to_disk(
-            out
-        )
+        datasets.Dataset.from_generator(synthetic_rows, gen_kwargs=arguments, cache_dir=str(cache)).save_to_disk(out)
     except datasets.exceptions.DatasetGenerationError as error:
         raise (error.__cause__ or error) from None  # what the rows themselves raised
 
 
 def _write_csv(rows: Iterable[Row], file: IO[bytes]) -> int:
-    """Write the rows; how many cells were changed."""
+    """Write the rows, and return how many cells were changed."""
     changed = 0
     text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
     writer = csv.writer(text)
@@ -96,17 +96,8 @@ def _write_csv(rows: Iterable[Row], file: IO[bytes]) -> int:
         risky = [cell.startswith(_FORMULAS) for cell in row.values()]
         changed += sum(risky)
         writer.writerow([f"'{cell}" if bad else cell for cell, bad in zip(row.values(), risky, strict=True)])
-    text.detach()  # flushed, and still open for whoever opened it
+    text.detach()  # flushes; the caller closes the file
     return changed
-
-
-def _check_replaceable(out: Path, force: bool) -> None:
-    if not out.exists():
-        return
-    if not force:
-        raise UsageError(f"{out} is there already; give another name, or --force to replace a dataset.")
-    if not (out / "dataset_info.json").exists():
-        raise UsageError(f"{out} is no dataset, so it is not replaced even with --force; give another name.")
 
 
 @contextmanager

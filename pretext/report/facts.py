@@ -1,16 +1,14 @@
-"""What a run folder tells, as values for the page. All of it is public: inputs, releases, and what was made of them."""
+"""What the report shows of a run folder, as values. All is public: inputs, releases, and what follows from them."""
 
 from __future__ import annotations
 
-import heapq
-import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +17,15 @@ from pretext.config.settings import Config
 from pretext.errors import RunFolderError
 from pretext.files import Row
 from pretext.report.diversity import Diversity, measure_diversity
-from pretext.report.rows import read_rows_with_progress
 from pretext.run.folder import Run
-from pretext.run.records import Selection
-from pretext.run.shards import Shards
+from pretext.run.privacy_statement import PrivacyStatement
+from pretext.run.records import Phase, SeedLine
+from pretext.run.shards import Shards, synthetic_rows
+from pretext.texts import Reservoir
 
 MAX_SHOWN_TEXTS, MAX_SHOWN_SEEDS, COMPARED_TEXTS = 500, 200, 1000
 _WINNERS = 5
-_SIGNAL_SIGMAS = 4.0  # noise alone is called a signal once in 30,000 rounds
+_SIGNAL_SIGMAS = 4.0  # calls noise alone a signal once in 30,000 rounds
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Round:
         survivors: row numbers in the population.
         winners: the first survivors' texts with their noisy votes.
         dropped: texts dropped while this round's candidates were made, by reason.
-        points: shape (at most n, d), where the candidates stand; None if the folder does not tell.
+        points: shape (at most n, d), positions of the first candidates; None if their file was deleted.
     """
 
     number: int
@@ -53,12 +52,12 @@ class Round:
 
     @property
     def above(self) -> int:
-        """Candidates with more noisy votes than the threshold."""
+        """Count the candidates with more noisy votes than the threshold."""
         return int(np.count_nonzero(self.votes > self.threshold))
 
     @property
     def above_by_chance(self) -> float:
-        """How many would be above it if nobody had voted."""
+        """Expected number of candidates above it if nobody had voted."""
         return len(self.votes) * math.erfc(self.threshold / self.sigma / math.sqrt(2)) / 2
 
     @property
@@ -77,7 +76,7 @@ class Round:
 
     @property
     def verdict(self) -> str:
-        """The signal in words; the test is that of a chi-squared variance (Wilson and Hilferty 1931)."""
+        """Describe the signal in words; the test is that of a chi-squared variance (Wilson and Hilferty 1931)."""
         width = 2 / (9 * max(len(self.votes) - 1, 1))
         if self._variance_ratio < (1 - width + _SIGNAL_SIGMAS * math.sqrt(width)) ** 3:
             return "cannot be told from noise"
@@ -93,48 +92,51 @@ class Facts:
     """Everything that the report shows.
 
     Attributes:
-        version: of the program that began the run.
+        run, config: the folder and its settings.
         privacy: the statement; None where it was not written yet.
+        rounds: the finished ones, in order.
         initial_texts: texts of the first population.
-        synthetic: a sample of at most COMPARED rows; `written` is how many there are, `dropped` how many are not kept.
+        seeds: heaviest first.
+        synthetic: a uniform sample of at most COMPARED_TEXTS rows, in order.
+        texts_written: number of synthetic texts.
+        dropped: texts dropped by the expansion, by reason.
+        timings: what each phase took.
     """
 
     run: Run
     config: Config
-    version: str
-    privacy: dict[str, Any] | None
+    privacy: PrivacyStatement | None
     rounds: list[Round]
     initial_texts: list[str]
-    seeds: list[dict[str, Any]]
+    seeds: list[SeedLine]
     synthetic: list[Row]
     texts_written: int
     dropped: dict[str, int]
-    timings: dict[str, dict[str, float]]
+    timings: dict[str, Phase]
 
     @classmethod
     def read(cls, folder: Path) -> Facts:
-        """Of a run folder, finished or not; files of earlier versions may be missing.
+        """Read a run folder, finished or not.
 
         Raises:
             RunFolderError: this is no run folder, or a file in it is damaged.
         """
         run, config = Run.open(folder)
-        expansion, texts = run.load("expansion.json") or {}, Shards.of(config.expansion, run)
-        rng = np.random.default_rng(config.evolution.seed)
+        privacy, expansion = run.statement(), run.expansion_state()
+        if privacy is not None and privacy.rounds is None:
+            raise RunFolderError(f"{folder} holds a ranking of `pretext fred`; a report needs the folder of a run.")
+        rows = synthetic_rows(folder, "Reading the texts") if Shards.of(config.expansion, run).files else []
         return cls(
             run,
             config,
-            str((run.load("run.json") or {}).get("pretext", "of an unknown version")),
-            run.load("privacy.json"),
+            privacy,
             list(_read_rounds(run)),
             [candidate.text for candidate in run.population(0) or []],
-            _read_seeds(folder),
-            _sample_rows(
-                read_rows_with_progress(folder, "Reading the texts") if texts.files else [], COMPARED_TEXTS, rng
-            ),
-            int(expansion.get("kept", 0)),
-            dict(expansion.get("dropped", {})),
-            run.load("timings.json") or {},
+            run.seed_lines(),
+            sample_rows(rows, COMPARED_TEXTS, np.random.default_rng(config.evolution.seed)),
+            expansion.kept,
+            expansion.dropped,
+            run.timings(),
         )
 
     @property
@@ -143,7 +145,7 @@ class Facts:
         planned, wanted = self.config.privacy.rounds, self.config.expansion.texts
         lacks = {
             f"{len(self.rounds)} of {planned} rounds of voting are finished.": len(self.rounds) < planned,
-            "There is no privacy statement yet; the ledger tells what was spent.": self.privacy is None,
+            "There is no privacy statement yet; the ledger knows what was spent.": self.privacy is None,
             "There are no seeds yet.": not self.seeds,
             f"{self.texts_written:,} of {wanted:,} synthetic texts are written.": self.texts_written < wanted,
         }
@@ -155,48 +157,30 @@ class Facts:
         sets = {"synthetic texts": [row["text"] for row in self.synthetic], "first population": self.initial_texts}
         least = min((len(texts) for texts in sets.values() if texts), default=0)
         measured = {name: measure_diversity(texts[:least]) for name, texts in sets.items()}
-        return {name: found for name, found in measured.items() if found is not None}
+        return {name: diversity for name, diversity in measured.items() if diversity is not None}
 
 
 def _read_rounds(run: Run) -> Iterator[Round]:
-    """The finished rounds, in order."""
+    """Read the finished rounds, in order."""
     for number in count():
-        selected, population = run.selection(number), run.population(number)
-        if selected is None or population is None:
+        selection, population = run.selection(number), run.population(number)
+        if selection is None or population is None:
             return
-        made = run.load(f"population/{number:03}.json")
-        winners = [(population[row].text, selected.noisy[row]) for row in selected.survivors[:_WINNERS]]
-        yield _make_round(number, selected, winners, made.get("dropped", {}), run.positions(number))
+        yield Round(
+            number,
+            votes=np.sort(np.array(selection.noisy, dtype=np.float64))[::-1],
+            sigma=selection.sigma,
+            threshold=selection.threshold * selection.sigma,
+            survivors=selection.survivors,
+            winners=[(population[row].text, selection.noisy[row]) for row in selection.survivors[:_WINNERS]],
+            dropped=run.drop_counts(number),
+            points=run.positions(number),
+        )
 
 
-def _make_round(
-    number: int,
-    selected: Selection,
-    winners: list[tuple[str, float]],
-    dropped: dict[str, int],
-    points: NDArray[np.float32] | None,
-) -> Round:
-    votes = np.sort(np.array(selected.noisy, dtype=np.float64))[::-1]
-    threshold = selected.threshold * selected.sigma
-    return Round(number, votes, selected.sigma, threshold, selected.survivors, winners, dropped, points)
-
-
-def _read_seeds(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "seeds.jsonl"
-    try:
-        with path.open(encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise RunFolderError(
-            f"{path} cannot be read ({type(error).__name__}); resume the run to write it anew."
-        ) from None
-
-
-def _sample_rows(rows: Iterable[Row], size: int, rng: np.random.Generator) -> list[Row]:
-    """A uniform sample in one pass, in the order of the rows; memory for `size` of them."""
-    drawn = heapq.nlargest(
-        size, ((rng.random(), place, row) for place, row in enumerate(rows)), key=lambda one: one[:2]
-    )
-    return [row for _, _, row in sorted(drawn, key=lambda one: one[1])]
+def sample_rows(rows: Iterable[Row], size: int, rng: np.random.Generator) -> list[Row]:
+    """Draw a uniform sample of at most `size` rows in one pass, in the order of the rows."""
+    reservoir = Reservoir[tuple[int, Row]](size, lambda n: int(rng.integers(n)))
+    for numbered_row in enumerate(rows):
+        reservoir.add(numbered_row)
+    return [row for _, row in sorted(reservoir.sample, key=itemgetter(0))]

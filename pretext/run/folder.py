@@ -2,14 +2,14 @@
 done.
 
 config.toml         the resolved settings
-run.json            the run's id and the version that made it
+run.json            the run's id, when it began, and the version that made it
 population/NNN.json the candidates of a round and their origins, saved before anybody votes on them
 positions/NNN.npy   where a round's candidates stand, shape (n, d), for the report
 selected/NNN.json   a round's released votes and what was selected by them
 seeds.jsonl         the survivors that seed the expansion, with round and noisy votes
 synthetic.jsonl     the result, one object a line; or .parquet, or shards in synthetic/, see pretext.run.shards
 expansion.json      how far the expansion got
-privacy.json        the privacy statement
+privacy.json        the privacy statement, see pretext.run.privacy_statement
 README.md           the dataset card
 manifest.json       digests of the above, itself sealed in the ledger, see pretext.run.manifest
 timings.json        seconds and tokens by phase
@@ -25,11 +25,11 @@ import io
 import json
 import tomllib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tomlkit
@@ -40,21 +40,53 @@ from pretext.config.resolve import compare_configs, dump_settings, validate_sett
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError, UsageError
 from pretext.files import make_folder_atomically, replace_nonfinite, write_atomically
-from pretext.run.records import Candidate, Origin, Seed, Selection, format_seed
+from pretext.run.privacy_statement import STATEMENT_FILE, PrivacyStatement, statement_error
+from pretext.run.records import (
+    Candidate,
+    ExpansionState,
+    Origin,
+    Phase,
+    Seed,
+    SeedLine,
+    Selection,
+    format_seed,
+)
 
 _MAX_POSITIONS = 10_000
+_SEEDS_FILE, _EXPANSION_FILE, _TIMINGS_FILE = "seeds.jsonl", "expansion.json", "timings.json"
+
+Value = TypeVar("Value")
 
 
+@dataclass(frozen=True)
+class _RunFile:
+    id: str
+    created: str
+    pretext: str
+
+
+_RUN_FILE = TypeAdapter(_RunFile)
 _SELECTION = TypeAdapter(Selection)
+_EXPANSION_STATE = TypeAdapter(ExpansionState)
+_TIMINGS = TypeAdapter(dict[str, Phase])
+_SEED_LINE = TypeAdapter(SeedLine)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. Every save is atomic; every load of something not yet there gives None."""
+    """A run folder. Every save is atomic; every load of something not yet there gives None, or an empty value.
+
+    Attributes:
+        folder: the run folder.
+        id: of the run; the labels of its releases begin with it.
+        created: when it began, in UTC.
+        version: of the program that began it.
+    """
 
     folder: Path
     id: str
     created: str
+    version: str
 
     @classmethod
     def create(cls, folder: Path, config: Config) -> Run:
@@ -64,31 +96,30 @@ class Run:
             RunFolderError: it holds a run of another configuration, or something else.
         """
         if (folder / "run.json").exists():
-            run, other = cls.open(folder)
-            if changed := compare_configs(config, other):
+            run, stored_config = cls.open(folder)
+            if changed := compare_configs(config, stored_config):
                 raise RunFolderError(
                     f"{folder} holds a run of another configuration (it differs in {', '.join(changed)}); "
                     "give another folder with --out, or continue that run with `pretext resume`."
                 )
             return run
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunFolderError(
-                f"{folder} is there already and is not a run folder; give an empty or a new one with --out."
-            )
-        run = cls(folder, uuid.uuid4().hex[:12], datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+            raise RunFolderError(f"{folder} exists and is not a run folder; give an empty or a new one with --out.")
+        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        run = cls(folder, uuid.uuid4().hex[:12], created, importlib.metadata.version("pretext"))
         with _explain_write_errors(folder), make_folder_atomically(folder) as fresh:
             (fresh / "config.toml").write_text(tomlkit.dumps(dump_settings(config)), encoding="utf-8")
-            about = {"id": run.id, "created": run.created, "pretext": importlib.metadata.version("pretext")}
-            (fresh / "run.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+            content = {"id": run.id, "created": run.created, "pretext": run.version}
+            (fresh / "run.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
         return run
 
     @classmethod
     def open(cls, folder: Path) -> tuple[Run, Config]:
-        """An existing run folder and its configuration. Raises RunFolderError if it is none, or damaged."""
+        """Open an existing run folder and its configuration. Raises RunFolderError if it is none, or damaged."""
         try:
-            about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            file = _RUN_FILE.validate_json((folder / "run.json").read_bytes())
             config = validate_settings(tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")))
-            return cls(folder, about["id"], about["created"]), config
+            return cls(folder, file.id, file.created, file.pretext), config
         except FileNotFoundError:
             raise RunFolderError(
                 f"{folder} is not a run folder (no run.json and config.toml in it); give the folder that `pretext "
@@ -96,20 +127,33 @@ class Run:
             ) from None
         except OSError as error:
             raise RunFolderError(f"The run folder {folder} cannot be read: {error.strerror}.") from None
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             raise RunFolderError(
                 f"The run folder {folder} is damaged ({type(error).__name__} in run.json or config.toml)."
             ) from None
 
     def population(self, round_number: int) -> list[Candidate] | None:
-        """The candidates of a round. Raises RunFolderError if the file is damaged."""
-        name = f"population/{round_number:03}.json"
+        """Load the candidates of a round. Raises RunFolderError if the file is damaged."""
+        name = _population_file(round_number)
         if (stored := self.load(name)) is None:
             return None
         try:
-            rows = stored["candidates"]
-            origins = [origin and Origin(*origin) for origin in stored.get("origins", [None] * len(rows))]
-            return [Candidate(text, label, origin) for (text, label), origin in zip(rows, origins, strict=True)]
+            origins = [origin and Origin(*origin) for origin in stored["origins"]]
+            pairs = zip(stored["candidates"], origins, strict=True)
+            return [Candidate(text, label, origin) for (text, label), origin in pairs]
+        except (KeyError, TypeError, ValueError):
+            raise self._damage_error(name) from None
+
+    def drop_counts(self, round_number: int) -> dict[str, int]:
+        """Load how many texts were dropped while a round's candidates were made, by reason.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
+        name = _population_file(round_number)
+        stored = self.load(name)
+        try:
+            return {} if stored is None else {str(reason): int(count) for reason, count in stored["dropped"].items()}
         except (AttributeError, KeyError, TypeError, ValueError):
             raise self._damage_error(name) from None
 
@@ -119,12 +163,11 @@ class Run:
         """Save a round's candidates, where each comes from, and how many texts were dropped on the way, by reason."""
         rows = [[candidate.text, candidate.label] for candidate in population]
         origins = [candidate.origin and [candidate.origin.kind, candidate.origin.number] for candidate in population]
-        saved = {"candidates": rows, "origins": origins, "dropped": dropped or {}}
-        self.save(f"population/{round_number:03}.json", saved)
+        self.save(_population_file(round_number), {"candidates": rows, "origins": origins, "dropped": dropped or {}})
         return population
 
     def positions(self, round_number: int) -> NDArray[np.float32] | None:
-        """Where a round's first candidates stand, shape (at most 10,000, d); None in folders of earlier versions.
+        """Load the positions of a round's first candidates, shape (at most 10,000, d).
 
         Raises:
             RunFolderError: the file is damaged.
@@ -133,42 +176,95 @@ class Run:
         try:
             return np.load(path, allow_pickle=False).astype(np.float32) if path.exists() else None
         except (OSError, ValueError, EOFError):
-            raise RunFolderError(
-                f"{path} is damaged; delete it: nothing but a picture in the report needs it."
-            ) from None
+            raise RunFolderError(f"{path} is damaged; delete it: only a picture in the report needs it.") from None
 
     def save_positions(self, round_number: int, points: NDArray[np.float32]) -> None:
-        """Save where a round's candidates stand, which is public; in half precision, as it serves pictures alone."""
+        """Save the positions of a round's candidates, which are public; in half precision, as only pictures need
+        them."""
         file = io.BytesIO()
         np.save(file, points[:_MAX_POSITIONS].astype(np.float16))
         self.write(f"positions/{round_number:03}.npy", file.getvalue())
 
     def selection(self, round_number: int) -> Selection | None:
-        """A round's selection. Raises RunFolderError if the file is damaged."""
+        """Load a round's selection. Raises RunFolderError if the file is damaged."""
         name = f"selected/{round_number:03}.json"
-        if (stored := self.load(name)) is None:
+        if (selection := self._load_value(name, _SELECTION)) is None:
             return None
-        try:
-            found = _SELECTION.validate_python(stored)
-        except ValidationError:
-            raise self._damage_error(name) from None
-        rows = range(len(found.noisy))
-        if len(found.weights) == len(found.survivors) and all(row in rows for row in found.survivors + found.parents):
-            return found
-        raise self._damage_error(name)
+        rows, selected = range(len(selection.noisy)), selection.survivors + selection.parents
+        if len(selection.weights) != len(selection.survivors) or not all(row in rows for row in selected):
+            raise self._damage_error(name)
+        return selection
 
     def save_selection(self, round_number: int, selection: Selection) -> Selection:
         """Save a round's selection."""
         self.save(f"selected/{round_number:03}.json", asdict(selection))
         return selection
 
+    def seed_lines(self) -> list[SeedLine]:
+        """Load the seeds as they are listed for people; empty before the evolution is finished.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
+        path = self.folder / _SEEDS_FILE
+        try:
+            return [_SEED_LINE.validate_json(line) for line in path.read_bytes().splitlines()]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise RunFolderError(
+                f"{path} cannot be read ({type(error).__name__}); resume the run to write it anew."
+            ) from None
+
     def save_seeds(self, seeds: list[Seed], labels: Sequence[str]) -> list[Seed]:
         """Save the seeds for people; the program computes them anew from the rounds."""
-        self.write("seeds.jsonl", "".join(format_seed(seed, labels) + "\n" for seed in seeds))
+        self.write(_SEEDS_FILE, "".join(format_seed(seed, labels) + "\n" for seed in seeds))
         return seeds
 
+    def statement(self) -> PrivacyStatement | None:
+        """Load the privacy statement. Raises RunFolderError if it is damaged."""
+        path = self.folder / STATEMENT_FILE
+        try:
+            return PrivacyStatement.from_json(path.read_bytes(), path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise statement_error(path, f" ({error.strerror})") from None
+
+    def require_statement(self) -> PrivacyStatement:
+        """Load the privacy statement. Raises RunFolderError if there is none yet, or it is damaged."""
+        if (statement := self.statement()) is None:
+            raise statement_error(self.folder / STATEMENT_FILE)
+        return statement
+
+    def save_statement(self, statement: PrivacyStatement) -> PrivacyStatement:
+        """Save the privacy statement."""
+        self.write(STATEMENT_FILE, statement.to_json())
+        return statement
+
+    def expansion_state(self) -> ExpansionState:
+        """Load how far the expansion got. Raises RunFolderError if the file is damaged."""
+        try:
+            return self._load_value(_EXPANSION_FILE, _EXPANSION_STATE) or ExpansionState(0, 0, 0, {})
+        except RunFolderError:
+            raise RunFolderError(
+                f"{self.folder / _EXPANSION_FILE} is damaged; delete that file to write all texts anew, then resume."
+            ) from None
+
+    def save_expansion_state(self, state: ExpansionState) -> None:
+        """Save how far the expansion got."""
+        self.save(_EXPANSION_FILE, asdict(state))
+
+    def timings(self) -> dict[str, Phase]:
+        """Load what each phase took so far. Raises RunFolderError if the file is damaged."""
+        return self._load_value(_TIMINGS_FILE, _TIMINGS) or {}
+
+    def save_timings(self, phases: Mapping[str, Phase]) -> None:
+        """Save what each phase took so far."""
+        self.save(_TIMINGS_FILE, {name: asdict(phase) for name, phase in phases.items()})
+
     def save(self, name: str, value: Any) -> None:
-        """Write a JSON file atomically; see `pretext.files.replace_nonfinite`."""
+        """Write a JSON file atomically, with null for numbers that are not finite."""
         self.write(name, json.dumps(replace_nonfinite(value), indent=1))
 
     def write(self, name: str, content: str | bytes) -> None:
@@ -180,12 +276,12 @@ class Run:
 
     @contextmanager
     def explain_write_errors(self) -> Iterator[None]:
-        """Turns what the file system refuses into a RunFolderError; for files that are appended to."""
+        """Turn what the file system refuses into a RunFolderError; for files that are appended to."""
         with _explain_write_errors(self.folder):
             yield
 
     def load(self, name: str) -> Any:
-        """A JSON file's content, or None if it was not written yet. Raises RunFolderError if it is damaged."""
+        """Load a JSON file, or None if it was not written yet. Raises RunFolderError if it is damaged."""
         try:
             return json.loads((self.folder / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -193,17 +289,30 @@ class Run:
         except (OSError, ValueError) as error:
             raise self._damage_error(name, type(error).__name__) from None
 
+    def _load_value(self, name: str, adapter: TypeAdapter[Value]) -> Value | None:
+        """Load a JSON file as a value, or None if it was not written yet. Raises RunFolderError if it is damaged."""
+        if (stored := self.load(name)) is None:
+            return None
+        try:
+            return adapter.validate_python(stored)
+        except ValidationError:
+            raise self._damage_error(name) from None
+
     def _damage_error(self, name: str, reason: str = "it does not hold what it should") -> RunFolderError:
         return RunFolderError(f"{self.folder / name} cannot be read ({reason}); delete that file, then resume.")
 
 
 def check_outside_run(out: Path, folder: Path) -> None:
-    """Raises UsageError if a file with figures that are not covered by the guarantee would lie in a run folder."""
+    """Refuse to put figures that the guarantee does not cover into a run folder. Raises UsageError."""
     if out.resolve().is_relative_to(folder.resolve()):
         raise UsageError(
-            f"{out} lies in the run folder, which holds nothing that is not covered by the guarantee; these numbers "
-            "are not: give a path elsewhere with --out."
+            f"{out} lies in the run folder, where the guarantee covers everything; it does not cover these numbers: "
+            "give a path elsewhere with --out."
         )
+
+
+def _population_file(round_number: int) -> str:
+    return f"population/{round_number:03}.json"
 
 
 @contextmanager

@@ -1,16 +1,18 @@
 """The manifest: digests of all files of a run folder that are part of its result, and its seal in the ledger.
 
-manifest.json lists SHA-256 and bytes of every such file. Its own SHA-256 is recorded in the chain of the dataset's
+manifest.json lists SHA-256 and size of every such file. Its own SHA-256 is recorded in the chain of the dataset's
 history, so a file that is changed later differs from the manifest, and a manifest that is changed with it differs from
-the seal. Files that only tell how the work went (run.log, timings.json, expansion.json, parts) are left out.
+the seal. Files that only record how the work went (run.log, timings.json, expansion.json, parts) are left out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from pretext.errors import RunFolderError
 from pretext.files import remove_leftovers
@@ -36,19 +38,50 @@ _RESULT_FILES = (
 _log = logging.getLogger("pretext")
 
 
+@dataclass(frozen=True)
+class FileDigest:
+    """SHA-256 and size of a file."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A run's id, and the digest of every file of its result, by its path in the folder."""
+
+    run: str
+    files: dict[str, FileDigest]
+
+
+_ADAPTER = TypeAdapter(Manifest)
+
+
+def read_manifest(run: Run) -> Manifest | None:
+    """Read the manifest, or None if the run was not sealed yet. Raises RunFolderError if it is damaged."""
+    if (stored := run.load(MANIFEST)) is None:
+        return None
+    try:
+        return _ADAPTER.validate_python(stored)
+    except ValidationError:
+        raise RunFolderError(f"{run.folder / MANIFEST} is damaged; `pretext resume` writes it anew.") from None
+
+
 def seal_run(run: Run, ledger: Ledger) -> None:
     """Write the manifest and record its digest under the dataset that the statement names.
 
-    Where the ledger is not the one that the run was charged to (a folder that was carried elsewhere to be expanded),
-    the manifest is written all the same, and a warning says that it is not sealed.
+    If the ledger is not the one that the run was charged to (the folder was carried elsewhere to be expanded), the
+    manifest is written all the same, and a warning says that it is not sealed.
 
     Raises:
         RunFolderError: the folder cannot be written, or holds no statement.
     """
     remove_leftovers(run.folder)
-    run.save(MANIFEST, {"run": run.id, "files": digest_files(run.folder)})
-    name = charged_dataset(run)
-    if _holds_releases(ledger, name, run):
+    run.save(MANIFEST, asdict(Manifest(run.id, digest_files(run.folder))))
+    statement = run.require_statement()
+    name, labels = statement.dataset.name, {release.label for release in statement.releases}
+    # A ledger may hold a dataset of the same name that this run was never charged to.
+    if name in ledger.names() and labels <= {release.label for release in ledger.account(name).releases}:
         ledger.seal(name, run.id, file_digest(run.folder / MANIFEST))
     else:
         _log.warning(
@@ -60,33 +93,13 @@ def seal_run(run: Run, ledger: Ledger) -> None:
         )
 
 
-def _holds_releases(ledger: Ledger, name: str, run: Run) -> bool:
-    """Whether it is this ledger that the run was charged to, and not one with a dataset of the same name."""
-    stated = {release["label"] for release in run.load("privacy.json")["releases"]}
-    return name in ledger.names() and stated <= {release.label for release in ledger.account(name).releases}
-
-
-def charged_dataset(run: Run) -> str:
-    """The dataset that the statement names. Raises RunFolderError if there is no whole statement."""
-    try:
-        return str(run.load("privacy.json")["dataset"]["name"])
-    except (KeyError, TypeError):
-        raise RunFolderError(
-            f"{run.folder} holds no whole privacy.json; `pretext resume {run.folder}`, or the same `pretext fred` "
-            "again, writes it at no cost."
-        ) from None
-
-
-def digest_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """SHA-256 and bytes of every file of the result, by its path in the folder."""
+def digest_files(folder: Path) -> dict[str, FileDigest]:
+    """Compute the digest of every file of the result, by its path in the folder."""
     paths = sorted(path for pattern in _RESULT_FILES for path in folder.glob(pattern) if not path.name.startswith("."))
-    return {
-        path.relative_to(folder).as_posix(): {"sha256": file_digest(path), "bytes": path.stat().st_size}
-        for path in paths
-    }
+    return {path.relative_to(folder).as_posix(): FileDigest(file_digest(path), path.stat().st_size) for path in paths}
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, read as a stream."""
+    """Compute the SHA-256 of a file, read as a stream."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What a run folder holds, as values."""
+"""What a run folder holds, as values; the privacy statement is in `pretext.run.privacy_statement`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from pydantic import NonNegativeFloat, NonNegativeInt
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -15,7 +17,7 @@ class Origin:
 
     Attributes:
         kind: a text of a public source; written from a prompt; a survivor kept unchanged; a variation of a parent; or
-            one of the round before, which goes on as it was because no variation passed the screening.
+            one of the round before, carried over as it was because no variation passed the screening.
         number: of the public source (0 for prompts), or the row in the population of the round before.
     """
 
@@ -32,12 +34,12 @@ class Candidate:
     origin: Origin | None = field(default=None, compare=False)
 
     def carry_over(self, kind: Literal["kept", "again"], row: int) -> Candidate:
-        """The same candidate in the next round, from this row of the last one."""
+        """Return the same candidate for the next round, from this row of the last one."""
         return replace(self, origin=Origin(kind, row))
 
 
 def digest_population(population: Sequence[Candidate]) -> str:
-    """What a release of votes over this population is bound to."""
+    """Compute the digest (SHA-256) that a release of votes over this population is bound to."""
     rows = json.dumps([[candidate.text, candidate.label] for candidate in population])
     return hashlib.sha256(rows.encode()).hexdigest()
 
@@ -54,8 +56,18 @@ class Seed:
     weight: float
 
 
+@dataclass(frozen=True)
+class SeedLine:
+    """A seed as seeds.jsonl lists it for people; without labels, `label` is None."""
+
+    text: str
+    round: int
+    votes: float
+    label: str | None = None
+
+
 def format_seed(seed: Seed, labels: Sequence[str]) -> str:
-    """A seed as a line of seeds.jsonl."""
+    """Write a seed as a line of seeds.jsonl; see `SeedLine`."""
     named = {"label": labels[seed.label]} if labels else {}
     return json.dumps(
         {"text": seed.text, **named, "round": seed.round, "votes": round(seed.votes, 3)}, ensure_ascii=False
@@ -72,3 +84,29 @@ class Selection:
     survivors: list[int]
     weights: list[float]
     parents: list[int]
+
+
+@dataclass(frozen=True)
+class ExpansionState:
+    """How far the expansion got: finished chunks, texts written, bytes of the part in progress, texts dropped by
+    reason."""
+
+    chunks: NonNegativeInt
+    kept: NonNegativeInt
+    size: NonNegativeInt
+    dropped: dict[str, NonNegativeInt]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What a phase of a run took so far: seconds, and tokens that the generator read and wrote in it."""
+
+    seconds: NonNegativeFloat = 0.0
+    read: NonNegativeInt = 0
+    written: NonNegativeInt = 0
+
+    def __add__(self, other: Phase) -> Phase:
+        return Phase(self.seconds + other.seconds, self.read + other.read, self.written + other.written)
+
+    def __mul__(self, times: float) -> Phase:
+        return Phase(self.seconds * times, round(self.read * times), round(self.written * times))

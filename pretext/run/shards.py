@@ -4,8 +4,8 @@ synthetic.jsonl, synthetic.parquet               without expansion.shard_texts
 synthetic/00000.jsonl, synthetic/00001.jsonl ... with it; also as .parquet
 synthetic.00000.part                             JSON lines, whatever the format: a shard that is not full yet
 
-Texts are appended to a part; a full one is sealed, that is renamed or converted into its shard. Only full parts and
-complete shards stand before the one in progress, so what was counted can be found again after a kill at any moment.
+Texts are appended to a part; a full part is sealed, that is, renamed or converted into its shard. Only full parts and
+complete shards come before the one in progress, so counted texts are found again after a kill at any moment.
 """
 
 from __future__ import annotations
@@ -14,20 +14,27 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal, assert_never
 
 from pretext.config.settings import Expansion
 from pretext.errors import RunFolderError
 from pretext.files import Row, json_line, open_atomically, write_parquet
+from pretext.progress import show_progress
 from pretext.run.folder import Run
 
 _ROWS_PER_BATCH = 16_384
+_ANNOUNCED_ROWS, _PROGRESS_STEP = 100_000, 1000
 _UNLIMITED = 2**62
 
 
-def synthetic_rows(folder: Path) -> Iterator[Row]:
-    """The synthetic texts of a run folder with their labels, in order, read as a stream.
+def synthetic_rows(folder: Path, announce: str | None = None) -> Iterator[Row]:
+    """Stream the synthetic texts of a run folder with their labels, in order.
+
+    Args:
+        folder: the run folder.
+        announce: what a display says, if the texts are many; None: nothing is displayed.
 
     Raises:
         RunFolderError: this is no run folder, there are no texts in it yet, or their files are damaged.
@@ -36,20 +43,21 @@ def synthetic_rows(folder: Path) -> Iterator[Row]:
     shards = Shards.of(config.expansion, run)
     if not shards.files:
         raise RunFolderError(f"{folder} holds no synthetic texts yet; continue the run with `pretext resume {folder}`.")
-    for path in shards.files:
-        try:
-            yield from _read_shard(path)
-        except (OSError, ValueError) as error:
-            raise RunFolderError(
-                f"{path} cannot be read ({type(error).__name__}); put a whole copy of it back."
-            ) from None
+    total = 0 if announce is None else run.expansion_state().kept
+    with show_progress(announce if total >= _ANNOUNCED_ROWS else None, total) as advance:
+        for number, row in enumerate(chain.from_iterable(map(_read_whole_shard, shards.files)), 1):
+            yield row
+            if number % _PROGRESS_STEP == 0:
+                advance(_PROGRESS_STEP)
 
 
 @dataclass(frozen=True)
 class Shards:
     """The files that the expansion writes.
 
-    Args:
+    Attributes:
+        run: the folder.
+        format: of the finished files.
         texts: per shard; None for a single file.
     """
 
@@ -59,7 +67,7 @@ class Shards:
 
     @classmethod
     def of(cls, expansion: Expansion, run: Run) -> Shards:
-        """As the configuration says."""
+        """Describe the files that the settings ask for."""
         return cls(run, expansion.format, expansion.shard_texts)
 
     @property
@@ -73,7 +81,7 @@ class Shards:
         return [self._shard(number) for number in self._shard_numbers()]
 
     def append(self, count: int, rows: Sequence[Row]) -> int:
-        """Write rows behind the first `kept` texts, safely on disk; the size in bytes of the part in progress then."""
+        """Write rows behind the first `count` texts, safely on disk; return the bytes of the part in progress."""
         size = 0
         while rows:
             number = count // self._capacity
@@ -83,14 +91,14 @@ class Shards:
         return size if count % self._capacity else 0
 
     def seal(self, count: int, *, last: bool = False) -> None:
-        """Make shards of all full parts, and with `last` of the one in progress."""
+        """Turn all full parts into shards, and with `last` the one in progress too."""
         for number in self._part_numbers():
             if last or number < count // self._capacity:
                 with self.run.explain_write_errors():
                     self._seal(self._part(number), self._shard(number))
 
     def restore(self, count: int, size: int) -> None:
-        """Make the files hold `kept` texts, as they were counted, and nothing else.
+        """Cut the files back to the first `count` texts, as they were counted.
 
         Raises:
             RunFolderError: counted texts are missing.
@@ -112,7 +120,7 @@ class Shards:
                 os.truncate(part, size)
 
     def read_first(self, count: int) -> Iterator[Row]:
-        """The first `kept` texts, wherever they are."""
+        """Stream the first `count` texts, wherever they are."""
         for number in range(-(-count // self._capacity)):
             part = self._part(number)
             yield from _read_shard(part if part.exists() else self._shard(number))
@@ -156,14 +164,22 @@ class Shards:
                 with open_atomically(shard) as file:
                     write_parquet(_read_shard(part), file)
                 part.unlink()
-            case other:
-                assert_never(other)
+            case unknown:
+                assert_never(unknown)
 
     def _loss_error(self, path: Path) -> RunFolderError:
         return RunFolderError(
             f"{path} is missing or cut short, though {self.run.folder / 'expansion.json'} counts its texts; put it "
             "back, or delete expansion.json to write all texts anew, then resume."
         )
+
+
+def _read_whole_shard(path: Path) -> Iterator[Row]:
+    """Read a finished file. Raises RunFolderError if it is damaged."""
+    try:
+        yield from _read_shard(path)
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} cannot be read ({type(error).__name__}); put a whole copy of it back.") from None
 
 
 def _read_shard(path: Path) -> Iterator[Row]:

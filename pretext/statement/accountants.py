@@ -1,6 +1,6 @@
 """Numbers for whoever judges a guarantee: the whole curve of what was spent, and other accountants beside ours.
 
-Only the exact curve is ever claimed; what stands beside it is for comparison with other papers and programs.
+Only the exact curve is ever claimed; the others are for comparison with papers and other programs.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pretext.config.settings import Config
 from pretext.fred.query import load_query
 from pretext.run.folder import Run
-from pretext.run.manifest import charged_dataset
 from pretext.statement.statement import releases_of_run
 from privacy import Account, Cost, Ledger, Relation, Release, compose, epsilon, rdp_epsilon
 
@@ -21,58 +19,67 @@ DELTAS = tuple(10.0**-exponent for exponent in range(2, 13))
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Of the curve of releases: epsilon at this delta, under each relation."""
+    """A point of the curve of releases: epsilon at this delta, under each relation."""
 
     delta: float
     add_remove: float
     replace_one: float
 
     def epsilon(self, relation: Relation) -> float:
-        """Under one relation."""
+        """Return epsilon under one relation."""
         return self.add_remove if relation is Relation.ADD_REMOVE else self.replace_one
 
 
 @dataclass(frozen=True)
 class AccountantBound:
-    """What one way of accounting says of releases, and what it is."""
+    """What one way of accounting says of releases, and a sentence that describes it."""
 
     name: str
     epsilon: float
     words: str
 
 
-def find_account(run: Run, config: Config, ledger: Ledger) -> Account:
-    """The account of the dataset that a run folder was charged to.
+def find_account(run: Run, dataset: str | None, ledger: Ledger) -> Account:
+    """Find the account of the dataset that a run folder was charged to.
+
+    Args:
+        run: the folder.
+        dataset: its name in the settings; None: as the statement names it.
+        ledger: that the run was charged to.
 
     Raises:
-        RunFolderError: the settings do not name the dataset, and there is no statement that does.
+        RunFolderError: neither the settings nor a statement name the dataset.
         LedgerConflict, LedgerCorrupted: the ledger does not know it, or was changed.
     """
-    return ledger.account(config.privacy.dataset or charged_dataset(run))
+    return ledger.account(dataset or run.require_statement().dataset.name)
 
 
 def find_releases(run: Run, account: Account) -> list[Release]:
-    """The releases of a run, or the one that a FreD folder answers from. Raises RunFolderError if its query is
-    damaged."""
-    found = releases_of_run(account, run.id)
-    if found or (query := load_query(run.folder)) is None:
-        return found
+    """Find the releases of a run, or the one that a FreD folder answers from.
+
+    Raises:
+        RunFolderError: the query of a FreD folder is damaged.
+    """
+    releases = releases_of_run(account, run.id)
+    if releases or (query := load_query(run.folder)) is None:
+        return releases
     return [release for release in account.releases if release.label == query.label]
 
 
 def epsilon_curve(releases: Sequence[Release], deltas: Sequence[float] = DELTAS) -> list[CurvePoint]:
-    """Epsilon at each delta of all releases together, under both relations; infinite where the slack alone is more."""
+    """Compute epsilon of all releases together at each delta, under both relations; infinite where the slack alone is
+    more than delta."""
     totals = [compose(release.cost(relation) for release in releases) for relation in Relation]
     return [CurvePoint(delta, *(epsilon(total, delta) for total in totals)) for delta in deltas]
 
 
 def compare_accountants(costs: Sequence[Cost], delta: float) -> list[AccountantBound]:
-    """The same releases by five ways of accounting.
+    """Bound the same releases by five ways of accounting.
 
     The first is below all others, unless epsilon is so large (about 20) that its slack counts. Renyi and zCDP
     accounting agree for Gaussian noise, whose Renyi divergence is rho times the order, as long as the same conversion
-    to (epsilon, delta) is used; the classical one is looser. Basic composition may lie below these three where there
-    are few releases; of one it is exact.
+    to (epsilon, delta) is used; the classical one is looser. Basic composition may lie below these three if there are
+    few releases; for a single one it is exact.
     """
     total = compose(costs)
     return [
@@ -91,12 +98,13 @@ def compare_accountants(costs: Sequence[Cost], delta: float) -> list[AccountantB
 
 
 def rho(cost: Cost) -> float:
-    """Of zero-concentrated differential privacy; the discrete Gaussian has it without slack (Canonne et al. 2020)."""
+    """Compute rho of zero-concentrated differential privacy; the discrete Gaussian has it without slack (Canonne et al.
+    2020)."""
     return cost.mu_squared / 2
 
 
 def zcdp_epsilon(costs: Sequence[Cost], delta: float) -> float:
-    """By zCDP, with the conversion of Canonne, Kamath and Steinke (arXiv 2004.00010, proposition 12)."""
+    """Bound epsilon by zCDP, with the conversion of Canonne, Kamath and Steinke (arXiv 2004.00010, proposition 12)."""
     from dp_accounting import ZCDpEvent
     from dp_accounting.rdp import RdpAccountant
 
@@ -107,11 +115,11 @@ def zcdp_epsilon(costs: Sequence[Cost], delta: float) -> float:
 
 
 def classical_epsilon(costs: Sequence[Cost], delta: float) -> float:
-    """By zCDP, with the conversion of Bun and Steinke (arXiv 1605.02065, proposition 1.3)."""
+    """Bound epsilon by zCDP, with the conversion of Bun and Steinke (arXiv 1605.02065, proposition 1.3)."""
     total = math.fsum(map(rho, costs))
     return total + 2 * math.sqrt(total * math.log(1 / delta))
 
 
 def basic_epsilon(costs: Sequence[Cost], delta: float) -> float:
-    """By basic composition: the sum of the releases' epsilons, each at an equal part of delta."""
+    """Bound epsilon by basic composition: the sum of the releases' epsilons, each at an equal part of delta."""
     return math.fsum(epsilon(cost, delta / len(costs)) for cost in costs)

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import Any
 
 from pretext.errors import UsageError
 from pretext.files import write_atomically
 from pretext.formatting import format_count
+from pretext.run.privacy_statement import PrivacyStatement
 from pretext.statement.statement import describe_releases
 from privacy.rounding import round_down, round_up
 
 PAGE_WIDTH = 96
 
 
-def render_signature_page(statement: dict[str, Any], folder: Path) -> str:
-    """The page: who is protected, against what, how well, what left, what is not covered, how to check it, who signs.
+def render_signature_page(statement: PrivacyStatement, folder: Path) -> str:
+    """Render the page: who is protected, against what, how well, what left, what is not covered, how to check it.
 
     Every loss is rounded up, what is left of a budget down.
     """
-    title = f"Privacy statement of run {statement['run']}"
+    dataset = statement.dataset
+    title = f"Privacy statement of run {statement.run}"
     sections = {
         "Who is protected, and against what": _protection_section(statement),
         "How well": _guarantee_section(statement),
         "What left the dataset": _release_section(statement),
-        "What is not covered": [f"- {line}" for line in statement["not_covered"]],
+        "What is not covered": [f"- {line}" for line in statement.not_covered],
         "How to check it": [
-            f"`pretext privacy verify {folder}`, beside the ledger {statement['dataset']['ledger']}, recomputes every "
-            "number here and fails if a file, a number or an entry of the ledger was changed. The proof is in "
-            "PRIVACY.md. The ledger then ended with entry "
-            f"{statement['dataset']['ledger_position']}, {statement['dataset']['ledger_head_sha256']}.",
+            f"`pretext privacy verify {folder}`, beside the ledger {dataset.ledger}, recomputes every number here and "
+            "fails if a file, a number or an entry of the ledger was changed. The proof is in PRIVACY.md. The ledger "
+            f"then ended with entry {dataset.ledger_position}, {dataset.ledger_head_sha256}.",
         ],
         "Signature": ["Name ____________________________  Date ______________  Signature ____________________________"],
     }
@@ -40,7 +40,7 @@ def render_signature_page(statement: dict[str, Any], folder: Path) -> str:
     return "\n".join(lines[:-1]) + "\n"
 
 
-def write_signature_page(statement: dict[str, Any], folder: Path, path: Path) -> None:
+def write_signature_page(statement: PrivacyStatement, folder: Path, path: Path) -> None:
     """Write the page, or the statement itself for .json.
 
     Raises:
@@ -48,48 +48,45 @@ def write_signature_page(statement: dict[str, Any], folder: Path, path: Path) ->
     """
     if path.suffix not in (".md", ".txt", ".json"):
         raise UsageError(f"The statement {path} must end in .md, .txt or .json.")
+    text = statement.to_json() if path.suffix == ".json" else render_signature_page(statement, folder)
     try:
-        source = folder / "privacy.json"
-        text = (
-            source.read_text(encoding="utf-8") if path.suffix == ".json" else render_signature_page(statement, folder)
-        )
         write_atomically(path, text)
     except OSError as error:
         raise UsageError(f"The statement {path} cannot be written: {error.strerror}.") from None
 
 
-def _protection_section(statement: dict[str, Any]) -> list[str]:
-    unit, relation = statement["unit"], statement["relation"]
+def _protection_section(statement: PrivacyStatement) -> list[str]:
+    unit, relation = statement.unit, statement.relation
     return [
-        f"The unit of protection is the {unit['name']}: {unit['words']}. Two datasets are compared that differ in one "
-        f"unit ({relation['name']}: {relation['words']}). Whoever sees all that left the dataset, knows this program "
-        "and its settings, and knows all texts of everybody else, can hardly tell which of the two it was."
+        f"The unit of protection is the {unit.name}: {unit.words}. Two datasets are compared that differ in one unit "
+        f"({relation.name}: {relation.words}). Whoever sees all that left the dataset, knows this program and its "
+        "settings, and knows all texts of everybody else, can hardly tell which of the two it was."
     ]
 
 
-def _guarantee_section(statement: dict[str, Any]) -> list[str]:
-    own, other = statement["guarantee"], statement["other_relation"][0]
+def _guarantee_section(statement: PrivacyStatement) -> list[str]:
+    guarantee, second = statement.guarantee, statement.other_relation
     return [
         "This run is (epsilon, delta)-differentially private: no conclusion about one unit becomes more than e^epsilon "
         "times as likely by its data, up to a probability of delta.",
         "",
-        f"    epsilon {round_up(own['epsilon'])} at delta {own['delta']:g}, relation {own['relation']} (the one that "
-        "was asked for)",
-        f"    epsilon {round_up(other['epsilon'])} at delta {other['delta']:g}, relation {other['relation']}",
+        f"    epsilon {round_up(guarantee.epsilon)} at delta {guarantee.delta:g}, relation {guarantee.relation} (as "
+        "configured)",
+        f"    epsilon {round_up(second.epsilon)} at delta {second.delta:g}, relation {second.relation}",
     ]
 
 
-def _release_section(statement: dict[str, Any]) -> list[str]:
-    dataset, budget = statement["dataset"], statement["dataset"]["budget"]
-    noise = sorted({f"{release['noise_multiplier']:.4g}" for release in statement["releases"]})
+def _release_section(statement: PrivacyStatement) -> list[str]:
+    dataset, budget = statement.dataset, statement.dataset.budget
+    noise = sorted({f"{release.noise_multiplier:.4g}" for release in statement.releases})
     return [
         f"Of the run: {describe_releases(statement)}, as sums over units of bounded vectors, each with discrete "
         f"Gaussian noise of {' or '.join(noise)} times what one unit can change; of every unit at most "
-        f"{statement['bounding']['max_texts_per_client']} texts in each. All else, every synthetic text too, is "
-        "computed from these and from public data.",
-        f"Of dataset {dataset['name']!r} in all runs so far ({format_count(dataset['releases'], 'release')}): epsilon "
-        f"{round_up(dataset['spent_epsilon'])} of a budget of {budget['epsilon']:.10g}, at delta {budget['delta']:g}, "
-        f"relation {dataset['relation']}; room for {round_down(dataset['left_epsilon'])} more.",
+        f"{statement.bounding.max_texts_per_client} texts in each. All else, every synthetic text too, is computed "
+        "from these and from public data.",
+        f"Of dataset {dataset.name!r} in all runs so far ({format_count(dataset.releases, 'release')}): epsilon "
+        f"{round_up(dataset.spent_epsilon)} of a budget of {budget.epsilon:.10g}, at delta {budget.delta:g}, "
+        f"relation {dataset.relation}; room for {round_down(dataset.left_epsilon)} more.",
     ]
 
 

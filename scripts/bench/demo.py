@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,12 @@ def main() -> None:
         os.environ["PRETEXT_HOME"] = str(home)
         phases = run_again(demo / "run", Path(scratch) / "run", seconds)
     whole = time.perf_counter() - STARTED
-    print_table("phase (public work)", {name: phase["seconds"] for name, phase in phases.items()}, whole)
+    print_table("phase (public work)", {name: phase.seconds for name, phase in phases.items()}, whole)
     seconds["everything else"] = whole - sum(seconds.values())
     print_table("worker", seconds, whole)
 
 
-def run_again(folder: Path, out: Path, seconds: defaultdict[str, float]) -> dict[str, Any]:
+def run_again(folder: Path, out: Path, seconds: defaultdict[str, float]) -> Mapping[str, Any]:
     """Run the same configuration again and return its timings; add the seconds of its models to `seconds`."""
     from pretext.jobs.parts import Parts
     from pretext.jobs.run import synthesize
@@ -59,7 +59,7 @@ def run_again(folder: Path, out: Path, seconds: defaultdict[str, float]) -> dict
     engine: Any = add_clock("loading models", parts.engine)()
     engine.complete = add_clock("generator", engine.complete)
     parts.embedder.opened = add_clock("embedder", add_clock("loading models", parts.embedder)())
-    return dict(synthesize(config, out, parts).load("timings.json"))
+    return synthesize(config, out, parts).timings()
 
 
 def print_table(title: str, seconds: dict[str, float], whole: float) -> None:

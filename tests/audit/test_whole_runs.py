@@ -89,7 +89,8 @@ def test_the_provenance_of_a_hostile_run_shows_what_can_be_seen(folder: Path) ->
     shop = workshop(folder)
     run = shop.run("one", np.ones(32, bool), True)
     subjects = {release.label: release.subject for release in shop.ledger.account("one").releases}
-    wrong = check_provenance(shop.config, run, subjects)
+    config = shop.config
+    wrong = check_provenance(run, config.privacy.rounds, config.initial, config.screening.max_words, subjects)
     assert len(wrong) == 1
     assert str(wrong[0]).startswith("population/000.json: expected public candidates that are in")
     assert wrong[0].actual == "76 texts not in there"

@@ -83,7 +83,7 @@ def command(monkeypatch: pytest.MonkeyPatch, called: Command, tmp_path: Path) ->
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, rows=None: make_parts(config)))
-    monkeypatch.setattr(SentenceEmbedder, "from_config", lambda config: HashEmbedder())
+    monkeypatch.setattr(SentenceEmbedder, "from_sections", lambda models, speed: HashEmbedder())
     Path("small.toml").write_text(SETTINGS)
     write_rows(Path("private.jsonl"), rows_of())
     write_rows(Path("crowd.jsonl"), rows_of(clients=1500))

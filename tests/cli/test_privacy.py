@@ -51,6 +51,7 @@ def test_statement__a_field_is_missing__names_the_command_that_writes_it_again(c
     code, _, err = command("statement", run.folder, "--out", run.folder / "page.md")
     assert code == 1
     assert f"pretext resume {run.folder}" in err
+    assert "dataset.ledger_head_sha256" in err
     assert not (run.folder / "page.md").exists()
 
 
@@ -167,7 +168,7 @@ def test_verify(command: Command, run: Run) -> None:
     code, out, _ = command("verify", run.folder, "--json")
     verification = json.loads(out)
     assert (code, verification["verified"]) == (1, False)
-    assert verification["checks"][0]["differences"][0]["what"] == "synthetic.jsonl"
+    assert verification["checks"][0]["differences"][0]["file"] == "synthetic.jsonl"
 
 
 WRONG = {

@@ -49,8 +49,8 @@ def test_run_resume_expand_and_ledger(pretext_command: Command, arguments: list[
     assert all(row["text"] for row in rows)
     privacy = json.loads((tmp_path / "run" / "privacy.json").read_text())
     assert privacy["guarantee"]["epsilon"] <= 5
-    assert privacy["rounds_released"] == 2
-    assert {entry["relation"] for entry in privacy["other_relation"]} == {"replace-one"}
+    assert privacy["rounds"]["released"] == 2
+    assert privacy["other_relation"]["relation"] == "replace-one"
     assert privacy["not_covered"]
 
     assert pretext_command("resume", tmp_path / "run", "--set", "speed.batch_size=2")[0] == 0

@@ -29,6 +29,8 @@ from pretext.report.evaluation import SCORE_TITLES, Estimate, Evaluation
 from pretext.run.folder import Run
 from tests.support.runs import HashEmbedder, call_main, make_parts, rows_of, write_rows
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"repetitions": 2, "tokens": 300, "texts": 40}
 
 

@@ -17,6 +17,8 @@ from pretext.evaluation.student import CausalStudent, Score, open_student, tiny_
 from pretext.evaluation.tiny import save_student
 from pretext.evaluation.training import make_batches, predict_tokens
 
+pytestmark = pytest.mark.slow
+
 PATTERN = [f"{first} {second} printer update" for first in ("boot", "disk", "mount") for second in ("sound", "network")]
 OTHER = ["butter oven flower recipe", "recipe flower soup garden"]
 ODD = [
@@ -107,7 +109,6 @@ def test_the_same_seed_gives_the_same_student_and_another_one_another(student: C
     assert torch.equal(drawn, torch.rand(1))  # the global generator is left alone
 
 
-@pytest.mark.slow
 def test_early_stopping_keeps_the_weights_that_were_best_on_the_validation_texts(student: CausalStudent) -> None:
     begun = student.train(OTHER, validation=[], seed=0, tokens=1000)
     stopped = begun.train(PATTERN, validation=OTHER, seed=0)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from pretext.evaluation.student import open_student, tiny_folder
 from pretext.evaluation.tiny import END, START, make_untrained_student
 from tests.support.runs import WORDS, Command, write_rows
+
+pytestmark = pytest.mark.slow
 
 TEXTS = [f"{first} {second} {third}" for first in WORDS[:6] for second in WORDS[5:12] for third in WORDS[8:14]]
 

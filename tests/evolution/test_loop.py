@@ -193,7 +193,7 @@ def test_what_is_dropped_on_the_way_to_the_first_population_is_kept(
     write_rows(public_file, [*rows, *rows[:5]])
     config = make_config()
     run = synthesize(config, tmp_path / "run", make_parts(config))
-    assert run.load("population/000.json")["dropped"] == {"duplicate": 5}
+    assert run.drop_counts(0) == {"duplicate": 5}
 
 
 def test_labels_run_through_to_the_seeds(

@@ -9,8 +9,8 @@ from pretext.config.settings import Config
 from pretext.errors import UsageError
 from pretext.jobs.forecast import Forecast, make_forecast
 from pretext.jobs.run import synthesize
-from pretext.jobs.timing import Phase
 from pretext.models.engines.scripted import ScriptedEngine
+from pretext.run.records import Phase
 from tests.support.runs import make_parts
 
 Make = Callable[..., Config]
@@ -28,11 +28,11 @@ Make = Callable[..., Config]
 def test_tokens_within_a_factor_of_two(make_config: Make, tmp_path: Path, settings: list[str]) -> None:
     config = make_config(*settings)
     foretold = make_forecast(config, make_parts(config)).phases
-    taken = synthesize(config, tmp_path / "run", make_parts(config)).load("timings.json")
+    taken = synthesize(config, tmp_path / "run", make_parts(config)).timings()
     assert set(foretold) == set(taken)
     for name, phase in foretold.items():
-        assert phase.written <= 2 * taken[name]["written"] and taken[name]["written"] <= 2 * phase.written, name
-        assert phase.read <= 2 * taken[name]["read"] and taken[name]["read"] <= 2 * phase.read, name
+        assert phase.written <= 2 * taken[name].written and taken[name].written <= 2 * phase.written, name
+        assert phase.read <= 2 * taken[name].read and taken[name].read <= 2 * phase.read, name
 
 
 def test_work_grows_with_the_settings(make_config: Make) -> None:

@@ -359,7 +359,7 @@ def test_from_python(public_sets: dict[str, Path], tmp_path: Path, monkeypatch: 
         out=tmp_path / "fred",
     )
     assert answer.ranking.lines[0].public_set == "both"
-    assert answer.privacy["dataset"]["name"] == "notes"
+    assert answer.privacy.dataset.name == "notes"
     with pytest.raises(UsageError, match="dataset"):
         pretext.rank_public_sets(["a text"], list(public_sets.values()), clients=10, epsilon=1)
 

@@ -48,7 +48,7 @@ def test_the_population_comes_from_the_nearest_public_set(make_fred_config: Make
     assert len(population) == 24
     assert all(set(candidate.text.split()) <= set(WORDS) for candidate in population)
     statement = json.loads((run.folder / "privacy.json").read_text())
-    assert statement["rounds_released"] == 2
+    assert statement["rounds"]["released"] == 2
     assert [release["label"].split("/")[1] for release in statement["releases"]] == ["fred", "votes", "votes"]
     assert 7.9 < statement["guarantee"]["epsilon"] <= 8
     assert run.load("ranking.json")["mixture"] == ["near"]
@@ -75,9 +75,12 @@ def test_two_public_sets_in_equal_parts(make_fred_config: Make, tmp_path: Path) 
 def test_check_origins__a_text_of_no_public_set__is_reported(make_fred_config: Make, tmp_path: Path) -> None:
     config = make_fred_config("privacy.rounds=2")
     run = synthesize(config, tmp_path / "run", make_parts(config))
-    assert list(check_origins(config, run)) == []
+    assert list(check_origins(run, config.privacy.rounds, config.initial, config.screening.max_words)) == []
     edit(run, 0, lambda population: population["candidates"].__setitem__(3, ["what the server knows of somebody", 0]))
-    assert "population/000.json" in [difference.what for difference in check_origins(config, run)]
+    assert "population/000.json" in [
+        difference.file
+        for difference in check_origins(run, config.privacy.rounds, config.initial, config.screening.max_words)
+    ]
 
 
 def test_a_kill_after_the_release_replays_it(

@@ -48,14 +48,14 @@ def test_a_phase_that_fails_counts_and_is_kept(run: Run) -> None:
     meter = Meter(Once(lambda: ScriptedEngine(lambda prompt, rng: None)))
     with pytest.raises(ZeroDivisionError), meter.persist(run), meter.phase("failing"):
         1 / 0  # noqa: B018
-    assert run.load("timings.json")["failing"]["seconds"] > 0
+    assert run.timings()["failing"].seconds > 0
 
 
 def test_a_run_times_public_work_only(make_config: Make, tmp_path: Path) -> None:
     config = make_config()
-    phases = synthesize(config, tmp_path / "run", make_parts(config)).load("timings.json")
+    phases = synthesize(config, tmp_path / "run", make_parts(config)).timings()
     assert set(phases) == {
         "initial population", "loading models", "embedding of candidates", "variations", "expansion",
     }  # fmt: skip
-    assert phases["variations"]["written"] > 0 and phases["expansion"]["written"] > 0
-    assert phases["embedding of candidates"]["written"] == 0
+    assert phases["variations"].written > 0 and phases["expansion"].written > 0
+    assert phases["embedding of candidates"].written == 0

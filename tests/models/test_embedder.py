@@ -25,6 +25,8 @@ from pretext.models.runtimes import RuntimeSession
 from pretext.vectors import normalize_rows
 from tests.support import tiny
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [
     "short",
     "",
@@ -41,7 +43,6 @@ def embed() -> SentenceEmbedder:
     return SentenceEmbedder("embedded", 64, 128, "cpu", "float32")
 
 
-@pytest.mark.slow
 def test_rows_are_unit_vectors(embed: SentenceEmbedder) -> None:
     rows = embed(TEXTS)
     assert rows.shape == (len(TEXTS), 384) and rows.dtype == np.float32
@@ -82,7 +83,6 @@ def test_progress_shows_a_name_and_no_number(embed: SentenceEmbedder, capfd: pyt
     assert capfd.readouterr() == ("", "Clients embed their texts ...\n")  # how many texts clients have is private
 
 
-@pytest.mark.slow
 def test_half_precision_means_the_same(embed: SentenceEmbedder) -> None:
     half = SentenceEmbedder("embedded", 64, 128, "cpu", "bfloat16")(TEXTS)
     assert half.dtype == np.float32
@@ -106,7 +106,6 @@ def embed_slowly(source: str, texts: list[str], tokens: int = 64) -> NDArray[np.
 words = st.lists(st.sampled_from(["garden", "soup", "ok", "😀", "screen\n", "", "a" * 40, "مرحبا"]), max_size=30)
 
 
-@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.lists(words.map(" ".join), max_size=12))
 def test_every_row_is_that_of_sentence_transformers(embed: SentenceEmbedder, texts: list[str]) -> None:
@@ -164,7 +163,6 @@ def save_model(folder: Path, kind: str) -> str:
 MIXED = [" ".join(["note", str(number), *["word"] * (number * 7 % 23)]) for number in range(40)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["torch", "openvino", None])
 @pytest.mark.parametrize("kind", ["bert", "mpnet", "causal", "dense", "static"])
 def test_any_model_of_sentence_transformers(kind: str, runtime: str | None, tmp_path: Path) -> None:
@@ -202,7 +200,6 @@ def test_equal_texts_are_embedded_once(embed: SentenceEmbedder, monkeypatch: pyt
     np.testing.assert_allclose(rows[:7], embed._model.encode(texts[:7]), atol=2e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_row_depends_on_its_own_text_alone(runtime: str, dtype: str) -> None:

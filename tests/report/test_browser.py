@@ -37,39 +37,39 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
     profile = tmp_path_factory.mktemp("profile")
     with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch_persistent_context(profile, executable_path=_CHROMIUM, args=_QUIET)
-        yield opened
-        opened.close()
+        context = driver.chromium.launch_persistent_context(profile, executable_path=_CHROMIUM, args=_QUIET)
+        yield context
+        context.close()
 
 
-class Opened:
-    """A page, and what it said and asked for."""
+class LoadedPage:
+    """A page in the browser, with its console lines and its requests."""
 
     def __init__(self, browser: Any, file: Path) -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
+        self.console: list[str] = []
+        self.requests: list[str] = []
         self.page = browser.new_page()
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda message: self.console.append(message.text))
+        self.page.on("pageerror", lambda error: self.console.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(file.as_uri())
 
     def rows(self) -> list[str]:
-        """The texts that are shown."""
+        """Return the texts that are shown."""
         return list(self.page.locator("#rows tr:visible td.text").all_inner_texts())
 
     def sideways(self) -> int:
-        """By how many pixels the page is wider than the window."""
+        """Return by how many pixels the page is wider than the window."""
         return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
 @pytest.fixture
-def opened(browser: Any, finished: Callable[..., Run], tmp_path: Path) -> Iterator[Opened]:
+def report(browser: Any, finished: Callable[..., Run], tmp_path: Path) -> Iterator[LoadedPage]:
     """The report of a run with hostile texts in it."""
     write_report(finished("expansion.texts=60", hostile=True).folder, tmp_path / "report.html")
-    shown = Opened(browser, tmp_path / "report.html")
-    yield shown
-    shown.page.close()
+    page = LoadedPage(browser, tmp_path / "report.html")
+    yield page
+    page.page.close()
 
 
 def _contrast(page: Any, selector: str) -> float:
@@ -90,83 +90,83 @@ def _contrast(page: Any, selector: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_nothing_fails_and_nothing_leaves_the_file(opened: Opened, tmp_path: Path) -> None:
-    assert opened.said == []
-    assert opened.asked == [(tmp_path / "report.html").as_uri()]
-    assert opened.page.title() == "private: report of a private synthesis"  # no hostile text changed it
-    assert opened.page.locator("img").count() == 0
+def test_nothing_fails_and_nothing_leaves_the_file(report: LoadedPage, tmp_path: Path) -> None:
+    assert report.console == []
+    assert report.requests == [(tmp_path / "report.html").as_uri()]
+    assert report.page.title() == "private: report of a private synthesis"  # no hostile text changed it
+    assert report.page.locator("img").count() == 0
 
 
-def test_the_policy_stops_what_escaping_would_let_through(browser: Any, opened: Opened, tmp_path: Path) -> None:
+def test_the_policy_stops_what_escaping_would_let_through(browser: Any, report: LoadedPage, tmp_path: Path) -> None:
     """The twin of the test above: the same file with a text that is not escaped; neither script nor image is let in."""
     source = (tmp_path / "report.html").read_text(encoding="utf-8")
     attack = "<script>document.title = 'owned'</script><img src=http://example.invalid/x>"
     (tmp_path / "broken.html").write_text(source.replace("<main>", f"<main>{attack}"), encoding="utf-8")
-    broken = Opened(browser, tmp_path / "broken.html")
+    broken = LoadedPage(browser, tmp_path / "broken.html")
     assert broken.page.title() == "private: report of a private synthesis"
-    assert sum("Content Security Policy" in said for said in broken.said) == 2
+    assert sum("Content Security Policy" in line for line in broken.console) == 2
     broken.page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1200])
-def test_every_section_is_to_be_seen(opened: Opened, scheme: str, width: int) -> None:
-    opened.page.emulate_media(color_scheme=scheme)
-    opened.page.set_viewport_size({"width": width, "height": 800})
+def test_every_section_is_to_be_seen(report: LoadedPage, scheme: str, width: int) -> None:
+    report.page.emulate_media(color_scheme=scheme)
+    report.page.set_viewport_size({"width": width, "height": 800})
     for section in _SECTIONS:
-        assert opened.page.locator(f"#{section} h2").is_visible()
-    for chart in opened.page.locator("#votes figure svg, #movement .panels svg").all():
+        assert report.page.locator(f"#{section} h2").is_visible()
+    for chart in report.page.locator("#votes figure svg, #movement .panels svg").all():
         box = chart.bounding_box()
         assert box["width"] > 100 and box["height"] > 100
-    assert opened.sideways() <= 0
+    assert report.sideways() <= 0
     for selector in ("body", ".kicker", "nav a", "th", "summary"):
-        assert _contrast(opened.page, selector) >= 4.5
-    paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert _contrast(report.page, selector) >= 4.5
+    paper = report.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (paper == "rgb(20, 24, 29)") == (scheme == "dark")
 
 
-def test_the_search_filters_to_the_right_rows(opened: Opened) -> None:
-    everything = opened.rows()
+def test_the_search_filters_to_the_right_rows(report: LoadedPage) -> None:
+    everything = report.rows()
     assert len(everything) > 60
-    opened.page.fill("#search", "KERNEL  boot")
+    report.page.fill("#search", "KERNEL  boot")
     expected = [text for text in everything if "kernel" in text and "boot" in text]
     assert 0 < len(expected) < len(everything)
-    assert opened.rows() == expected
-    assert opened.page.inner_text("#found") == f"{len(expected)} of {len(everything)} shown"
-    opened.page.fill("#search", HOSTILE)
+    assert report.rows() == expected
+    assert report.page.inner_text("#found") == f"{len(expected)} of {len(everything)} shown"
+    report.page.fill("#search", HOSTILE)
     words = HOSTILE.lower().split()  # a scripted variation may hold them all in another order
-    assert opened.rows() == [text for text in everything if all(word in text.lower() for word in words)]
-    assert any(HOSTILE in text for text in opened.rows())
-    opened.page.fill("#search", "")
-    opened.page.select_option("#kind", "synthetic")
-    assert len(opened.rows()) == 60
-    opened.page.fill("#search", "no such words at all")
-    assert opened.rows() == []
+    assert report.rows() == [text for text in everything if all(word in text.lower() for word in words)]
+    assert any(HOSTILE in text for text in report.rows())
+    report.page.fill("#search", "")
+    report.page.select_option("#kind", "synthetic")
+    assert len(report.rows()) == 60
+    report.page.fill("#search", "no such words at all")
+    assert report.rows() == []
 
 
-def test_without_its_script_all_rows_are_there(browser: Any, opened: Opened, tmp_path: Path) -> None:
+def test_without_its_script_all_rows_are_there(browser: Any, report: LoadedPage, tmp_path: Path) -> None:
     source = (tmp_path / "report.html").read_text(encoding="utf-8")
     (tmp_path / "bare.html").write_text(source.split("<script>")[0], encoding="utf-8")
-    bare = Opened(browser, tmp_path / "bare.html")
-    assert bare.rows() == opened.rows()
+    bare = LoadedPage(browser, tmp_path / "bare.html")
+    assert bare.rows() == report.rows()
     assert not bare.page.locator("#controls").is_visible()
     bare.page.close()
 
 
-def test_paper(opened: Opened) -> None:
+def test_paper(report: LoadedPage) -> None:
     """Print is light, unfolded, without controls; 40 texts, or all that were searched for."""
-    opened.page.emulate_media(media="print", color_scheme="dark")
-    opened.page.set_viewport_size({"width": 720, "height": 1000})
-    assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert not opened.page.locator("#controls").is_visible()
-    assert len(opened.rows()) == 40
-    assert opened.sideways() <= 0
-    opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert all(part.is_visible() for part in opened.page.locator("details table, details pre").all())
-    opened.page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert not opened.page.locator("pre.settings").is_visible()
-    opened.page.emulate_media(media="screen")
-    opened.page.select_option("#kind", "synthetic")
-    opened.page.emulate_media(media="print")
-    assert len(opened.rows()) == 60
-    assert len(opened.page.pdf(format="A4")) > 10_000
+    report.page.emulate_media(media="print", color_scheme="dark")
+    report.page.set_viewport_size({"width": 720, "height": 1000})
+    assert report.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not report.page.locator("#controls").is_visible()
+    assert len(report.rows()) == 40
+    assert report.sideways() <= 0
+    report.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert all(part.is_visible() for part in report.page.locator("details table, details pre").all())
+    report.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert not report.page.locator("pre.settings").is_visible()
+    report.page.emulate_media(media="screen")
+    report.page.select_option("#kind", "synthetic")
+    report.page.emulate_media(media="print")
+    assert len(report.rows()) == 60
+    assert len(report.page.pdf(format="A4")) > 10_000

@@ -43,10 +43,10 @@ def test_the_header_and_the_promise(finished: Callable[..., Run]) -> None:
     assert card.data.language == ["en"]
     assert card.data.size_categories == ["n<1K"]
     assert {"synthetic", "differential-privacy"} <= set(card.data.tags)
-    held = run.load("privacy.json")["guarantee"]
-    assert f"({round_up(held['epsilon'])}, 0.001)-differentially private" in card.text
+    statement = run.require_statement()
+    assert f"({round_up(statement.guarantee.epsilon)}, 0.001)-differentially private" in card.text
     assert "unit | client: all texts of one client" in card.text
-    for sentence in run.load("privacy.json")["not_covered"]:
+    for sentence in statement.not_covered:
         assert sentence in card.text
     assert str(run.folder.parent) not in card.content  # where things lie is nobody's business
 

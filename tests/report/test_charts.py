@@ -33,30 +33,30 @@ def test_many_votes_become_few_points() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(-33, 72), (-4, 1200), (-0.02, 0.5), (-1e-3, 1e-3)])
 def test_ticks_are_few_and_round(low: float, high: float) -> None:
-    found = charts.ticks(low, high)
-    assert 2 <= len(found) <= 7
-    assert low <= found[0] < found[-1] <= high
-    assert any(abs(each) < 1e-12 for each in found)
+    ticks = charts.ticks(low, high)
+    assert 2 <= len(ticks) <= 7
+    assert low <= ticks[0] < ticks[-1] <= high
+    assert any(abs(tick) < 1e-12 for tick in ticks)
 
 
 def test_the_picture_shows_the_two_widest_directions() -> None:
     rng = np.random.default_rng(1)
     wide = rng.normal(size=(60, 8)) * np.array([0.1, 5, 0.1, 0.1, 3, 0.1, 0.1, 0.1])
-    moved = charts.trace_movement(
+    movement = charts.trace_movement(
         [_round(0, wide.astype(np.float32)), _round(1), _round(2, (wide + 1).astype(np.float32))]
     )
-    assert moved is not None
-    assert [panel.round for panel in moved.panels] == [0, 2]  # round 1 has no positions
-    assert 0.95 < moved.explained < 1  # the mean moved, too
-    assert moved.panels[0].survivors.count("M") == 1
-    assert moved.panels[0].others.count("M") == 59
-    assert moved.steps[0][1] is None
-    assert moved.steps[1][1] == pytest.approx(np.sqrt(8), rel=1e-3)
+    assert movement is not None
+    assert [panel.round for panel in movement.panels] == [0, 2]  # round 1 has no positions
+    assert 0.95 < movement.explained < 1  # the mean movement, too
+    assert movement.panels[0].survivors.count("M") == 1
+    assert movement.panels[0].others.count("M") == 59
+    assert movement.steps[0][1] is None
+    assert movement.steps[1][1] == pytest.approx(np.sqrt(8), rel=1e-3)
     assert charts.trace_movement([_round(0)]) is None
 
 
 def test_equal_candidates_are_no_error() -> None:
-    moved = charts.trace_movement([_round(0, np.ones((5, 4), np.float32))])
-    assert moved is not None
-    assert moved.explained == 0
-    assert "nan" not in moved.all_dots
+    movement = charts.trace_movement([_round(0, np.ones((5, 4), np.float32))])
+    assert movement is not None
+    assert movement.explained == 0
+    assert "nan" not in movement.all_dots

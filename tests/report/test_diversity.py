@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from pretext.report.diversity import distinct_share, measure_diversity, repeated_share
+from pretext.report.diversity import distinct_share, measure_diversity, repetition_share
 
 
 def test_distinct_by_hand() -> None:
@@ -18,16 +18,16 @@ def test_distinct_by_hand() -> None:
 
 
 def test_duplicates_but_for_case_and_white_space() -> None:
-    assert repeated_share(["One two", "one  TWO", "three", "one two"]) == 0.5
-    assert repeated_share(["one", "two"]) == 0
-    assert math.isnan(repeated_share([]))
+    assert repetition_share(["One two", "one  TWO", "three", "one two"]) == 0.5
+    assert repetition_share(["one", "two"]) == 0
+    assert math.isnan(repetition_share([]))
 
 
 def test_diversity_by_hand() -> None:
-    found = measure_diversity(["a b a b", "A  b a b", "c d"])
-    assert found is not None
-    assert found.distinct_shares == (4 / 10, 3 / 7, 2 / 4)
-    assert found.repeated_texts == pytest.approx(1 / 3)
-    assert found.lengths[1] == 4
+    diversity = measure_diversity(["a b a b", "A  b a b", "c d"])
+    assert diversity is not None
+    assert diversity.distinct_shares == (4 / 10, 3 / 7, 2 / 4)
+    assert diversity.repeated_texts == pytest.approx(1 / 3)
+    assert diversity.lengths[1] == 4
     assert measure_diversity(["one two three four five six", "one two three four five seven"]).same_start == 0.5  # type: ignore[union-attr]
     assert measure_diversity(["", "  "]) is None

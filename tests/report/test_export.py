@@ -40,8 +40,8 @@ def test_every_format_holds_the_texts_in_order(
         assert export_file(folder, tmp_path / f"out.{ending}") == disarmed
     assert _lines(tmp_path / "out.jsonl") == rows
     assert pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist() == rows
-    told = [{**row, "text": "'" * risky + row["text"]} for row, risky in zip(rows, formulas, strict=True)]
-    assert _cells(tmp_path / "out.csv") == told
+    expected = [{**row, "text": "'" * risky + row["text"]} for row, risky in zip(rows, formulas, strict=True)]
+    assert _cells(tmp_path / "out.csv") == expected
     export_dataset(folder, tmp_path / "set")
     assert datasets.load_from_disk(str(tmp_path / "set")).to_list() == rows
     assert "data-*.arrow" in (tmp_path / "set" / "README.md").read_text()
@@ -61,19 +61,19 @@ def test_a_cell_that_is_a_formula_is_disarmed_in_csv_alone(finished: Callable[..
 
 def test_nothing_is_overwritten_unasked(finished: Callable[..., Run], tmp_path: Path) -> None:
     folder = finished().folder
-    file, other = tmp_path / "out.csv", tmp_path / "other"
+    file, folder_of_mine = tmp_path / "out.csv", tmp_path / "mine"
     file.write_text("mine")
-    other.mkdir()
-    (other / "mine").touch()
-    with pytest.raises(UsageError, match="is there already"):
+    folder_of_mine.mkdir()
+    (folder_of_mine / "file").touch()
+    with pytest.raises(UsageError, match="exists already"):
         export_file(folder, file)
     assert file.read_text() == "mine"
     export_file(folder, file, force=True)
     assert file.read_text() != "mine"
-    for force, words in ((False, "is there already"), (True, "is no dataset")):
+    for force, words in ((False, "exists already"), (True, "is no dataset")):
         with pytest.raises(UsageError, match=words):
-            export_dataset(folder, other, force=force)
-    assert (other / "mine").exists()
+            export_dataset(folder, folder_of_mine, force=force)
+    assert (folder_of_mine / "file").exists()
     export_dataset(folder, tmp_path / "set")
     export_dataset(folder, tmp_path / "set", force=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretext.report.facts import Facts, Round, _sample_rows
+from pretext.report.facts import Facts, Round, sample_rows
 from pretext.report.wording import factor_up, format_odds, guess_probability, percent_up, size_category
 from pretext.run.folder import Run
 
@@ -32,10 +32,10 @@ def test_noise_alone_is_never_called_a_signal_and_a_signal_is() -> None:
 
 
 def test_chance_above_the_threshold() -> None:
-    each = _round(np.zeros(1000), sigma=10.0, threshold=20.0)
-    assert each.above_by_chance == pytest.approx(22.75, abs=0.01)
-    assert each.above == 0
-    assert each.share_above == 0.0
+    voting_round = _round(np.zeros(1000), sigma=10.0, threshold=20.0)
+    assert voting_round.above_by_chance == pytest.approx(22.75, abs=0.01)
+    assert voting_round.above == 0
+    assert voting_round.share_above == 0.0
 
 
 def test_a_guess_is_bounded_by_the_best_test_of_two_gaussians() -> None:
@@ -65,11 +65,11 @@ def test_the_sample_is_uniform_and_in_order() -> None:
     """Of 20 rows 5, 4000 times: a row is drawn 1000 times +- 27; 6 sigma, seeded."""
     rng, counts = np.random.default_rng(0), np.zeros(20)
     for _ in range(4000):
-        drawn = [int(row["text"]) for row in _sample_rows(({"text": str(i)} for i in range(20)), 5, rng)]
+        drawn = [int(row["text"]) for row in sample_rows(({"text": str(i)} for i in range(20)), 5, rng)]
         assert drawn == sorted(drawn)
         counts[drawn] += 1
     assert np.abs(counts - 1000).max() < 6 * 27.4
-    assert len(_sample_rows(iter([{"text": "one"}]), 5, rng)) == 1
+    assert len(sample_rows(iter([{"text": "one"}]), 5, rng)) == 1
 
 
 def test_a_whole_run(finished: Callable[..., Run]) -> None:
@@ -77,10 +77,10 @@ def test_a_whole_run(finished: Callable[..., Run]) -> None:
     facts = Facts.read(run.folder)
     assert facts.missing == []
     assert len(facts.rounds) == 3
-    assert all(each.points is not None and each.points.shape == (len(each.votes), 32) for each in facts.rounds)
+    assert all(r.points is not None and r.points.shape == (len(r.votes), 32) for r in facts.rounds)
     assert facts.texts_written == len(facts.synthetic) == 30
     assert set(facts.diversities) == {"synthetic texts", "first population"}
-    assert {found.texts for found in facts.diversities.values()} == {24}
+    assert {diversity.texts for diversity in facts.diversities.values()} == {24}
 
 
 def test_what_is_missing_is_named(finished: Callable[..., Run]) -> None:
@@ -88,9 +88,9 @@ def test_what_is_missing_is_named(finished: Callable[..., Run]) -> None:
     for name in ("selected/002.json", "seeds.jsonl", "synthetic.jsonl", "expansion.json", "privacy.json"):
         (run.folder / name).unlink()
     facts = Facts.read(run.folder)
-    told = " ".join(facts.missing)
+    sentences = " ".join(facts.missing)
     for words in ("2 of 3 rounds", "no privacy statement", "no seeds", "0 of 30 synthetic"):
-        assert words in told
+        assert words in sentences
 
 
 def test_positions_are_public_half_precision_and_may_be_missing(finished: Callable[..., Run], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from pretext.home import open_ledger
 from pretext.jobs.run import synthesize
 from pretext.report.page import write_report
 from pretext.run.folder import Run
+from pretext.run.privacy_statement import RunCharge
 from privacy.rounding import round_down, round_up
 from tests.report.conftest import HOSTILE
 from tests.support.runs import make_parts, rows_of, write_rows
@@ -36,16 +38,15 @@ def _words(page: str) -> str:
 
 def test_a_stranger_finds_the_four_answers(finished: Callable[..., Run]) -> None:
     run = finished("privacy.budget_epsilon=30")
-    page, stated = _words(_page(run.folder)), run.load("privacy.json")
-    held, book = stated["guarantee"], stated["dataset"]
-    assert "Whose data? private Protected is: all texts of one client, as told apart by the column 'client_id'" in page
-    assert f"ε = {round_up(held['epsilon'])} at δ = 0.001, unit client, relation add/remove" in page
-    assert f"room for ε = {round_down(book['left_epsilon'])}" in page
-    assert f"ε = {round_up(book['spent_epsilon'])} of 30 is spent by all runs so far" in page
+    page, statement = _words(_page(run.folder)), run.require_statement()
+    dataset = statement.dataset
+    assert "Whose data? private Protected: all texts of one client, as told apart by the column 'client_id'" in page
+    assert f"ε = {round_up(statement.guarantee.epsilon)} at δ = 0.001, unit client, relation add/remove" in page
+    assert f"room for ε = {round_down(dataset.left_epsilon)}" in page
+    assert f"ε = {round_up(dataset.spent_epsilon)} of 30 is spent by all runs so far" in page
     assert "Quality itself needs pretext evaluate" in page
-    other = stated["other_relation"][0]
-    assert f"ε = {round_up(other['epsilon'])}, δ = 0.001, unit client, relation replace-one" in page
-    for sentence in stated["not_covered"]:
+    assert f"ε = {round_up(statement.other_relation.epsilon)}, δ = 0.001, unit client, relation replace-one" in page
+    for sentence in statement.not_covered:
         assert sentence in page
     seeds = (run.folder / "seeds.jsonl").read_text(encoding="utf-8").splitlines()
     assert all(json.loads(line)["text"] in page for line in seeds)
@@ -55,10 +56,10 @@ def test_a_stranger_finds_the_four_answers(finished: Callable[..., Run]) -> None
 
 def test_epsilons_are_rounded_up_and_what_is_left_is_rounded_down(finished: Callable[..., Run]) -> None:
     run = finished()
-    stated = run.load("privacy.json")
-    stated["guarantee"]["epsilon"] = stated["dataset"]["spent_epsilon"] = 1.23451
-    stated["dataset"]["left_epsilon"] = 2.34569
-    run.save("privacy.json", stated)
+    statement = run.require_statement()
+    guarantee = replace(statement.guarantee, epsilon=1.23451)
+    dataset = replace(statement.dataset, spent_epsilon=1.23451, left_epsilon=2.34569)
+    run.save_statement(replace(statement, guarantee=guarantee, dataset=dataset))
     page = _words(_page(run.folder))  # without the coordinates of the charts, which have any digits
     assert "1.2346" in page
     assert "1.2345" not in page
@@ -129,31 +130,27 @@ def test_an_unfinished_run_says_what_is_missing(finished: Callable[..., Run], go
     assert words in page
 
 
-def test_folders_of_earlier_versions(finished: Callable[..., Run]) -> None:
-    """Without positions, without the history of the dataset, without the card."""
+def test_report__positions_deleted__shows_all_but_the_movement(finished: Callable[..., Run]) -> None:
     run = finished()
     shutil.rmtree(run.folder / "positions")
-    stated = run.load("privacy.json")
-    stated["dataset"].pop("history", None)
-    run.save("privacy.json", stated)
     page = _words(_page(run.folder))
-    assert "does not hold where the candidates stood" in page
-    assert "This folder does not tell the runs apart" in page
+    assert "no positions of candidates" in page
     assert "not finished" not in page
+
+
+def test_report__fred_folder__is_refused(finished: Callable[..., Run]) -> None:
+    run = finished()
+    run.save_statement(replace(run.require_statement(), rounds=None))
+    with pytest.raises(RunFolderError, match="needs the folder of a run"):
+        _page(run.folder)
 
 
 def test_the_history_of_the_dataset(finished: Callable[..., Run]) -> None:
     run = finished("privacy.budget_epsilon=40")
-    stated = run.load("privacy.json")
-    past = {
-        "time": "2026-01-02T03:04:05+00:00",
-        "run": "earlier",
-        "releases": 2,
-        "epsilon": 1.00001,
-        "spent_epsilon": 10,
-    }
-    stated["dataset"]["history"] = [past, past | {"run": run.id, "spent_epsilon": 20.00001}]
-    run.save("privacy.json", stated)
+    statement = run.require_statement()
+    past = RunCharge("2026-01-02T03:04:05+00:00", "earlier", releases=2, epsilon=1.00001, spent_epsilon=10.0)
+    history = (past, replace(past, run=run.id, spent_epsilon=20.00001))
+    run.save_statement(replace(statement, dataset=replace(statement.dataset, history=history)))
     page = _page(run.folder)
     assert "earlier 10 1.0001 2 2026-01-02 03:04 this run 20.0001 1.0001" in _words(page)
     assert 'class="fill " width="25.00%"' in page
@@ -184,7 +181,7 @@ def test_a_run_without_signal_is_told_as_one(finished: Callable[..., Run]) -> No
 
 def test_an_evaluation_does_not_get_into_the_run_folder(finished: Callable[..., Run], tmp_path: Path) -> None:
     run = finished()
-    with pytest.raises(UsageError, match="lies in the run folder, which holds nothing that is not covered"):
+    with pytest.raises(UsageError, match="lies in the run folder"):
         write_report(run.folder, run.folder / "report.html", tmp_path / "evaluation.json")
     assert not (run.folder / "report.html").exists()
 
@@ -196,8 +193,9 @@ def test_wrong_files_are_told_in_a_sentence(finished: Callable[..., Run], tmp_pa
     with pytest.raises(RunFolderError, match="not a run folder"):
         _page(tmp_path)
     run.save("privacy.json", {"format": "another"})
-    with pytest.raises(RunFolderError, match="no privacy statement that this version can read"):
+    with pytest.raises(RunFolderError, match=r"privacy\.json"):
         _page(run.folder)
+    (run.folder / "privacy.json").unlink()
     (run.folder / "synthetic.jsonl").write_text('{"text": "cut o')
     with pytest.raises(RunFolderError, match="put a whole copy of it back"):
         _page(run.folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError
 from pretext.run.folder import Run
-from pretext.run.records import Candidate, Selection
+from pretext.run.records import Candidate, ExpansionState, Phase, Seed, SeedLine, Selection
 
 
 def test_what_is_saved_is_loaded(make_config: Callable[..., Config], tmp_path: Path) -> None:
@@ -110,6 +111,7 @@ SELECTED: dict[str, Any] = {
 MISSHAPEN: dict[str, tuple[str, Any]] = {
     "candidates that are none": ("population", {"candidates": [["a b c"]]}),
     "a population without candidates": ("population", {}),
+    "no origins": ("population", {"candidates": [["a b c", 0]]}),
     "fewer origins than candidates": ("population", {"candidates": [["a b c", 0]], "origins": []}),
     "another value": ("selected", 3),
     "a selection without votes": ("selected", {key: value for key, value in SELECTED.items() if key != "noisy"}),
@@ -132,8 +134,6 @@ def test_a_round_of_a_wrong_shape_is_told(case: str, make_config: Callable[..., 
 
 
 def test_seeds_are_readable_by_people(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    from pretext.run.records import Seed
-
     run = Run.create(tmp_path / "run", make_config())
     run.save_seeds([Seed("héllo", 1, 2, 17.25, 3.0)], ["a", "b"])
     assert json.loads((run.folder / "seeds.jsonl").read_text()) == {
@@ -142,3 +142,36 @@ def test_seeds_are_readable_by_people(make_config: Callable[..., Config], tmp_pa
         "round": 2,
         "votes": 17.25,
     }
+    assert run.seed_lines() == [SeedLine("héllo", 2, 17.25, "b")]
+    (run.folder / "seeds.jsonl").write_text('{"text": "no round"}\n')
+    with pytest.raises(RunFolderError, match=r"seeds\.jsonl"):
+        run.seed_lines()
+
+
+def test_records__saved_then_loaded__are_equal(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", make_config())
+    assert (run.expansion_state(), run.timings(), run.drop_counts(0)) == (ExpansionState(0, 0, 0, {}), {}, {})
+    assert (run.seed_lines(), run.statement()) == ([], None)
+    state, phases = ExpansionState(2, 30, 512, {"duplicate": 3}), {"expansion": Phase(1.5, 10, 20)}
+    run.save_expansion_state(state)
+    run.save_timings(phases)
+    run.save_population(0, [Candidate("a b c")], {"too short": 4})
+    assert (run.expansion_state(), run.timings(), run.drop_counts(0)) == (state, phases, {"too short": 4})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "load"),
+    [
+        ("expansion.json", {"chunks": 1, "kept": -1, "size": 0, "dropped": {}}, Run.expansion_state),
+        ("timings.json", {"expansion": {"seconds": "long"}}, Run.timings),
+        ("population/000.json", {"candidates": [], "origins": []}, lambda run: run.drop_counts(0)),
+        ("privacy.json", {"run": "a"}, Run.statement),
+    ],
+)
+def test_load__damaged__names_the_file(
+    name: str, content: object, load: Callable[[Run], object], make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    run = Run.create(tmp_path / "run", make_config())
+    run.save(name, content)
+    with pytest.raises(RunFolderError, match=re.escape(name)):
+        load(run)

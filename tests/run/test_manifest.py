@@ -14,7 +14,7 @@ from pretext.errors import RunFolderError
 from pretext.home import open_ledger
 from pretext.jobs.run import synthesize
 from pretext.run.folder import Run
-from pretext.run.manifest import MANIFEST, digest_files, file_digest, seal_run
+from pretext.run.manifest import MANIFEST, Manifest, digest_files, file_digest, read_manifest, seal_run
 from tests.support.runs import make_parts
 
 
@@ -28,7 +28,8 @@ def test_the_files_of_the_result_are_listed(run: Run) -> None:
     for beside in ("report.html", ".privacy.json.tmp", "synthetic.00003.part", "synthetic/.00009.jsonl.tmp"):
         (run.folder / beside).write_text("not of the result")
     listed = json.loads((run.folder / MANIFEST).read_text())
-    assert listed == {"run": run.id, "files": digest_files(run.folder)}
+    assert read_manifest(run) == Manifest(run.id, digest_files(run.folder))
+    assert listed["run"] == run.id
     assert list(listed["files"]) == [
         "README.md",
         "config.toml",
@@ -58,5 +59,14 @@ def test_the_ledger_holds_the_digest_of_the_last_manifest(run: Run) -> None:
 
 def test_without_a_statement_nothing_says_which_dataset(run: Run) -> None:
     (run.folder / "privacy.json").unlink()
-    with pytest.raises(RunFolderError, match=r"holds no whole privacy\.json; `pretext resume"):
+    with pytest.raises(RunFolderError, match=r"privacy\.json"):
         seal_run(run, open_ledger())
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"run": "a", "files": {"README.md": {"sha256": 1, "bytes": 2}}}']
+)
+def test_manifest__damaged__is_one_sentence(content: str, run: Run) -> None:
+    (run.folder / MANIFEST).write_text(content)
+    with pytest.raises(RunFolderError, match=r"manifest\.json"):
+        read_manifest(run)

@@ -21,7 +21,7 @@ from tests.privacy.helpers import cost_of_rounds
 from tests.privacy.test_account import release
 
 
-def by_name(costs: list[Cost], delta: float) -> dict[str, float]:
+def bounds_by_name(costs: list[Cost], delta: float) -> dict[str, float]:
     bounds: list[AccountantBound] = compare_accountants(costs, delta)
     assert all(bound.words for bound in bounds)
     return {bound.name: bound.epsilon for bound in bounds}
@@ -38,32 +38,32 @@ def test_the_order_that_theory_gives(multipliers: list[float], delta: float) -> 
     The orders of Renyi accounting are a grid, hence the hundredth; where it finds nothing (tiny costs) it says 0.
     """
     costs = [Cost(multiplier**-2) for multiplier in multipliers]
-    found = by_name(costs, delta)
-    if found["Renyi"] > 0.02:
-        assert found["exact"] <= found["Renyi"] * (1 + 1e-8)
-        assert found["Renyi"] <= found["zCDP, classical"] * 1.01
-    assert found["zCDP"] == pytest.approx(found["Renyi"], rel=1e-6, abs=1e-6)
-    assert found["exact"] <= found["zCDP, classical"]
-    assert found["exact"] <= found["basic"] * (1 + 1e-8) + 1e-8
+    bounds = bounds_by_name(costs, delta)
+    if bounds["Renyi"] > 0.02:
+        assert bounds["exact"] <= bounds["Renyi"] * (1 + 1e-8)
+        assert bounds["Renyi"] <= bounds["zCDP, classical"] * 1.01
+    assert bounds["zCDP"] == pytest.approx(bounds["Renyi"], rel=1e-6, abs=1e-6)
+    assert bounds["exact"] <= bounds["zCDP, classical"]
+    assert bounds["exact"] <= bounds["basic"] * (1 + 1e-8) + 1e-8
 
 
 @pytest.mark.parametrize(("multiplier", "exact", "renyi"), [(11.3, 1.18896, 1.2875), (2.31, 7.08012, 7.5790)])
 def test_golden_values_of_the_paper(multiplier: float, exact: float, renyi: float) -> None:
-    found = by_name([Cost(multiplier**-2)] * 11, 3e-6)
-    assert found["exact"] == pytest.approx(exact, abs=1e-5)
-    assert found["Renyi"] == pytest.approx(renyi, abs=2e-4)
-    assert found["exact"] < found["Renyi"] < found["zCDP, classical"] < found["basic"]
+    bounds = bounds_by_name([Cost(multiplier**-2)] * 11, 3e-6)
+    assert bounds["exact"] == pytest.approx(exact, abs=1e-5)
+    assert bounds["Renyi"] == pytest.approx(renyi, abs=2e-4)
+    assert bounds["exact"] < bounds["Renyi"] < bounds["zCDP, classical"] < bounds["basic"]
     rho = 11 / (2 * multiplier**2)
-    assert found["zCDP, classical"] == pytest.approx(rho + 2 * math.sqrt(rho * math.log(1 / 3e-6)))
+    assert bounds["zCDP, classical"] == pytest.approx(rho + 2 * math.sqrt(rho * math.log(1 / 3e-6)))
 
 
 def test_of_one_release_basic_composition_is_exact() -> None:
-    one = [cost_of_rounds(5.0, 1)]
-    assert basic_epsilon(one, 1e-6) == epsilon(one[0], 1e-6) < zcdp_epsilon(one, 1e-6)
+    costs = [cost_of_rounds(5.0, 1)]
+    assert basic_epsilon(costs, 1e-6) == epsilon(costs[0], 1e-6) < zcdp_epsilon(costs, 1e-6)
 
 
 def test_nothing_released_costs_nothing_by_any() -> None:
-    assert set(by_name([], 1e-6).values()) == {0.0}
+    assert set(bounds_by_name([], 1e-6).values()) == {0.0}
     assert classical_epsilon([], 1e-6) == 0
 
 

@@ -16,20 +16,24 @@ from pretext.jobs.run import synthesize
 from pretext.lazy import Once
 from pretext.run.folder import Run
 from pretext.run.records import Candidate, Origin
-from pretext.statement.provenance import check_provenance
+from pretext.statement.provenance import Difference, check_provenance
 from tests.support.runs import make_parts
 
 Make = Callable[..., Config]
 
 
-def finished(config: Config, folder: Path) -> tuple[Run, dict[str, str]]:
+def finish(config: Config, folder: Path) -> tuple[Run, dict[str, str]]:
     run = synthesize(config, folder, make_parts(config))
     ledger = open_ledger()
     return run, {release.label: release.subject for release in ledger.account(ledger.names()[0]).releases}
 
 
-def told(config: Config, run: Run, subjects: dict[str, str]) -> list[str]:
-    return [str(difference) for difference in check_provenance(config, run, subjects)]
+def provenance(config: Config, run: Run, subjects: dict[str, str]) -> list[Difference]:
+    return check_provenance(run, config.privacy.rounds, config.initial, config.screening.max_words, subjects)
+
+
+def messages(config: Config, run: Run, subjects: dict[str, str]) -> list[str]:
+    return [str(difference) for difference in provenance(config, run, subjects)]
 
 
 def edit(run: Run, round_number: int, change: Callable[[dict[str, Any]], None]) -> None:
@@ -41,8 +45,8 @@ def edit(run: Run, round_number: int, change: Callable[[dict[str, Any]], None]) 
 
 def test_a_run_has_nothing_wrong_and_says_where_candidates_come_from(make_config: Make, tmp_path: Path) -> None:
     config = make_config()
-    run, subjects = finished(config, tmp_path / "run")
-    assert check_provenance(config, run, subjects) == []
+    run, subjects = finish(config, tmp_path / "run")
+    assert provenance(config, run, subjects) == []
     kinds = [{candidate.origin.kind for candidate in run.population(t) or [] if candidate.origin} for t in range(3)]
     assert kinds == [{"public"}, {"kept", "variation"}, {"kept", "variation"}]
     assert len(subjects) == 3
@@ -50,10 +54,10 @@ def test_a_run_has_nothing_wrong_and_says_where_candidates_come_from(make_config
 
 def test_prompts_and_several_sources_are_told_apart(make_config: Make, tmp_path: Path) -> None:
     config = make_config("initial.prompts=['Words about computers.']", "initial.prompted_share=0.25")
-    run, subjects = finished(config, tmp_path / "run")
+    run, subjects = finish(config, tmp_path / "run")
     origins = [candidate.origin for candidate in run.population(0) or []]
     assert (origins.count(Origin("prompt", 0)), origins.count(Origin("public", 0))) == (6, 18)
-    assert check_provenance(config, run, subjects) == []
+    assert provenance(config, run, subjects) == []
 
 
 def test_a_round_that_is_repeated_says_so(make_config: Make, tmp_path: Path) -> None:
@@ -61,36 +65,36 @@ def test_a_round_that_is_repeated_says_so(make_config: Make, tmp_path: Path) -> 
     failing = Once(lambda: lambda parents, pool, rng: [None] * len(parents))
     run = synthesize(config, tmp_path / "run", replace(make_parts(config), variation=failing))  # type: ignore[arg-type]
     assert {candidate.origin.kind for candidate in run.population(1) or [] if candidate.origin} == {"kept", "again"}
-    assert check_provenance(config, run, {}) == []
+    assert provenance(config, run, {}) == []
     # A repeated round holds no variation: such a one was put there by somebody.
     edit(run, 1, lambda stored: stored["origins"].__setitem__(0, ["variation", 0]))
-    assert len(check_provenance(config, run, {})) == 1
+    assert len(provenance(config, run, {})) == 1
 
 
 def test_a_crafted_first_candidate_is_found(make_config: Make, tmp_path: Path) -> None:
     config = make_config()
-    run, subjects = finished(config, tmp_path / "run")
+    run, subjects = finish(config, tmp_path / "run")
     edit(run, 0, lambda stored: stored["candidates"].__setitem__(3, ["what the server knows of somebody", 0]))
-    wrong = check_provenance(config, run, subjects)
-    assert [each.where for each in wrong] == ["digest of the candidates", ""]
+    wrong = provenance(config, run, subjects)
+    assert [difference.where for difference in wrong] == ["digest of the candidates", ""]
     assert wrong[0].expected == subjects[f"{run.id}/votes/0"] != wrong[0].actual
     assert wrong[1].actual == "1 text not in there"
 
 
 def test_a_text_of_a_prompt_that_nobody_gave_is_found(make_config: Make, tmp_path: Path) -> None:
     config = make_config()
-    run, subjects = finished(config, tmp_path / "run")
+    run, subjects = finish(config, tmp_path / "run")
     edit(run, 0, lambda stored: stored["origins"].__setitem__(3, ["prompt", 0]))
-    (wrong,) = check_provenance(config, run, subjects)
+    (wrong,) = provenance(config, run, subjects)
     assert str(wrong) == "population/000.json, candidate 3: expected a public source, found prompt 0"
 
 
 def test_a_public_source_that_is_gone_is_told(make_config: Make, tmp_path: Path, public_file: Path) -> None:
     config = make_config()
-    run, subjects = finished(config, tmp_path / "run")
+    run, subjects = finish(config, tmp_path / "run")
     public_file.unlink()
-    (wrong,) = check_provenance(config, run, subjects)
-    assert wrong.what == "population/000.json"
+    (wrong,) = provenance(config, run, subjects)
+    assert wrong.file == "population/000.json"
     assert str(public_file) in wrong.actual
 
 
@@ -109,35 +113,34 @@ def test_a_candidate_without_a_right_parent_is_found(
     origin: Any, words: str, make_config: Make, tmp_path: Path
 ) -> None:
     config = make_config("evolution.selection=rank")  # a quarter survives
-    run, subjects = finished(config, tmp_path / "run")
+    run, subjects = finish(config, tmp_path / "run")
     selected = run.selection(0)
     assert selected is not None
     if origin and origin[1] == "unselected":
         origin = ["variation", next(row for row in range(24) if row not in selected.survivors)]
     # The digest is over the texts: it stays right, the origin alone is wrong.
     edit(run, 1, lambda stored: stored["origins"].__setitem__(-1, origin))
-    assert any(f"population/001.json, candidate 23: {words}" in line for line in told(config, run, subjects))
+    assert any(f"population/001.json, candidate 23: {words}" in line for line in messages(config, run, subjects))
 
 
 def test_a_variation_does_not_change_its_label(make_config: Make, tmp_path: Path) -> None:
     config = make_config()
-    run, _ = finished(config, tmp_path / "run")
+    run, _ = finish(config, tmp_path / "run")
     edit(run, 1, lambda stored: stored["candidates"].__setitem__(-1, ["other words", 1]))
-    assert any("expected the label of its parent, found variation" in line for line in told(config, run, {}))
+    assert any("expected the label of its parent, found variation" in line for line in messages(config, run, {}))
 
 
-def test_missing_rounds_and_old_folders(make_config: Make, tmp_path: Path) -> None:
+def test_missing_rounds(make_config: Make, tmp_path: Path) -> None:
     config = make_config()
-    run, subjects = finished(config, tmp_path / "run")
-    edit(run, 0, lambda stored: stored.pop("origins"))
-    assert run.population(0) == [Candidate(text, 0) for text in (c.text for c in run.population(0) or [])]
-    assert "population/000.json, candidate 0: expected a public source, found nothing" in told(config, run, {})
+    run, subjects = finish(config, tmp_path / "run")
+    edit(run, 0, lambda stored: stored["origins"].__setitem__(0, None))
+    assert "population/000.json, candidate 0: expected a public source, found nothing" in messages(config, run, {})
     (run.folder / "selected" / "000.json").unlink()
-    assert any("found nothing, as that round is missing" in line for line in told(config, run, subjects))
+    assert any("found nothing, as that round is missing" in line for line in messages(config, run, subjects))
     (run.folder / "population" / "001.json").unlink()
     assert any(
         line.startswith("population/001.json, digest") and line.endswith("found nothing")
-        for line in told(config, run, subjects)
+        for line in messages(config, run, subjects)
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from pretext.home import open_ledger
 from pretext.jobs.fred import run_fred
 from pretext.jobs.run import synthesize
+from pretext.run.folder import Run
 from pretext.statement.signature_page import render_signature_page
 from pretext.statement.verify import verify_folder
 from tests.jobs.test_fred_in_run import Make, make_fred_config
@@ -29,7 +30,7 @@ def test_a_fred_folder(make_fred_config: Make, tmp_path: Path) -> None:
     statement = json.loads((folder / "privacy.json").read_text())
     assert statement["dataset"]["history"][0]["run"] == "fred"
     assert {"guarantee", "other_relation", "run"} <= statement.keys()
-    assert "moments" in render_signature_page(statement, folder)
+    assert "moments" in render_signature_page(Run.open(folder)[0].require_statement(), folder)
 
     statement["guarantee"]["epsilon"] = 1.0
     (folder / "privacy.json").write_text(json.dumps(statement))

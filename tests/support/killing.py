@@ -123,14 +123,14 @@ def one(config: Config, folder: Path, counts: list[int]) -> dict[str, object]:
         "labels": [label.split("/", 1)[1] for label, _ in seen[-1]],
         "texts": len(list(synthetic_rows(run.folder))),
         "leftovers": sorted(path.name for path in folder.rglob("*.part")),
-        "statement": json.loads((run.folder / "privacy.json").read_text())["rounds_released"],
+        "statement": json.loads((run.folder / "privacy.json").read_text())["rounds"]["released"],
     }
 
 
 def expansion(config: Config, seeds: Path, folder: Path, counts: list[int], goals: list[int]) -> dict[str, object]:
     """Expand a copy of the run in `seeds` to each goal, killed at each of the counts in turn, then let it finish."""
     os.environ["PRETEXT_HOME"] = str(folder / "home")
-    run = Run(shutil.copytree(seeds, folder / "run"), "id", "created")
+    run = Run(shutil.copytree(seeds, folder / "run"), "id", "created", "version")
 
     def work() -> None:
         for goal in goals:

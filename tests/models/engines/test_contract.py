@@ -34,6 +34,7 @@ class TestScripted(EngineContract):
         _check_seed_decides(engine)
 
 
+@pytest.mark.slow
 class TestTransformers(EngineContract):
     @pytest.fixture(scope="class")
     @classmethod
@@ -59,8 +60,7 @@ class TestOpenAI(EngineContract):
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls, checkpoint):
-        served = TransformersEngine(checkpoint, device="cpu", dtype="float32")
-        with ModelServer(served) as server:
+        with ModelServer(TransformersEngine(checkpoint, device="cpu", dtype="float32")) as server:
             yield OpenAIEngine("tiny", base_url=server.url, concurrency=8)
 
 

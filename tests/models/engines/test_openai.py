@@ -34,8 +34,8 @@ TIMEOUTS = {"silence": 2.0, "stalls": 2.0, "trickle": 2.0}  # seconds, where a t
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with ModelServer(ScriptedEngine(lambda prompt, rng: f"said {rng.integers(10**6)}")) as running:
-        yield running
+    with ModelServer(ScriptedEngine(lambda prompt, rng: f"said {rng.integers(10**6)}")) as model_server:
+        yield model_server
 
 
 def _make_engine(server: ModelServer, **settings) -> OpenAIEngine:

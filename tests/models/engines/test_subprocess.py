@@ -29,9 +29,9 @@ print(child.pid, child.receive(), flush=True)
 
 @pytest.fixture
 def child():
-    running = ChildProcess(MODULE, {"PRETEXT_TEST": "1"})
-    yield running
-    running.close()
+    process = ChildProcess(MODULE, {"PRETEXT_TEST": "1"})
+    yield process
+    process.close()
 
 
 def _ask(child: ChildProcess, *message):

@@ -14,6 +14,8 @@ from pretext.models.engines.transformers import TransformersEngine
 from pretext.prompts import Prompt
 from tests.support import tiny
 
+pytestmark = pytest.mark.slow
+
 SHORT = Sampling(max_tokens=4)
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection
 from fractions import Fraction
 from pathlib import Path
 
@@ -58,9 +59,9 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(checkpoint):
-    running = VLLMEngine(str(checkpoint), memory_share=SHARE)
-    yield running
-    running.close()
+    vllm = VLLMEngine(str(checkpoint), memory_share=SHARE)
+    yield vllm
+    vllm.close()
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +148,10 @@ def test_a_request_that_vllm_refuses_is_one_sentence(engine, monkeypatch):
 )
 def test_killed_or_interrupted_while_it_loads(checkpoint, victim, number, error):
     def strike() -> None:
-        children.append(_started_by(os.getpid()))
+        children.append(_wait_for_worker(os.getpid(), known))
         os.kill(children[0] if victim == "child" else os.getpid(), number)
 
+    known = _find_workers(os.getpid())  # the fixture's engine may be running
     children: list[int] = []
     threading.Thread(target=strike).start()
     with pytest.raises(error, match="killed from outside .*; take a smaller" if error is ModelError else None):
@@ -180,7 +182,7 @@ def test_control_c_in_a_run_is_an_orderly_end(checkpoint, tmp_path, home):
     ]
     environment = os.environ | {"VLLM_LOGGING_LEVEL": "INFO"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as run:
-        child = _started_by(run.pid)
+        child = _wait_for_worker(run.pid)
         _wait_for("init engine", Path(f"/proc/{child}/fd/1"))
         time.sleep(2)
         run.send_signal(signal.SIGINT)
@@ -194,13 +196,17 @@ def _ended(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
-def _started_by(pid: int) -> int:
-    """Wait for the vLLM process that this process starts; return its id."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
+def _find_workers(pid: int) -> set[int]:
+    """Find the vLLM processes that this process has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {int(child) for child in children if "vllm_worker" in Path(f"/proc/{child}/cmdline").read_text()}
+
+
+def _wait_for_worker(pid: int, known: Collection[int] = ()) -> int:
+    """Wait until this process has started a vLLM process besides those already known; return its id."""
     while not _ended(pid):
-        for child in children.read_text().split():
-            if "vllm_worker" in Path(f"/proc/{child}/cmdline").read_text():
-                return int(child)
+        if workers := _find_workers(pid).difference(known):
+            return workers.pop()
         time.sleep(0.1)
     pytest.fail("the run ended before it started vLLM")
 
