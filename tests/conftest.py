@@ -16,3 +16,4 @@ pytest_plugins = ["tests.support.runs"]
 
 # A shell starts what it puts into the background with Ctrl-C ignored, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup

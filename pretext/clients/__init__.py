@@ -1,1 +1,1 @@
-"""Clients."""
+"""Private text: one door in, `private_data`; only `Bounded` sums come out, by `voting` and `federation`."""

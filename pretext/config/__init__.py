@@ -1,1 +1,1 @@
-"""The settings: all public, in sections, made from layers."""
+"""Settings, all public: sections, flags, presets, and how layers of them are resolved."""

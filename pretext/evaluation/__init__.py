@@ -1,1 +1,1 @@
-"""How good the synthetic texts are, and how much they copy. The guarantee does not cover these numbers."""
+"""Quality and copies, measured on private text without noise: outside of the guarantee."""

@@ -1,1 +1,1 @@
-"""Evolution."""
+"""Propose, vote, select, vary, expand. Begin with `loop`."""

@@ -12,7 +12,7 @@ are asked for in fewer directions than the mean, and that the answer states what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,9 +113,7 @@ def measure_sets(
     return measured
 
 
-def ask_clients(
-    query: FredQuery, ledger: Ledger, account: Account, label: str, federation: Callable[[], Federation]
-) -> Release:
+def ask_clients(query: FredQuery, ledger: Ledger, account: Account, label: str, federation: Federation) -> Release:
     """Replay the release, or charge it to the dataset and draw it; a replay opens nothing private.
 
     Raises:
@@ -125,7 +123,7 @@ def ask_clients(
     if stored_release is not None:
         return stored_release
     account.check(query.cost(account.relation))
-    bounded = federation().sum_moments(query.moments)
+    bounded = federation.sum_moments(query.moments)
     return ledger.release(account.name, label, query.subject, bounded, query.mechanism, query.relation)
 
 

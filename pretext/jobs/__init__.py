@@ -1,1 +1,1 @@
-"""Jobs."""
+"""Wiring: a configuration goes in, a finished folder comes out."""

@@ -25,12 +25,12 @@ ModelPair: TypeAlias = tuple[Engine, Embedder]
 
 @dataclass(frozen=True)
 class Parts:
-    """What is expensive to open; each is opened once, when it is first needed."""
+    """What is expensive to open: models, each opened once when it is first needed, and clients, opened when asked."""
 
     engine: Once[Engine]
     embedder: Once[Embedder]
     variation: Once[Variation]
-    federation: Once[Federation]
+    federation: Federation
 
     @classmethod
     def of(cls, config: Config, rows: Sequence[Any] | None = None, models: ModelPair | None = None) -> Parts:
@@ -46,7 +46,7 @@ class Parts:
             engine,
             embedder,
             Once(lambda: open_variation_of(config, engine)),
-            Once(lambda: LocalFederation(gather)),
+            LocalFederation(gather),
         )
 
 

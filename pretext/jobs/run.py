@@ -162,7 +162,7 @@ class _Evolution:
             self.run,
             self.first_population(),
             Votes(self.ledger, self.account.name, self.run.id, mechanism, config.privacy.relation),
-            self.parts.federation(),
+            self.parts.federation,
             self.models,
             rounds=config.privacy.rounds,
             rule=vote_rule(config.privacy, config.evolution.nearest),

@@ -1,1 +1,1 @@
-"""Models that write, embed and fill masks. All of torch is here."""
+"""What writes and embeds: model sources, the embedder, the masked language model, and engines."""

@@ -1,1 +1,1 @@
-"""What people look at, made from a run folder alone: report (`page`), dataset card (`card`), copies (`export`)."""
+"""Pages, cards, charts and exports for people, from a run folder alone."""

@@ -1,1 +1,1 @@
-"""Run."""
+"""The run folder: its values, its files, its shards and its manifest."""

@@ -1,1 +1,1 @@
-"""Statement."""
+"""What was promised, and whether it still holds."""

@@ -38,7 +38,6 @@ from pretext.config.settings import Config
 from pretext.errors import PretextError, UsageError
 from pretext.evaluation.student import CausalStudent, open_student
 from pretext.jobs.parts import Parts
-from pretext.lazy import Once
 from privacy.accounting import check_delta, check_epsilon
 
 
@@ -144,7 +143,7 @@ def open_parts(private: PrivateSet, config: Config, parts: Parts | None) -> Part
     def gather() -> Clients:
         return Clients.embed(read_private(config.data, config.privacy.max_texts_per_client, private.rows), embedder())
 
-    return replace(parts, federation=Once(lambda: LocalFederation(gather)))
+    return replace(parts, federation=LocalFederation(gather))
 
 
 def shared_config(scale: Scale) -> Config:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pretext.clients.federation import LocalFederation
+from pretext.clients.voting import Clients
 from pretext.config.settings import Config
 from pretext.errors import UsageError
 from pretext.jobs.forecast import Forecast, make_forecast
@@ -49,9 +52,11 @@ def test_work_grows_with_the_settings(make_config: Make) -> None:
 def test_nothing_private_is_touched(make_config: Make, private_file: Path) -> None:
     config = make_config()
     private_file.unlink()
-    parts = make_parts(config)
-    make_forecast(config, parts)
-    assert parts.federation.opened is None
+
+    def untouchable() -> Clients:
+        raise AssertionError("a forecast must not open the clients")
+
+    make_forecast(config, replace(make_parts(config), federation=LocalFederation(untouchable)))
 
 
 def test_the_clients_side_is_foretold_where_their_number_is_public(make_config: Make) -> None:

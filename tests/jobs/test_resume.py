@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pretext.clients.federation import LocalFederation
 from pretext.config.resolve import dump_settings
 from pretext.config.settings import Config
 from pretext.home import open_ledger
@@ -69,7 +70,7 @@ def test_a_finished_run_resumes_without_private_file_models_or_cost(
     def untouchable() -> Any:
         raise AssertionError("a finished run must not open a model or the clients")
 
-    synthesize(config, tmp_path / "run", Parts(*[Once(untouchable)] * 4))
+    synthesize(config, tmp_path / "run", Parts(*[Once(untouchable)] * 3, LocalFederation(untouchable)))
     assert _releases() == releases
     assert _results(run.folder) == before
 

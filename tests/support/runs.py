@@ -115,10 +115,8 @@ def make_parts(config: Config, engine: Engine | None = None) -> Parts:
         Once(lambda: chosen),
         Once(HashEmbedder),
         Once(lambda: open_variation_of(config, lambda: chosen)),
-        Once(
-            lambda: LocalFederation(
-                lambda: Clients.embed(read_private(config.data, config.privacy.max_texts_per_client), HashEmbedder())
-            )
+        LocalFederation(
+            lambda: Clients.embed(read_private(config.data, config.privacy.max_texts_per_client), HashEmbedder())
         ),
     )
 
