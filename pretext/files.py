@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 _ROWS_PER_BATCH = 16_384
+_PREFIX = 50  # characters of a name, at most 200 bytes: a temporary name must fit into 255
+_UMASK_LOCK = threading.Lock()
 
 Row: TypeAlias = dict[str, str]
 
@@ -29,7 +32,7 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: the file cannot be written; `path` is as it was.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}-", suffix=".tmp", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:_PREFIX]}-", suffix=".tmp", dir=path.parent)
     fresh = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -57,7 +60,7 @@ def make_folder_atomically(folder: Path) -> Iterator[Path]:
         OSError: `folder` is there and not empty, or cannot be written; nothing is left behind.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}-", dir=folder.parent))
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name[:_PREFIX]}-", dir=folder.parent))
     try:
         yield fresh
         fresh.chmod(0o777 & ~_umask())  # mkdtemp's folders are closed to other users
@@ -100,7 +103,9 @@ def write_parquet(rows: Iterator[Row], file: IO[bytes]) -> None:
 
 
 def _umask() -> int:
-    """The process's mask of permissions, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
+    """The process's mask of permissions, which can only be read by setting it; by one thread at a time, or a second one
+    would read the mask that the first one set, and leave it in force."""
+    with _UMASK_LOCK:
+        mask = os.umask(0o077)
+        os.umask(mask)
     return mask

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,9 +46,29 @@ def test_write__by_many_at_once__gives_one_of_them_whole(tmp_path: Path) -> None
     assert names(tmp_path) == ["a"]
 
 
-def test_write__of_a_long_name__fits(tmp_path: Path) -> None:
-    write_atomically(tmp_path / ("a" * 255), "new")
-    assert names(tmp_path) == ["a" * 255]
+@pytest.mark.parametrize("name", ["a" * 255, "\u5b57" * 85], ids=["ascii", "three bytes each"])
+def test_write__of_a_long_name__fits(tmp_path: Path, name: str) -> None:
+    write_atomically(tmp_path / name, "new")
+    assert names(tmp_path) == [name]
+
+
+def test_write__by_many_at_once__leaves_the_umask_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    umask = os.umask
+
+    def set_slowly(mask: int) -> int:
+        previous = umask(mask)
+        time.sleep(0.001)  # lets the other threads run between reading the mask and setting it back
+        return previous
+
+    before = umask(0o022)
+    try:
+        monkeypatch.setattr(os, "umask", set_slowly)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: write_atomically(tmp_path / f"{number}", ""), range(32)))
+        assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o644}
+        assert umask(0o022) == 0o022
+    finally:
+        umask(before)
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
