@@ -78,10 +78,11 @@ def evolve(
             run.save_positions(number, points)
             bounded = federation.vote(make_ballot(points, population), rule)  # 2. private: only here clients are asked
             release = votes.release(number, population, bounded)  # 3. charged and drawn at once
-        selection = run.selection(number) or run.save_selection(  # 4. post-processing from here on
-            number, select_round(number, release.noisy, release.mechanism.standard_deviation, evolution)
-        )
-        _log_selection(number, selection)
+        selection = run.selection(number)  # 4. post-processing from here on
+        if selection is None:
+            selection = select_round(number, release.noisy, release.mechanism.standard_deviation, evolution)
+            _log_selection(number, selection)
+            run.save_selection(number, selection)
         if number + 1 < rounds:
             population = run.population(number + 1) or next_population(
                 number, population, selection, models, run, evolution, screening

@@ -123,10 +123,12 @@ def test_evolve__each_round__asks_the_clients_once_with_the_models_open(world: W
     assert world.run.population(2) is not None and world.run.population(3) is None
 
 
-def test_evolve__again__replays_and_asks_nobody(world: World) -> None:
+def test_evolve__again__replays_and_asks_nobody(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.evolve(rounds=2)
     digests = [path.read_bytes() for path in sorted(world.run.folder.glob("*/*"))]
-    world.evolve(rounds=2)
+    with caplog.at_level(logging.INFO, "pretext"):
+        world.evolve(rounds=2)
+    assert not caplog.records, "a round is reported once, when it is selected"
     assert (len(world.federation.ballots), world.models.opened) == (2, 2)
     assert [path.read_bytes() for path in sorted(world.run.folder.glob("*/*"))] == digests
 
