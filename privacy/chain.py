@@ -8,8 +8,9 @@ and a row of its own, the head, holds i and c_i of the last one. Two things foll
 
 1. Constant time. `last_entry` recomputes c_i of the last event and compares it with the head. If both agree, that event
    and its balance are those that were appended; so the next release is judged by the sum of all releases without
-   reading them. `find` does the same for one event in the middle. They notice an edited, deleted, added or exchanged
-   end of the chain, an edited balance, an edited head, and whatever was done to the event that is asked for.
+   reading them. `find` recomputes c_i of one event in the middle. They notice an edited, deleted, added or exchanged
+   end of the chain, an edited balance, an edited head, and an edit of the event that is asked for. To `find`, an event
+   that was deleted in the middle looks like one that never was: its label is drawn again, and charged again.
 2. The whole. `read_chain` walks along all events, recomputes each c_i and each balance, and compares the last one with
    the head. So any event that somebody edited, deleted, added or moved is named.
 

@@ -17,7 +17,8 @@ each release. In between, damage is met in three ways: SQLite refuses a page tha
 each page that it reads, `cell_size_check`) and a file shorter than it says; the digests refuse any other content of the
 rows that are read; and the cost of a release is added to a balance that the digests bind. What is not met by a release
 is damage in rows and pages that it does not read. It cannot make a release cheaper. At worst the index no longer finds
-a label, and the label is drawn, and charged, a second time; `examine` and the whole chain then name the damage.
+a label, or its row is gone, and the label is drawn, and charged, a second time; `examine` or the whole chain then names
+the damage.
 """
 
 from __future__ import annotations

@@ -236,6 +236,18 @@ def test_tampering_further_back_makes_no_release_cheaper(path: Path, case: str) 
         Ledger(path).account("forum")
 
 
+def test_find__of_a_release_deleted_in_the_middle__charges_it_again(path: Path) -> None:
+    """A constant-time look cannot tell it from one that never was: that costs budget, never privacy."""
+    spent = entries(path)[-1].balance.spent
+    edit(path, *TAMPERING["deleted release"].statements)
+    ask(Ledger(path), "run/votes/1")
+    with closing(sqlite3.connect(path)) as connection:
+        last = last_entry(connection, "forum")
+    assert last is not None and last.balance.spent == spent.plus(gaussian(50.0).cost(4, NORM_SQUARED))
+    with pytest.raises(LedgerCorrupted, match="event 4 of dataset 'forum' is gone"):
+        open_ledger(path)
+
+
 def test_a_cut_tail_is_noticed_against_what_was_kept_elsewhere_only(path: Path) -> None:
     before = Ledger(path).account("forum")
     edit(

@@ -529,7 +529,7 @@ def lose_a_label(path: Path, label: str) -> None:
 
 
 def test_a_label_that_the_index_lost_is_charged_again_and_named(ledger: Ledger, path: Path) -> None:
-    """The one damage that a release cannot see in constant time: it costs budget, never privacy."""
+    """A release cannot see this damage in constant time: it costs budget, never privacy."""
     ask(ledger, "votes/0", noise_multiplier=10.0)
     lose_a_label(path, "votes/0")
     expect_refusal_when_a_run_begins(path, "integrity check fails")
