@@ -34,7 +34,7 @@ class Calibration:
 
     @classmethod
     def of(cls, config: Config) -> Calibration:
-        """What a configuration asks for."""
+        """Take what a configuration asks for."""
         return cls(config.privacy, config.initial, config.evolution.population)
 
     @cached_property
@@ -60,11 +60,11 @@ class Calibration:
         return self._mechanism(self.noise_multiplier)
 
     def round_cost(self, relation: Relation | None = None) -> Cost:
-        """What one round costs at most, under the run's or another relation."""
+        """Compute what one round costs at most, under the run's or another relation."""
         return self._round_cost(self.noise_multiplier, relation or self.privacy.relation)
 
     def rounds_cost(self, relation: Relation | None = None) -> Cost:
-        """What all rounds together cost at most."""
+        """Compute what all rounds together cost at most."""
         return compose([self.round_cost(relation)] * self.privacy.rounds)
 
     @property
@@ -74,7 +74,7 @@ class Calibration:
         return None if epsilon is None else epsilon * self.initial.public_sets_share
 
     def fred_cost(self, relation: Relation | None = None) -> Cost:
-        """What finding the public sets costs at most; nothing where FreD is not asked."""
+        """Compute what finding the public sets costs at most; nothing where FreD is not asked."""
         if not self.initial.public_sets:
             return Cost()
         multiplier = moments_multiplier(self.privacy, self.fred_epsilon)
@@ -89,7 +89,7 @@ class Calibration:
 
 
 def moments_multiplier(privacy: Privacy, epsilon: float | None = None) -> float:
-    """The noise of a release of moments / its sensitivity: the least at which any query costs at most `epsilon`.
+    """Find the noise of a release of moments / its sensitivity: the least at which any query costs at most `epsilon`.
 
     Without `epsilon` all of the configured one is spent, or the configured noise taken.
 

@@ -47,7 +47,7 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file as `open_atomically` does; text as UTF-8, half a character as a question mark."""
+    """Write a file as `open_atomically` does; text as UTF-8, a lone surrogate as a question mark."""
     with open_atomically(path) as file:
         file.write(content.encode(errors="replace") if isinstance(content, str) else content)
 
@@ -85,7 +85,7 @@ def replace_nonfinite(value: Any) -> Any:
 
 
 def json_line(row: Row) -> bytes:
-    """A row as a line of JSON; half a character becomes a question mark."""
+    """Encode a row as a line of JSON; a lone surrogate becomes a question mark."""
     return (json.dumps(row, ensure_ascii=False) + "\n").encode(errors="replace")
 
 
@@ -103,8 +103,10 @@ def write_parquet(rows: Iterator[Row], file: IO[bytes]) -> None:
 
 
 def _umask() -> int:
-    """The process's mask of permissions, which can only be read by setting it; by one thread at a time, or a second one
-    would read the mask that the first one set, and leave it in force."""
+    """Read the process's mask of permissions, which takes setting it.
+
+    One thread at a time: a second one would read the mask that the first one set, and leave it in force.
+    """
     with _UMASK_LOCK:
         mask = os.umask(0o077)
         os.umask(mask)

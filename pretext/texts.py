@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 
 
 def is_usable_text(value: Any) -> TypeGuard[str]:
-    """Whether a cell holds a text: a string that is not blank. The same rule for private and public texts."""
+    """Decide whether a cell holds a text: a string that is not blank. The same rule for private and public texts."""
     return isinstance(value, str) and bool(value.strip())
 
 

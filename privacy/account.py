@@ -103,7 +103,7 @@ class Release:
         return self.value.astype(np.float64) * self.mechanism.grid
 
     def cost(self, relation: Relation) -> Cost:
-        """What this release costs under `relation`, recomputed from the mechanism that drew it."""
+        """Compute what this release costs under `relation`, from the mechanism that drew it."""
         return self.mechanism.cost(self.dimension, sensitivity_squared(self.norm_squared, self.nonnegative, relation))
 
 
@@ -146,7 +146,7 @@ class RunningCost:
             raise InvalidParameter("A running cost is negative.")
 
     def plus(self, cost: Cost) -> RunningCost:
-        """The sum with one more release."""
+        """Add one more release."""
         return RunningCost(self.mu_squared + Fraction(cost.mu_squared), self.slack + Fraction(cost.slack))
 
     @property
@@ -194,7 +194,7 @@ class Balance:
         )
 
     def _remedy(self, dataset: str, total: Cost) -> str:
-        """The command that would make room for `total`, where a finite epsilon can."""
+        """Name the command that would make room for `total`, where a finite epsilon can."""
         needed = epsilon(total, self.budget.delta) * 1.0001  # room for the share of delta that `fits` sets aside
         proposed = float(round_up(needed)) if needed < 1e3 else self.budget.epsilon
         if proposed <= self.budget.epsilon or not fits(total, proposed, self.budget.delta):
@@ -257,7 +257,7 @@ class Account:
 
     @classmethod
     def of(cls, name: str, entries: Sequence[Entry]) -> Account:
-        """The account that entries, of which the first is the registration, come to."""
+        """Make the account that entries come to; the first one is the registration."""
         events = [entry.event for entry in entries]
         last = next(entry for entry in reversed(entries) if not isinstance(entry.event, Seal))
         return cls(
@@ -301,7 +301,7 @@ class Account:
         return self.balance.left_epsilon
 
     def last_seal(self, run: str) -> Seal | None:
-        """The last seal of a run."""
+        """Find the last seal of a run."""
         return next((seal for seal in reversed(self.seals) if seal.run == run), None)
 
     def check(self, asked: Cost) -> None:

@@ -60,7 +60,7 @@ def append(connection: sqlite3.Connection, dataset: str, before: Entry | None, e
 
 
 def last_entry(connection: sqlite3.Connection, dataset: str) -> Entry | None:
-    """The last event of a dataset, checked against the head in constant time; None if the dataset is unknown.
+    """Read the last event of a dataset and check it against the head in constant time; None if the dataset is unknown.
 
     Raises:
         sqlite3.DatabaseError: event or head is not the one that was written.
@@ -72,7 +72,7 @@ def last_entry(connection: sqlite3.Connection, dataset: str) -> Entry | None:
 
 
 def find(connection: sqlite3.Connection, dataset: str, kind: type[_Kind], key: str) -> _Kind | None:
-    """The last event of a kind that is looked up by `key`, checked in constant time; None if there is none.
+    """Find the last event of a kind by its `key` and check it in constant time; None if there is none.
 
     Raises:
         sqlite3.DatabaseError: it is not the one that was written.
@@ -83,7 +83,7 @@ def find(connection: sqlite3.Connection, dataset: str, kind: type[_Kind], key: s
 
 
 def read_chain(connection: sqlite3.Connection, dataset: str) -> list[Entry]:
-    """All events of a dataset, oldest first, each one checked; empty if the dataset is unknown.
+    """Read all events of a dataset, oldest first, and check each one; empty if the dataset is unknown.
 
     Raises:
         sqlite3.DatabaseError: it is not the chain that was written; the message names the first event that differs.
@@ -107,7 +107,7 @@ def read_chain(connection: sqlite3.Connection, dataset: str) -> list[Entry]:
 
 
 def _entry(dataset: str, row: _Row, digest_before: str) -> Entry:
-    """The event in a row, checked against its digest."""
+    """Decode the event in a row and check its digest."""
     position, *fields, balance, digest = row
     record = Record._make(fields)
     if digest != _digest(digest_before, dataset, position, record, balance):

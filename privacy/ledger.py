@@ -104,7 +104,7 @@ class Ledger:
             return Account.of(name, entries)
 
     def account(self, name: str, position: int | None = None) -> Account:
-        """Budget and history of one dataset; with a position in its chain, as they were when that was its end.
+        """Read budget and history of one dataset; with a position in its chain, as they were when that was its end.
 
         Raises:
             LedgerConflict: the dataset is unknown, or the position is below 1.
@@ -138,17 +138,17 @@ class Ledger:
                 chain.append(connection, name, last, Seal(run, manifest, now()))
 
     def names(self) -> list[str]:
-        """The datasets that this ledger knows."""
+        """List the datasets that this ledger knows."""
         with self._transaction() as connection:
             return [row[0] for row in connection.execute("SELECT dataset FROM head ORDER BY dataset")]
 
     def names_of(self, source: str) -> list[str]:
-        """The datasets that were read from `source`."""
+        """List the datasets that were read from `source`."""
         with self._transaction() as connection:
             return _names_of(connection, source)
 
     def replay(self, name: str, label: str, subject: str) -> Release | None:
-        """The stored release of `label`, or None if it was never released.
+        """Read the stored release of `label`; None if it was never released.
 
         Raises:
             LedgerConflict: the label was released for another subject, or the dataset is unknown.
@@ -187,7 +187,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """A connection that holds the write lock; commits on success, rolls back on any exception."""
+        """Open a connection that holds the write lock; commit on success, roll back on any exception."""
         try:
             # Never made here: a ledger that vanished or was emptied must not come back with nothing spent.
             address = f"{self.path.absolute().as_uri()}?mode=rw"

@@ -129,7 +129,7 @@ def examine(connection: sqlite3.Connection) -> None:
 
 
 def encode(event: Event) -> Record:
-    """An event as a row."""
+    """Encode an event as a row."""
     match event:
         case Registration():
             about = {"unit": event.unit.column, "relation": event.relation.value}
@@ -147,7 +147,7 @@ def encode(event: Event) -> Record:
 
 
 def decode(record: Record) -> Event:
-    """The event in a row. Raises one of NOT_AN_EVENT if there is none."""
+    """Decode the event in a row. Raise one of NOT_AN_EVENT if there is none."""
     content = json.loads(record.content)
     match record.kind:
         case Registration.KIND:
@@ -166,7 +166,7 @@ def decode(record: Record) -> Event:
 
 
 def encode_balance(balance: Balance) -> str:
-    """A balance as JSON; its sums are exact: numerator and denominator."""
+    """Encode a balance as JSON; its sums are exact: numerator and denominator."""
     return json.dumps(
         {
             "unit": balance.unit.column,
@@ -179,7 +179,7 @@ def encode_balance(balance: Balance) -> str:
 
 
 def decode_balance(text: str) -> Balance:
-    """The balance in a row. Raises one of NOT_AN_EVENT if there is none."""
+    """Decode the balance in a row. Raise one of NOT_AN_EVENT if there is none."""
     content = json.loads(text)
     (mu, mu_below), (slack, slack_below) = content["mu_squared"], content["slack"]
     spent = RunningCost(Fraction(mu, mu_below), Fraction(slack, slack_below))
@@ -187,7 +187,7 @@ def decode_balance(text: str) -> Balance:
 
 
 def now() -> str:
-    """The time in UTC, to the second."""
+    """Return the time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 

@@ -100,7 +100,7 @@ def snap_to_grid(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _make_search(points: NDArray[np.float32]) -> tuple[_Search, int]:
-    """A search among points on the grid for queries on the grid, and how many queries to hand over at once."""
+    """Make a search among points on the grid for queries on the grid, and how many queries to hand over at once."""
     import torch  # noqa: F401  # on some systems faiss crashes when it is loaded before torch
 
     # isort: split

@@ -83,7 +83,7 @@ class Clients:
         return bounded_moments(query, self.embeddings, self.client)
 
     def _assign_votes(self, ballot: Ballot, q: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Client, candidate and weight of each vote: one entry for each text and each of its candidates."""
+        """Return client, candidate and weight of each vote: one entry for each text and each of its candidates."""
         client, candidate, weight = [], [], []
         for label in np.unique(ballot.label):
             candidates = np.flatnonzero(ballot.label == label)

@@ -129,7 +129,7 @@ class PromptSampler:
 def draw_without_replacement(
     edges: NDArray[np.float64], count: int, rows: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Places drawn one after another in proportion to their weights, each at most once in a row.
+    """Draw places one after another in proportion to their weights, each at most once in a row.
 
     As `rng.choice(n, count, replace=False, p=...)` per row, at once and in O(log n) a place: a point is drawn from what
     is left of the line of weights, and moved past the stretches that are taken.
@@ -184,7 +184,7 @@ def _texts(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _count_prompts(state: ExpansionState, missing: int, limit: int) -> int:
-    """Prompts of the next chunk: a tenth more than `missing` texts take at the share that was kept so far."""
+    """Count the prompts of the next chunk: a tenth more than `missing` texts take at the share that was kept so far."""
     answered = state.kept + sum(state.dropped.values())
     needed = math.ceil(1.1 * missing * (answered + 1) / (state.kept + 1))
     return min(limit, max(needed, _MIN_PROMPTS))

@@ -92,7 +92,7 @@ def evolve(
 def candidate_points(
     number: int, population: Sequence[Candidate], models: Models, evolution: Evolution
 ) -> NDArray[np.float32]:
-    """Where each candidate of a round stands, shape (n, d): the unit mean of the unit embeddings of its variations.
+    """Place each candidate of a round, shape (n, d): at the unit mean of the unit embeddings of its variations.
 
     With lookahead 0, or where every variation of a candidate failed, the embedding of its own text.
     """
@@ -112,7 +112,7 @@ def candidate_points(
 
 
 def make_ballot(points: NDArray[np.float32], population: Sequence[Candidate]) -> Ballot:
-    """What the clients are asked about a population."""
+    """Make the question to the clients about a population."""
     return Ballot(points, np.array([candidate.label for candidate in population], dtype=np.int64))
 
 

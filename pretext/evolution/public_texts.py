@@ -11,7 +11,7 @@ from pretext.texts import is_usable_text
 
 
 def public_set_locations(initial: Initial) -> list[str]:
-    """Where public candidates may come from: the configured source, or the sets of which FreD chooses."""
+    """List where public candidates may come from: the configured source, or the sets of which FreD chooses."""
     return [initial.texts] if initial.texts is not None else list(initial.public_sets)
 
 

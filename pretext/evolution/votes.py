@@ -28,7 +28,7 @@ class Votes:
     relation: Relation
 
     def replay(self, number: int, population: Sequence[Candidate]) -> Release | None:
-        """The release of a round that was drawn before, or None. It costs nothing.
+        """Read the release of a round that was drawn before, or None. It costs nothing.
 
         Raises:
             LedgerConflict: the round was released for another population.

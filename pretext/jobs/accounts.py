@@ -11,12 +11,12 @@ from privacy import Account, Budget, Ledger, LedgerConflict
 
 
 def private_source(data: Data) -> Source:
-    """Where the private texts are."""
+    """Name the place of the private texts."""
     return Source(data.path, data.subset, data.split)
 
 
 def dataset_name(data: Data, configured: str | None, ledger: Ledger) -> str:
-    """The configured name, or the one made from the path; that one must not belong to another file already.
+    """Return the configured name, or make one from the path; that one must not belong to another file already.
 
     Raises:
         LedgerConflict: the default name is taken by another source.

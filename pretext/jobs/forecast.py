@@ -43,7 +43,7 @@ class Forecast:
         return sum(self.phases.values(), Phase())
 
     def describe(self) -> str:
-        """Lines for people."""
+        """Describe the forecast in lines for people."""
         total = self.total
         longest = sorted(self.phases.items(), key=lambda item: -item[1].seconds)
         phases = ", ".join(f"{name} {_format_duration(phase.seconds)}" for name, phase in longest if phase.seconds >= 1)
@@ -117,7 +117,7 @@ class _Sample:
         return population
 
     def expand(self, population: list[Candidate], rng: np.random.Generator) -> int:
-        """How many of the answers to a sample of prompts pass the screening; at least 1."""
+        """Count how many of the answers to a sample of prompts pass the screening; at least 1."""
         expansion, style = self.config.expansion, self.config.prompt_style
         seeds = [Seed(candidate.text, candidate.label, 0, 1.0, 1.0) for candidate in population]
         sampling = Sampling.from_section(expansion, style.stops, rng)
@@ -142,7 +142,7 @@ class _Sample:
         return self.texts * (seconds_per_text + privacy.rounds * voting / _VOTING_SAMPLE)
 
     def peak_memory(self, dimension: int) -> int:
-        """What is in use now with all models open and used, and what the clients' texts will add."""
+        """Add up what is in use now with all models open and used, and what the clients' texts will add."""
         import psutil
 
         this = psutil.Process()
@@ -156,7 +156,7 @@ class _Sample:
 
 
 def _format_duration(seconds: float) -> str:
-    """The largest two units."""
+    """Print the largest two units."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

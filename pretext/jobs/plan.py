@@ -68,7 +68,7 @@ def make_plan(config: Config) -> Plan:
 
 
 def max_votes_per_client(privacy: Privacy, evolution: Evolution) -> float:
-    """The most votes that one client can give to all candidates together, in votes.
+    """Compute the most votes that one client can give to all candidates together, in votes.
 
     Spread evenly over n of them, a vector of norm C sums up to C sqrt(n); unless it is scaled up to the bound, a client
     has no more votes than texts.

@@ -121,7 +121,7 @@ def save_seeds(config: Config, run: Run) -> list[Seed]:
 
 
 def vote_rule(privacy: Privacy, nearest: int) -> VoteRule:
-    """How a client votes."""
+    """Make the rule by which a client votes."""
     return VoteRule(nearest, privacy.norm_squared, privacy.normalize_votes)
 
 
@@ -172,7 +172,7 @@ class _Evolution:
         save_seeds(config, self.run)
 
     def first_population(self) -> list[Candidate]:
-        """The first population, out of the folder or made and saved now."""
+        """Read the first population from the folder, or make and save it now."""
         if (population := self.run.population(0)) is not None:
             return population
         initial, screen = self.config.initial, Screen(self.config.screening)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pretext.clients import nearest as voting
+from pretext.clients import nearest
 from pretext.clients.nearest import find_nearest, snap_to_grid
 from pretext.errors import ModelError
 from pretext.vectors import normalize_rows
@@ -28,9 +28,9 @@ def twin(points: NDArray[np.float32], queries: NDArray[np.float32], q: int) -> N
 @given(st.integers(0, 1000), st.integers(1, 40), st.integers(0, 30), st.integers(1, 50))
 def test_it_finds_what_sorting_finds(seed: int, n: int, m: int, q: int) -> None:
     points, queries = points_of(seed, n), points_of(seed + 1, m) if m else np.empty((0, 8), np.float32)
-    found = find_nearest(points, queries, q)
-    assert found.shape == (m, min(q, n)) and found.dtype == np.int64
-    np.testing.assert_array_equal(found, twin(points, queries, min(q, n)))
+    rows = find_nearest(points, queries, q)
+    assert rows.shape == (m, min(q, n)) and rows.dtype == np.int64
+    np.testing.assert_array_equal(rows, twin(points, queries, min(q, n)))
 
 
 def test_one_candidate_gets_every_vote() -> None:
@@ -41,7 +41,7 @@ def test_one_candidate_gets_every_vote() -> None:
 def test_chunks_do_not_show(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     points, queries = points_of(0, 20), points_of(1, 7)
     whole = find_nearest(points, queries, 4)
-    monkeypatch.setattr(voting, "_CHUNK_ROWS", rows)
+    monkeypatch.setattr(nearest, "_CHUNK_ROWS", rows)
     np.testing.assert_array_equal(find_nearest(points, queries, 4), whole)
 
 
@@ -50,8 +50,8 @@ def test_chunks_do_not_show(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_queries_beside_it_do_not_turn_a_vote(n: int, approximate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # Points so close to each other that a product rounded otherwise would choose another one.
     if approximate:
-        monkeypatch.setattr(voting, "APPROXIMATE_FROM", 2)
-        monkeypatch.setattr(voting, "_CELLS_PER_ROOT", 0.5)
+        monkeypatch.setattr(nearest, "APPROXIMATE_FROM", 2)
+        monkeypatch.setattr(nearest, "_CELLS_PER_ROOT", 0.5)
     rng = np.random.default_rng(5)
     points = normalize_rows(1 + 2e-3 * rng.standard_normal((n, 384)).astype(np.float32))
     queries = normalize_rows(1 + 0.1 * rng.standard_normal((1500, 384)).astype(np.float32))
@@ -84,8 +84,8 @@ def test_rows_out_of_a_larger_array_are_taken_as_they_are() -> None:
 
 def test_a_zero_row_still_votes_for_somebody() -> None:
     # An embedder may return a zero row; a vote lost or doubled would be a wrong count.
-    found = find_nearest(points_of(0, 4), np.zeros((2, 8), np.float32), 2)
-    assert ((found >= 0) & (found < 4)).all() and all(len(set(row)) == 2 for row in found)
+    rows = find_nearest(points_of(0, 4), np.zeros((2, 8), np.float32), 2)
+    assert ((rows >= 0) & (rows < 4)).all() and all(len(set(row)) == 2 for row in rows)
 
 
 def test_rows_choose_queries_in_their_order() -> None:
@@ -99,15 +99,15 @@ def test_rows_choose_queries_in_their_order() -> None:
 def test_queries_that_are_no_numbers_vote_like_any_other(q: int) -> None:
     queries = points_of(1, 5)
     queries[1], queries[3, 2] = np.nan, np.inf
-    found = find_nearest(points_of(0, 6), queries, q)
-    assert ((found >= 0) & (found < 6)).all() and all(len(set(row)) == q for row in found.tolist())
-    np.testing.assert_array_equal(found[[0, 2, 4]], twin(points_of(0, 6), queries[[0, 2, 4]], q))
+    rows = find_nearest(points_of(0, 6), queries, q)
+    assert ((rows >= 0) & (rows < 6)).all() and all(len(set(row)) == q for row in rows.tolist())
+    np.testing.assert_array_equal(rows[[0, 2, 4]], twin(points_of(0, 6), queries[[0, 2, 4]], q))
 
 
 def test_places_left_open_are_filled_without_repeats() -> None:
-    found = np.array([[-1, -1, -1], [1, -1, -1], [4, 0, -1], [2, 1, 0]])
-    voting._fill_open_places(found)
-    np.testing.assert_array_equal(found, [[0, 1, 2], [1, 0, 2], [4, 0, 1], [2, 1, 0]])
+    rows = np.array([[-1, -1, -1], [1, -1, -1], [4, 0, -1], [2, 1, 0]])
+    nearest._fill_open_places(rows)
+    np.testing.assert_array_equal(rows, [[0, 1, 2], [1, 0, 2], [4, 0, 1], [2, 1, 0]])
 
 
 def test_a_candidate_that_is_no_number_is_one_sentence() -> None:
@@ -121,12 +121,12 @@ def test_a_candidate_that_is_no_number_is_one_sentence() -> None:
 def test_equal_public_sets_share_no_vote_and_the_choice_repeats(q: int) -> None:
     points = np.tile(points_of(0, 5), (4, 1))
     queries = points_of(1, 300)
-    found = find_nearest(points, queries, q)
-    np.testing.assert_array_equal(found, find_nearest(points, queries, q))
-    np.testing.assert_array_equal(found, twin(points, queries, q))
+    rows = find_nearest(points, queries, q)
+    np.testing.assert_array_equal(rows, find_nearest(points, queries, q))
+    np.testing.assert_array_equal(rows, twin(points, queries, q))
     # Each line holds the copies of the nearest point, and none of them twice.
-    np.testing.assert_array_equal(found % 5, np.repeat(twin(points[:5], queries, 1), q, axis=1))
-    assert all(len(set(row)) == q for row in found.tolist())
+    np.testing.assert_array_equal(rows % 5, np.repeat(twin(points[:5], queries, 1), q, axis=1))
+    assert all(len(set(row)) == q for row in rows.tolist())
 
 
 @pytest.mark.parametrize("approximate", [False, True])
@@ -136,8 +136,8 @@ def test_company_does_not_decide_between_equally_near_candidates(
 ) -> None:
     """Equal points, and different ones with equal inner products, as texts cut to the same tokens have them."""
     if approximate:
-        monkeypatch.setattr(voting, "APPROXIMATE_FROM", 2)
-        monkeypatch.setattr(voting, "_CELLS_PER_ROOT", 0.5)
+        monkeypatch.setattr(nearest, "APPROXIMATE_FROM", 2)
+        monkeypatch.setattr(nearest, "_CELLS_PER_ROOT", 0.5)
     base = points_of(0, 128, 384)
     mirrored = base * np.where(np.arange(384) < 300, 1, -1).astype(np.float32)
     points = np.concatenate([base, mirrored, base, base])[np.random.default_rng(2).permutation(512)]
@@ -157,15 +157,17 @@ def clustered(seed: int, n: int, centers: NDArray[np.float32]) -> NDArray[np.flo
 
 
 def test_many_candidates_are_searched_approximately(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(voting, "APPROXIMATE_FROM", 5000)
+    monkeypatch.setattr(nearest, "APPROXIMATE_FROM", 5000)
     centers = points_of(0, 60, 16)
     points, queries = clustered(1, 6000, centers), clustered(2, 500, centers)
-    assert voting._build_cell_index(snap_to_grid(points)).nprobe < voting._build_cell_index(snap_to_grid(points)).nlist
-    found, exact = find_nearest(points, queries, 1), twin(points, queries, 1)
-    assert (found == exact).mean() > 0.9
-    assert (np.sum(queries * points[found[:, 0]], axis=1) > 0.8).all()  # and the others are close
-    np.testing.assert_array_equal(found, find_nearest(points, queries, 1))
-    monkeypatch.setattr(voting, "APPROXIMATE_FROM", 6001)
+    assert (
+        nearest._build_cell_index(snap_to_grid(points)).nprobe < nearest._build_cell_index(snap_to_grid(points)).nlist
+    )
+    rows, exact = find_nearest(points, queries, 1), twin(points, queries, 1)
+    assert (rows == exact).mean() > 0.9
+    assert (np.sum(queries * points[rows[:, 0]], axis=1) > 0.8).all()  # and the others are close
+    np.testing.assert_array_equal(rows, find_nearest(points, queries, 1))
+    monkeypatch.setattr(nearest, "APPROXIMATE_FROM", 6001)
     np.testing.assert_array_equal(find_nearest(points, queries, 1), exact)
 
 
@@ -173,12 +175,12 @@ def test_many_ties_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every query ties where all candidates are doubled; scores of all of them at once would not fit a memory."""
     points, queries = np.tile(points_of(0, 5000, 16), (2, 1)), points_of(1, 1500, 16)
     most = 2**21
-    monkeypatch.setattr(voting, "_MAX_SCORES", most, raising=False)
+    monkeypatch.setattr(nearest, "_MAX_SCORES", most, raising=False)
     tracemalloc.start()
     try:
-        found = find_nearest(points, queries, 1)
+        rows = find_nearest(points, queries, 1)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    np.testing.assert_array_equal(found[:20], twin(points, queries[:20], 1))
+    np.testing.assert_array_equal(rows[:20], twin(points, queries[:20], 1))
     assert peak < 4 * most + 8 * 2**20  # the scores, the rows and the answer

@@ -151,11 +151,11 @@ def test_refusals_quote_nothing(rows: list[dict[str, Any]], tmp_path: Path) -> N
         with pytest.raises(UsageError) as caught:
             read()
         error: BaseException | None = caught.value
-        told = "".join(traceback.format_exception(caught.value))
+        trace = "".join(traceback.format_exception(caught.value))
         while error is not None:
-            told += repr(error)
+            trace += repr(error)
             error = error.__cause__ or error.__context__
-        assert SECRET not in told
+        assert SECRET not in trace
 
 
 def test_texts_without_the_column_are_refused() -> None:

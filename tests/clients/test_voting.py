@@ -41,8 +41,8 @@ def twin(clients: Clients, ballot: Ballot, rule: VoteRule) -> NDArray[np.float64
             if rule.nearest == 1 and len(same):
                 vector[same[np.argmax(scores)]] += 1.0
                 continue
-            chosen = same[np.argsort(-scores)[: rule.nearest]]
-            vector[chosen] += 1.0 / max(1, len(chosen))
+            nearest = same[np.argsort(-scores)[: rule.nearest]]
+            vector[nearest] += 1.0 / max(1, len(nearest))
         norm = float(np.linalg.norm(vector))
         if norm > bound or (rule.normalize and norm > 0):
             vector *= bound / norm
@@ -72,18 +72,18 @@ def without(clients: Clients, owner: int) -> Clients:
     return Clients(clients.embeddings[kept], clients.client[kept], clients.label[kept])
 
 
-def together(one: Clients, other: Clients) -> Clients:
+def together(first: Clients, second: Clients) -> Clients:
     return Clients(
-        np.concatenate([one.embeddings, other.embeddings]),
-        np.concatenate([one.client, other.client]),
-        np.concatenate([one.label, other.label]),
+        np.concatenate([first.embeddings, second.embeddings]),
+        np.concatenate([first.client, second.client]),
+        np.concatenate([first.label, second.label]),
     )
 
 
-def distance_squared(one: Bounded, other: Bounded) -> int:
+def distance_squared(first: Bounded, second: Bounded) -> int:
     """In exact integers: numpy's 64 bits would overflow."""
-    assert (one.grid, one.norm_squared) == (other.grid, other.norm_squared)
-    return sum((int(a) - int(b)) ** 2 for a, b in zip(one.value, other.value, strict=True))
+    assert (first.grid, first.norm_squared) == (second.grid, second.norm_squared)
+    return sum((int(a) - int(b)) ** 2 for a, b in zip(first.value, second.value, strict=True))
 
 
 @settings(deadline=None)
@@ -104,15 +104,15 @@ def test_neighbors_differ_by_at_most_the_sensitivity(
     ballot = random_ballot(seed + 1, n, labels)
     everybody = random_clients(seed, clients, labels)
     fewer = without(everybody, int(everybody.client[0]))
-    one, other = everybody.vote(ballot, rule), fewer.vote(ballot, rule)
-    assert distance_squared(one, other) <= one.sensitivity_squared(Relation.ADD_REMOVE)
+    whole, smaller = everybody.vote(ballot, rule), fewer.vote(ballot, rule)
+    assert distance_squared(whole, smaller) <= whole.sensitivity_squared(Relation.ADD_REMOVE)
     # The newcomer may hold any number of texts; the cap of the door is not what the proof rests on.
     rng = np.random.default_rng(seed + 2)
     rows = normalize_rows(rng.normal(size=(texts, 5)).astype(np.float32))
     newcomer = Clients(rows, np.full(texts, 5000), rng.integers(0, labels, texts))
     replaced = together(fewer, newcomer).vote(ballot, rule)
-    assert distance_squared(one, replaced) <= one.sensitivity_squared(Relation.REPLACE_ONE)
-    assert one.nonnegative and (one.value >= 0).all() and (other.value <= one.value).all()
+    assert distance_squared(whole, replaced) <= whole.sensitivity_squared(Relation.REPLACE_ONE)
+    assert whole.nonnegative and (whole.value >= 0).all() and (smaller.value <= whole.value).all()
 
 
 def test_one_client_more_does_not_turn_the_votes_between_equal_candidates() -> None:
@@ -123,8 +123,8 @@ def test_one_client_more_does_not_turn_the_votes_between_equal_candidates() -> N
     rows = normalize_rows(rng.normal(size=(334, 384)).astype(np.float32))
     everybody = Clients(rows, np.arange(334), np.zeros(334, np.int64))
     ballot, rule = Ballot(points, np.zeros(1024, np.int64)), VoteRule(1, Fraction(1), False)
-    one, other = everybody.vote(ballot, rule), without(everybody, 333).vote(ballot, rule)
-    assert distance_squared(one, other) <= one.sensitivity_squared(Relation.ADD_REMOVE)
+    whole, smaller = everybody.vote(ballot, rule), without(everybody, 333).vote(ballot, rule)
+    assert distance_squared(whole, smaller) <= whole.sensitivity_squared(Relation.ADD_REMOVE)
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -174,16 +174,16 @@ def test_nobody_votes_when_no_label_matches() -> None:
 
 
 def test_clients_are_embedded_once_and_tell_nothing() -> None:
-    asked: list[list[str]] = []
+    batches: list[list[str]] = []
 
     def embed(texts: list[str], *, announce: str | None = None) -> NDArray[np.float32]:
-        asked.append(list(texts))
+        batches.append(list(texts))
         return np.eye(len(texts), 5, dtype=np.float32)
 
     clients = Clients.embed(PrivateTexts([SECRET, "b"], np.array([0, 1]), np.zeros(2, np.int64)), embed)  # type: ignore[arg-type]
     bounded = clients.vote(
         Ballot(np.eye(2, 5, dtype=np.float32), np.zeros(2, np.int64)), VoteRule(1, Fraction(1), False)
     )
-    assert asked == [[SECRET, "b"]]
+    assert batches == [[SECRET, "b"]]
     assert repr(clients) == str(clients) == "Clients()"
     assert SECRET not in repr(vars(clients)) and "value" not in repr(bounded)

@@ -253,9 +253,12 @@ def test_a_single_description_stands_in_every_prompt_and_in_no_row(make_config: 
 
 
 def test_invented_examples_come_before_the_seeds_where_there_are_no_labels(make_config: Callable[..., Config]) -> None:
-    told = ("initial.prompts=['Notes of a nurse.']", "initial.examples=['Slept well.', 'Refused lunch.']")
+    described = ("initial.prompts=['Notes of a nurse.']", "initial.examples=['Slept well.', 'Refused lunch.']")
     labeled = ("data.label_column=label", "data.labels=['x']")
-    for settings, expected in ((told, ["Slept well.", "Refused lunch.", "a text"]), ((*told, *labeled), ["a text"])):
+    for settings, expected in (
+        (described, ["Slept well.", "Refused lunch.", "a text"]),
+        ((*described, *labeled), ["a text"]),
+    ):
         prompts, _ = PromptSampler([Seed("a text", 0, 1, 1, 3.0)], 5, make_config(*settings).prompt_style).draw(
             2, np.random.default_rng(0)
         )

@@ -64,11 +64,11 @@ def test_in_context_shows_the_parent_last(make_config: Make, chat: bool, example
 
 @pytest.mark.parametrize("kind", ["in-context", "rewrite"])
 def test_a_single_description_stands_in_every_prompt(make_config: Make, kind: str) -> None:
-    for prompts, said in ((["Notes of a nurse."], True), (["Notes.", "Other notes."], False)):
+    for prompts, is_described in ((["Notes of a nurse."], True), (["Notes.", "Other notes."], False)):
         engine = Listening()
         config = make_config(f"variation.kind={kind}", f"initial.prompts={prompts}")
         open_variation_of(config, lambda engine=engine: engine)(POOL[:3], POOL, np.random.default_rng(0))
-        assert [" (Notes of a nurse)" in prompt.text for prompt in engine.prompts] == [said] * 3
+        assert [" (Notes of a nurse)" in prompt.text for prompt in engine.prompts] == [is_described] * 3
 
 
 def test_a_parent_alone_is_its_own_example(make_config: Make) -> None:
@@ -85,8 +85,8 @@ def test_rewrite_shows_the_parent_alone(make_config: Make) -> None:
 
 def test_invented_examples_come_first_and_the_parent_last(make_config: Make) -> None:
     engine = Listening()
-    told = ("initial.prompts=['Notes.']", "initial.examples=['Slept well.']", "variation.examples=1")
-    prompted(make_config(*told), engine)([POOL[0]], POOL, np.random.default_rng(0))
+    settings = ("initial.prompts=['Notes.']", "initial.examples=['Slept well.']", "variation.examples=1")
+    prompted(make_config(*settings), engine)([POOL[0]], POOL, np.random.default_rng(0))
     assert [part.split("\n")[1] for part in engine.prompts[0].text.split(HEADER)[1:-1]] == ["Slept well.", POOL[0].text]
 
 

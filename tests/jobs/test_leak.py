@@ -59,9 +59,9 @@ def test_a_whole_run_leaves_no_trace_of_a_private_text(
     with caplog.at_level(logging.DEBUG):
         run = synthesize(config, tmp_path / "run", make_parts(config))
     captured = capfd.readouterr()
-    said = [("log", caplog.text.encode()), ("stdout", captured.out.encode()), ("stderr", captured.err.encode())]
+    outputs = [("log", caplog.text.encode()), ("stdout", captured.out.encode()), ("stderr", captured.err.encode())]
     cache = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    assert _found(marks, said) == []
+    assert _found(marks, outputs) == []
     assert _found(marks, _everything(run.folder, home, tmp_path / "temporary", cache)) == []
     # The search itself works: it finds the planted strings where they do stand.
     assert _found(marks, _everything(private_file.parent))
@@ -85,10 +85,10 @@ def test_the_number_of_clients_and_texts_is_not_told(
     # The manifest holds nothing but digests and sizes of the other files.
     texts = [path.read_text() for path in files if "selected" not in str(path) and path.name != "manifest.json"]
     # As a number of its own: among the digits of a digest or of a measured second, any four stand now and then.
-    told = re.compile(r"(?<![0-9a-f.])(1[,_ ]?237|3[,_ ]?711)(?![0-9a-f])")
+    counts = re.compile(r"(?<![0-9a-f.])(1[,_ ]?237|3[,_ ]?711)(?![0-9a-f])")
     for text in [*texts, caplog.text, captured.out, captured.err]:
-        assert told.search(text) is None
-    assert all(told.search(text) for text in ("(1237 clients)", '"texts": 3711,', "3,711 texts of 1,237"))
+        assert counts.search(text) is None
+    assert all(counts.search(text) for text in ("(1237 clients)", '"texts": 3711,', "3,711 texts of 1,237"))
 
 
 def test_what_holds_private_values_shows_none(make_config: Callable[..., Config], private_file: Path) -> None:

@@ -120,13 +120,13 @@ def test_no_client_gives_more_votes_than_planned(
     spread = np.zeros((texts, population), np.float32)
     for text in range(texts):
         spread[text, (nearest * text + np.arange(nearest)) % population] = 1
-    given = []
+    votes = []
     for embedded in (normalize_rows(rows), normalize_rows(np.tile(rows[:1], (texts, 1))), normalize_rows(spread)):
         bounded = Clients(embedded, np.zeros(texts, np.int64), np.zeros(texts, np.int64)).vote(ballot, rule)
-        given.append(float(bounded.value.sum()) * bounded.grid)
-    assert max(given) <= max_votes_per_client(config.privacy, config.evolution)
+        votes.append(float(bounded.value.sum()) * bounded.grid)
+    assert max(votes) <= max_votes_per_client(config.privacy, config.evolution)
     if texts * nearest <= population:
-        assert given[2] == pytest.approx(max_votes_per_client(config.privacy, config.evolution))
+        assert votes[2] == pytest.approx(max_votes_per_client(config.privacy, config.evolution))
 
 
 def test_tokens_count_every_round() -> None:

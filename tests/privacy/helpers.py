@@ -52,8 +52,8 @@ def cost_of_rounds(
 ) -> Cost:
     """What `rounds` equal releases cost together."""
     mechanism = DiscreteGaussian.for_sum(noise_multiplier, BOUND, relation)
-    one = mechanism.cost(dimension, sensitivity_squared(grid_for(BOUND)[1], True, relation))
-    return compose([one] * rounds)
+    cost = mechanism.cost(dimension, sensitivity_squared(grid_for(BOUND)[1], True, relation))
+    return compose([cost] * rounds)
 
 
 def mu_squared(noise_multipliers: list[float]) -> float:
