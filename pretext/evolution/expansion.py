@@ -119,8 +119,8 @@ class PromptSampler:
         for group, (texts, edges) in enumerate(zip(self._texts, self._edges, strict=True)):
             rows = np.flatnonzero(groups == group)
             places = draw_without_replacement(edges, min(self._examples, len(texts)), len(rows), rng)
-            for row, drawn in zip(rows.tolist(), places.tolist(), strict=True):
-                examples[row] = [texts[place] for place in drawn]
+            for row, row_places in zip(rows.tolist(), places.tolist(), strict=True):
+                examples[row] = [texts[place] for place in row_places]
         labels, names = self._labels[groups].tolist(), self._style.labels
         requests = [self._style.few_shot(texts, label) for texts, label in zip(examples, labels, strict=True)]
         return requests, [{"label": names[label]} if names else {} for label in labels]
@@ -132,7 +132,7 @@ def draw_without_replacement(
     """Draw places one after another in proportion to their weights, each at most once in a row.
 
     As `rng.choice(n, count, replace=False, p=...)` per row, at once and in O(log n) a place: a point is drawn from what
-    is left of the line of weights, and moved past the stretches that are taken.
+    is left of the line of weights, and moved past the stretches that are used.
 
     Args:
         edges: shape (n + 1,), cumulated weights from 0; every weight is above 0.
@@ -141,15 +141,15 @@ def draw_without_replacement(
     Returns:
         shape (rows, count).
     """
-    chosen = np.empty((rows, count), np.int64)
+    places = np.empty((rows, count), np.int64)
     for column in range(count):
-        taken = np.sort(chosen[:, :column], axis=1)
-        start, width = edges[taken], edges[taken + 1] - edges[taken]
+        used = np.sort(places[:, :column], axis=1)
+        start, width = edges[used], edges[used + 1] - edges[used]
         point = rng.random(rows) * (edges[-1] - width.sum(axis=1))
         for earlier in range(column):
             point += np.where(point >= start[:, earlier], width[:, earlier], 0.0)
-        chosen[:, column] = np.minimum(np.searchsorted(edges, point, side="right"), len(edges) - 1) - 1
-    return chosen
+        places[:, column] = np.minimum(np.searchsorted(edges, point, side="right"), len(edges) - 1) - 1
+    return places
 
 
 def _write_chunks(

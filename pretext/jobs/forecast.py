@@ -86,13 +86,13 @@ class _Sample:
         rng = np.random.default_rng(0)
         models.vary(population, population, rng)
         dimension = models.embed([candidate.text for candidate in population]).shape[1]
-        kept = self.expand(population, rng)
+        passing = self.expand(population, rng)
         rounds, lookahead = config.privacy.rounds, config.evolution.lookahead
         variations = (rounds - 1) * (1 - config.evolution.kept_parents) + rounds * lookahead
         times = {
             "variations": variations * size / len(population),
             "embedding of candidates": rounds * (1 + lookahead) * size / len(population),
-            "expansion": config.expansion.texts / kept,
+            "expansion": config.expansion.texts / passing,
         }
         phases = {name: phase * times.get(name, 1) for name, phase in meter.phases.items()}
         per_text = meter.phases["embedding of candidates"].seconds / len(population)
@@ -156,7 +156,7 @@ class _Sample:
 
 
 def _format_duration(seconds: float) -> str:
-    """Print the largest two units."""
+    """Format the largest two units."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
