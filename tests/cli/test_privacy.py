@@ -97,6 +97,7 @@ def test_extreme_noise_is_told_without_a_warning(noise: float, command: Command)
         assert ("infinity" in out) == (noise < 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["svg", "png"])
 def test_a_chart_of_the_curve(ending: str, command: Command, run: Run, tmp_path: Path) -> None:
     chart = tmp_path / f"curve.{ending}"
@@ -192,6 +193,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_use_is_one_sentence(case: str, command: Command, run: Run) -> None:
     arguments, exit_code, name = WRONG[case]

@@ -283,6 +283,7 @@ def _distance(drawn: np.ndarray, chances: dict[tuple[int, ...], float]) -> float
     return sum((seen[places] - len(drawn) * chance) ** 2 / (len(drawn) * chance) for places, chance in chances.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_places_are_drawn_as_one_after_another(count: int) -> None:
     """The fast draw and numpy's, row by row, keep to the exact chances; a draw by equal weights does not."""

@@ -126,6 +126,7 @@ def test_evolve__each_round__asks_the_clients_once_with_the_models_open(world: W
 def test_evolve__again__replays_and_asks_nobody(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.evolve(rounds=2)
     digests = [path.read_bytes() for path in sorted(world.run.folder.glob("*/*"))]
+    caplog.clear()
     with caplog.at_level(logging.INFO, "pretext"):
         world.evolve(rounds=2)
     assert not caplog.records, "a round is reported once, when it is selected"

@@ -42,6 +42,7 @@ def find_query(statistics: list[Statistics], deviation: float, clients: int = 30
     return design_query(statistics, deviation, clients, count_clients=False).query
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deviation", [3.0, 15.0])
 def test_a_90_percent_interval_covers_as_often_as_it_says(deviation: float) -> None:
     """Private moments with noise, sets of 600 texts drawn anew each time; 120 rounds of 3 sets.

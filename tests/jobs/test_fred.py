@@ -19,6 +19,8 @@ from pretext.jobs.parts import Parts
 from tests.audit.mutants import no_noise
 from tests.support.runs import WORDS, Command, HashEmbedder, make_parts, rows_of, write_rows
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, called: Command) -> Command:

@@ -23,6 +23,8 @@ from privacy.rounding import round_down, round_up
 from tests.report.conftest import HOSTILE
 from tests.support.runs import make_parts, rows_of, write_rows
 
+pytestmark = pytest.mark.slow
+
 
 def _page(folder: Path) -> str:
     out = folder.parent / "report.html"

@@ -319,6 +319,7 @@ FOLDER: dict[str, tuple[str, Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FOLDER)
 def test_tampering_with_the_folder_is_named(case: str, run: Run) -> None:
     name, change, words = FOLDER[case]
