@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pretext.fred.query import load_query
 from pretext.run.folder import Run
+from pretext.run.privacy_statement import STATEMENT_FILE, statement_error
 from pretext.statement.statement import releases_of_run
 from privacy import Account, Cost, Ledger, Relation, Release, compose, epsilon, rdp_epsilon
 
@@ -51,7 +52,15 @@ def find_account(run: Run, dataset: str | None, ledger: Ledger) -> Account:
         RunFolderError: neither the settings nor a statement name the dataset.
         LedgerConflict, LedgerCorrupted: the ledger does not know it, or was changed.
     """
-    return ledger.account(dataset or run.require_statement().dataset.name)
+    return ledger.account(dataset or _charged_dataset(run))
+
+
+def _charged_dataset(run: Run) -> str:
+    """Read the dataset's name from a statement that may be damaged elsewhere, so that `verify` can name the damage."""
+    try:
+        return str(run.load(STATEMENT_FILE)["dataset"]["name"])
+    except (KeyError, TypeError):
+        raise statement_error(run.folder / STATEMENT_FILE) from None
 
 
 def find_releases(run: Run, account: Account) -> list[Release]:

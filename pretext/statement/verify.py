@@ -151,7 +151,7 @@ def _compare_statement(evidence: _Evidence, ledger: Ledger) -> Iterator[Differen
     run, privacy = evidence.run, evidence.config.privacy
     stored = run.load(STATEMENT_FILE)
     try:
-        then = ledger.account(evidence.account.name, stored["dataset"]["ledger_position"])
+        then = ledger.account(evidence.account.name, stored["dataset"].get("ledger_position"))
     except (LedgerConflict, TypeError):
         then = evidence.account
     known = {release.label for release in then.releases}
@@ -206,7 +206,8 @@ def _compare_round(evidence: _Evidence, number: int, release: Release | None) ->
 def _compare_seeds(evidence: _Evidence) -> Iterator[Difference]:
     run, config = evidence.run, evidence.config
     path = run.folder / "seeds.jsonl"
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    lines = text.removesuffix("\n").split("\n") if text else []  # an unterminated last line counts too
     seeds = collect_seeds(run, config.seed_rounds, config.evolution.seed_power)
     yield from _diff_values("seeds.jsonl", [format_seed(seed, config.data.labels) for seed in seeds], lines, "lines")
 

@@ -121,7 +121,7 @@ def test_a_run_verifies_after_others_were_charged_and_the_budget_was_raised(
     assert history[1].epsilon == pytest.approx(5, abs=1e-3)
 
 
-def test_an_interrupted_expansion_is_lines(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_expansion_is_named(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config()
 
     def interrupted(*arguments: object) -> None:
@@ -223,7 +223,27 @@ FOLDER: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a position that is none": (
         "privacy.json",
         lambda path: edit_json(path, lambda stated: stated["dataset"].update(ledger_position="last")),
-        "privacy.json (dataset.ledger_position: ",
+        "privacy.json, dataset.ledger_position: expected 5, found last",
+    ),
+    "no position": (
+        "privacy.json",
+        lambda path: edit_json(path, lambda stated: stated["dataset"].pop("ledger_position")),
+        "privacy.json, dataset.ledger_position: expected 5, found nothing",
+    ),
+    "a value of another type": (
+        "privacy.json",
+        lambda path: edit_json(path, lambda stated: stated["guarantee"].update(epsilon="0.1")),
+        "found 0.1",
+    ),
+    "a part that is gone": (
+        "privacy.json",
+        lambda path: edit_json(path, lambda stated: stated.pop("rounds")),
+        "privacy.json, rounds: expected",
+    ),
+    "a seed that no line end follows": (
+        "seeds.jsonl",
+        lambda path: path.write_text(path.read_text() + '{"text": "from elsewhere"}'),
+        "seeds.jsonl, length of lines: expected",
     ),
     "a position before the first": (
         "privacy.json",
@@ -336,7 +356,7 @@ def test_a_manifest_made_to_fit_is_not_the_sealed_one(case: str, run: Run) -> No
     change(run.folder / name)
     disguise(run)
     lines = messages(run)
-    if case not in ("no statement at all", "a position that is none"):  # without a statement no seal is found
+    if case != "no statement at all":
         assert any(line.startswith("manifest.json, SHA-256 sealed at") for line in lines), lines
     assert case == "an edited text" or any(words in line for line in lines), lines
 
