@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pretext.errors import UsageError
 from pretext.evaluation.student import Score
 from pretext.evaluation.tiny import PRETRAINING, make_untrained_student, save_student
 from pretext.tables import Source, read_columns
@@ -47,13 +48,14 @@ def pretrain_tiny(
 
     Args:
         locations: public files or Hugging Face dataset ids.
-        folder: receives the student; what is there is replaced.
+        folder: receives the student; a model that is there is replaced.
         text_column: column of the texts, the same in all sources.
         tokens: to learn from, repetitions counted.
 
     Raises:
-        UsageError: a source cannot be read, or there is no text to learn from.
+        UsageError: a source cannot be read, there is no text to learn from, or the folder holds something else.
     """
+    _check_folder(folder)
     learned: list[str] = []
     held_out: dict[str, list[str]] = {}
     for location in locations:
@@ -74,6 +76,14 @@ def pretrain_tiny(
         seconds,
         {location: student.score(texts) for location, texts in held_out.items() if texts},
     )
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse, before the work, a place that holds anything but a model: saving the student deletes what is there."""
+    if folder.is_dir() and ((folder / "config.json").is_file() or not any(folder.iterdir())):
+        return
+    if folder.exists():
+        raise UsageError(f"{folder} exists and holds no model, so nothing there is replaced; give another --folder.")
 
 
 def _read_texts(location: str, column: str) -> list[str]:

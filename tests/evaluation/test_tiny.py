@@ -36,6 +36,23 @@ def test_student__public_texts__makes_a_student_that_can_be_opened(called: Comma
     assert after.score(TEXTS).cross_entropy < before.score(TEXTS).cross_entropy - 1
 
 
+def test_student__a_folder_with_other_things_in_it__is_refused_and_untouched(called: Command, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "public.jsonl", [{"text": text} for text in TEXTS])
+    for place in (tmp_path, file):
+        code, out, err = called("student", file, "--tokens", 500, "--folder", place)
+        assert (code, out) == (2, "")
+        assert str(place) in err
+        assert len(file.read_text().splitlines()) == len(TEXTS)
+
+
+def test_student__again__replaces_the_student(called: Command, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "public.jsonl", [{"text": text} for text in TEXTS])
+    (tmp_path / "own").mkdir()
+    for _ in range(2):
+        assert called("student", file, "--tokens", 500, "--folder", tmp_path / "own")[0] == 0
+        assert (tmp_path / "own" / "config.json").is_file()
+
+
 def test_student__a_file_that_is_missing__is_wrong_use(called: Command) -> None:
     code, out, err = called("student", "nowhere.jsonl")
     assert (code, out) == (2, "")
