@@ -18,7 +18,7 @@ import click
     "columns",
     multiple=True,
     default=["text"],
-    help="Another column to keep; may be repeated; default: text.",
+    help="Column to keep beside the clients'; may be repeated; default: only text.",
 )
 def split(file: str, folder: Path, client_column: str, columns: tuple[str, ...]) -> None:
     """Split a file of private texts by client: 80 % to train on, 10 % to validate on, 10 % to test on.
