@@ -56,8 +56,8 @@ def budget(name: str, epsilon: float, delta: float | None) -> None:
     from privacy import Budget
 
     book = open_ledger()
-    before = book.account(name)
-    click.echo(_format_account(book.set_budget(name, Budget(epsilon, before.budget.delta if delta is None else delta))))
+    delta = book.account(name).budget.delta if delta is None else delta
+    click.echo(_format_account(book.set_budget(name, Budget(epsilon, delta))))
 
 
 def _format_account(account: Account) -> str:

@@ -118,7 +118,7 @@ def test_a_candidate_that_is_no_number_is_one_sentence() -> None:
 
 
 @pytest.mark.parametrize("q", [1, 4])
-def test_equal_public_sets_share_no_vote_and_the_choice_repeats(q: int) -> None:
+def test_equal_candidates_share_no_vote_and_the_choice_repeats(q: int) -> None:
     points = np.tile(points_of(0, 5), (4, 1))
     queries = points_of(1, 300)
     rows = find_nearest(points, queries, q)

@@ -102,7 +102,7 @@ def test_two_equal_sets_are_seldom_told_apart() -> None:
     assert alarms / 200 <= 0.18
 
 
-def test_the_nearest_is_estimate_with_its_probability() -> None:
+def test_the_nearest_is_estimated_with_its_probability() -> None:
     rng = np.random.default_rng(3)
     statistics = [sum_in_groups([rows(kind, 3000, rng)]) for kind in (1, 2, 3)]
     query = find_query(statistics, 2.0)
