@@ -29,9 +29,14 @@ def fred_cache_folder() -> Path:
     return user_folder() / "fred"
 
 
+def ledger_path() -> Path:
+    """The file of the user's ledger, whether it is there or not."""
+    return user_folder() / "ledger.sqlite"
+
+
 def open_ledger() -> Ledger:
-    """Open the user's ledger."""
-    return Ledger(user_folder() / "ledger.sqlite")
+    """Open the user's ledger, made if it is missing."""
+    return Ledger(ledger_path())
 
 
 def _place(name: str, default: str) -> Path:

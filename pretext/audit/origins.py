@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pretext.config.settings import Config, Data
 from pretext.formatting import format_count
-from pretext.home import open_ledger, user_folder
+from pretext.home import ledger_path, open_ledger
 from pretext.jobs.accounts import dataset_name
 from pretext.run.folder import Run
 from pretext.statement.provenance import check_provenance
@@ -38,7 +38,7 @@ def check_run_origins(config: Config, run: Run) -> Origins:
 def _read_subjects(data: Data, dataset: str | None, run: Run) -> tuple[dict[str, str], str]:
     """Read the digests that the run's releases are bound to: from the ledger, or without one, from the statement."""
     try:
-        if (user_folder() / "ledger.sqlite").exists():
+        if ledger_path().exists():
             ledger = open_ledger()
             releases = ledger.account(dataset_name(data, dataset, ledger)).releases
             return {release.label: release.subject for release in releases}, "the ledger"

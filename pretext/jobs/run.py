@@ -73,7 +73,8 @@ def evolve_run(
     account = open_account(config, ledger, name, plan.epsilon, confirmed)
     meter = Meter(parts.engine)
     varies = config.privacy.rounds > 1 or config.evolution.lookahead > 0
-    evolution = _Evolution(config, run, ledger, account, parts, TimedModels(parts, meter, varies))
+    models = TimedModels(parts, meter, varies)
+    evolution = _Evolution(config, Calibration.of(config), run, ledger, account, parts, models)
     with _log_to_folder(run):
         for warning in plan.warnings:
             _log.warning(warning)
@@ -136,9 +137,10 @@ def make_first_population(
 
 @dataclass(frozen=True)
 class _Evolution:
-    """An evolution on its way: its settings, folder, account and models."""
+    """An evolution on its way: its settings, noise, folder, account and models."""
 
     config: Config
+    calibration: Calibration
     run: Run
     ledger: Ledger
     account: Account
@@ -147,7 +149,7 @@ class _Evolution:
 
     def check_budget(self) -> None:
         """Refuse before anything private is touched if the budget does not hold the releases still to come."""
-        calibration, relation = Calibration.of(self.config), self.account.relation
+        calibration, relation = self.calibration, self.account.relation
         releases = releases_of_run(self.account, self.run.id)
         rounds = self.config.privacy.rounds - count_voting_rounds(releases)
         has_found = any(release.label == f"{self.run.id}/fred" for release in releases)
@@ -157,7 +159,7 @@ class _Evolution:
     def work(self) -> None:
         """Run all rounds and save the seeds."""
         config = self.config
-        mechanism = Calibration.of(config).mechanism
+        mechanism = self.calibration.mechanism
         evolve(
             self.run,
             self.first_population(),
@@ -189,7 +191,7 @@ class _Evolution:
         sets = measure_public_sets(config.initial, config.models, resolve_public_sets(config.initial), self.parts)
         query = load_query(run.folder)
         if query is None:
-            query = make_query(config.privacy, config.models, sets, self.parts, Calibration.of(config).fred_epsilon)
+            query = make_query(config.privacy, config.models, sets, self.parts, self.calibration.fred_epsilon)
             run.write(QUERY_FILE, query.to_json())
         self.models.open_all()
         release = ask_clients(query, self.ledger, self.account, f"{run.id}/fred", self.parts.federation)
