@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pretext.config.flags import nest_flags
 from pretext.config.resolve import resolve
 from pretext.errors import UsageError
+from pretext.formats.memory import collect_rows
 from pretext.run.shards import synthetic_rows
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pretext.jobs.fred import Answer
     from pretext.run.privacy_statement import PrivacyStatement
 
-Rows: TypeAlias = "Sequence[str] | Sequence[Mapping[str, Any]] | pandas.DataFrame"
+Rows: TypeAlias = "Iterable[str] | Iterable[Mapping[str, Any]] | Mapping[str, Sequence[Any]] | pandas.DataFrame"
 Data: TypeAlias = "str | Path | Rows"
 
 
@@ -77,7 +78,7 @@ class Result:
         _, config = Run.open(self.folder)
         parts = Parts.of(config)
         embed, engine = parts.embedder() if embedding else None, parts.engine() if control else None
-        rows = None if data is None else _convert_rows(data)
+        rows = None if data is None else collect_rows(data)
         return check_memorization(self.folder, embed=embed, engine=engine, control=control, rows=rows)
 
 
@@ -98,7 +99,8 @@ def synthesize(
     The arguments after `out` are flags of `pretext run`, see `pretext.config.flags`.
 
     Args:
-        data: a file, a Hugging Face dataset id, a list of texts, a list of rows, or a DataFrame.
+        data: a file, a folder of files, a Hugging Face dataset id, a list of texts, or rows in any container that
+            `pretext.formats.memory.collect_rows` knows.
         out: the run folder.
         epsilon, delta: the guarantee of this run.
         client_column: column that tells clients apart; without it every record is a client of its own.
@@ -187,7 +189,7 @@ def rank_public_sets(
     return run_fred(config, Path(out), Parts.of(config, rows), choose=choose)
 
 
-def _locate_source(data: Data, dataset: str | None) -> tuple[str | None, list[Mapping[str, Any]] | None]:
+def _locate_source(data: Data, dataset: str | None) -> tuple[str | None, list[Any] | None]:
     """Return a location, or rows from memory."""
     if isinstance(data, str | Path):
         return str(data), None
@@ -195,10 +197,4 @@ def _locate_source(data: Data, dataset: str | None) -> tuple[str | None, list[Ma
         raise UsageError(
             "Texts from memory need a name for their budget in the ledger: give dataset, for example dataset='notes'."
         )
-    return None, _convert_rows(data)
-
-
-def _convert_rows(data: Rows) -> list[Mapping[str, Any]]:
-    if hasattr(data, "to_dict"):
-        return list(data.to_dict("records"))
-    return [row if isinstance(row, Mapping) else {"text": row} for row in data]
+    return None, collect_rows(data)

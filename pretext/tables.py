@@ -1,38 +1,41 @@
-"""Read columns of a file or of a Hugging Face dataset, in batches.
+"""Where texts are read: a file, a folder of files, or a Hugging Face dataset, in batches of columns.
 
-The parsers read files record by record and never infer a type from other records. A loader that infers a column's type
-from all of its cells lets one client change how every other client's text is read, and then no bound on one client's
-votes bounds what that client changes. Hugging Face datasets have types that their publisher fixed; the library
-`datasets` reads them.
-
-Parsers quote the content that they fail on, so neither their messages nor their exceptions leave this module.
+All are read by the parsers of `pretext.formats`, record by record. Of a Hugging Face dataset the library `datasets`
+tells the list of files and no more: its own loaders infer the types of csv and JSON files from many records at once,
+even where the dataset's card declares them. Then one client would change how all others are read.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from pretext.errors import UsageError
+from pretext.formats.faults import Record, explain_missing_column
+from pretext.formats.reading import FORMATS, DataFile, has_known_ending, read_records
 
-_FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".parquet": "parquet"}
 _BATCH_ROWS = 4096
+_BATCH_CHARACTERS = 2**26
+_HUB = "hf:"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 ColumnBatch: TypeAlias = dict[str, list[Any]]
-_Record: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file by path, or a Hugging Face dataset by id with subset and split."""
+    """A file or folder by path, or a Hugging Face dataset by id with subset and split.
+
+    An id is told from a path by its look: `hf:owner/name` is always an id; what exists here, ends as a data file does,
+    or begins with an existing folder is a path.
+    """
 
     location: str
     subset: str | None = None
@@ -40,157 +43,191 @@ class Source:
 
     @property
     def file(self) -> Path | None:
-        """The path if the location names a file, by its extension or by existing; else None."""
-        path = Path(self.location).expanduser()
-        return path if _detect_format(path) is not None or path.exists() else None
+        """The path, unless the location is the id of a dataset; then None."""
+        if self.location.startswith(_HUB):
+            return None
+        path = Path(self.location)
+        with suppress(RuntimeError):  # a user whose home is unknown
+            path = path.expanduser()
+        is_path = _exists(path) or has_known_ending(self.location) or (path.parent.name and path.parent.is_dir())
+        return path if is_path or not _HUB_ID.fullmatch(self.location) else None
+
+    @property
+    def dataset_id(self) -> str:
+        """The id of a dataset, without its mark."""
+        return self.location.removeprefix(_HUB)
 
     @property
     def identity(self) -> str:
         """The source's name in the ledger: the resolved path, or the dataset's id, subset and split."""
         if self.file is not None:
             return str(self.file.resolve())
-        return ":".join(["hf", self.location, self.subset or "default", self.split])
+        return ":".join(["hf", self.dataset_id, self.subset or "default", self.split])
 
     @property
     def default_name(self) -> str:
         """A name for people: the file's name without extensions, or the last part of the id."""
-        return Path(self.location).name.split(".")[0] or "data"
+        return Path(self.dataset_id).name.split(".")[0] or "data"
 
 
 def read_columns(source: Source, columns: Sequence[str]) -> Iterator[ColumnBatch]:
     """Read the columns in batches of plain Python values, None where a record lacks a column.
 
     Raises:
-        UsageError: the source is missing, empty, of an unknown format, damaged, or lacks a column. Neither the message
-            nor the chain of exceptions quotes its content.
+        UsageError: the source is missing, empty, of an unknown format or damaged, or no record has one of the columns.
+            Neither the message nor the chain of exceptions quotes its content.
     """
-    batches = _read_hub(source, columns) if source.file is None else _read_file(source.file, columns)
-    rows = 0
-    while True:
-        batch, failure = _next_batch(batches, source)
-        if failure is not None:
-            raise UsageError(failure)
-        if batch is None:
-            break
-        if rows == 0:
-            _check_has_columns(source, batch, columns)
-        length = max(map(len, batch.values()), default=0)
-        rows += length
-        yield {name: batch.get(name, [None] * length) for name in columns}
-    if rows == 0:
-        raise UsageError(f"{source.location} has no rows; it must contain at least one text.")
+    seen: set[str] = set()
+    for records in _read_batches(source, columns):
+        seen.update(*records)
+        yield {name: [record.get(name) for record in records] for name in columns}
+    _require_columns(source, columns, seen)
+
+
+def read_rows(rows: Sequence[Any], columns: Sequence[str], text_column: str) -> Iterator[ColumnBatch]:
+    """Read the columns of rows from memory as `read_columns` does; a row that is no mapping is a text alone.
+
+    Raises:
+        UsageError: no row has one of the columns.
+    """
+    records = [row if isinstance(row, Mapping) else {text_column: row} for row in rows]
+    for name in columns:
+        if records and not any(name in record for record in records):
+            raise UsageError(f"In the given rows, {explain_missing_column(name)}.")
+    yield {name: [record.get(name) for record in records] for name in columns}
 
 
 def check_columns(source: Source, columns: Sequence[str]) -> None:
-    """Check the source and its columns by reading the first batch; errors as `read_columns`."""
-    next(read_columns(source, columns))
+    """Check the source and its columns by reading until each was seen once; errors as `read_columns`."""
+    seen: set[str] = set()
+    for records in _read_batches(source, columns):
+        seen.update(*records)
+        if seen.issuperset(columns):
+            return
+    _require_columns(source, columns, seen)
 
 
-def _next_batch(batches: Iterator[ColumnBatch], source: Source) -> tuple[ColumnBatch | None, str | None]:
-    """Return the next batch, or why there is none. A parser's exception holds content, so none leaves this function."""
-    try:
-        return next(batches, None), None
-    except UsageError as error:
-        return None, str(error)
-    except UnicodeDecodeError:
-        return None, f"{source.location} is not valid UTF-8; convert it, for example with `iconv -c -t UTF-8`."
-    except MemoryError:
-        return None, f"{source.location} does not fit into memory; convert it to jsonl, csv or parquet."
-    except Exception as error:
-        kind = _detect_format(source.file) if source.file is not None else "a Hugging Face dataset"
-        reason = type(error).__name__
-        return None, f"{source.location} cannot be read as {kind} ({reason}); check that it is complete and valid."
-
-
-def _check_has_columns(source: Source, batch: ColumnBatch, columns: Sequence[str]) -> None:
-    """Check that the first batch has every column; never list its own: without a header, they are a record."""
+def _require_columns(source: Source, columns: Sequence[str], seen: set[str]) -> None:
     for name in columns:
-        if name not in batch:
-            raise UsageError(
-                f"{source.location} has no column {name!r}; name the right one with --text-column, --client-column or "
-                "--label-column (in the configuration: text_column, client_column, label_column)."
-            )
+        if name not in seen:
+            raise UsageError(f"In {source.location}, {explain_missing_column(name)}.")
 
 
-def _read_file(path: Path, columns: Sequence[str]) -> Iterator[ColumnBatch]:
-    kind = _detect_format(path)
-    _check_file(path, kind)
-    open_file = gzip.open if path.suffix.lower() == ".gz" else open
-    if kind == "parquet":
-        with open_file(path, "rb") as raw:
-            yield from _read_parquet(raw, columns)  # type: ignore[arg-type]
+def _read_batches(source: Source, columns: Sequence[str]) -> Iterator[list[Record]]:
+    """Read batches of records. A library's exception holds content, so none leaves this function."""
+    records = _read_all_records(source, columns)
+    is_empty = True
+    while True:
+        batch, failure = _take_batch(records, source)
+        if failure is not None:
+            raise UsageError(failure)
+        if not batch:
+            break
+        is_empty = False
+        yield batch
+    if is_empty:
+        raise UsageError(f"{source.location} has no rows; it must contain at least one text.")
+
+
+def _take_batch(records: Iterator[Record], source: Source) -> tuple[list[Record], str | None]:
+    """Return the next records, or why there are none."""
+    batch: list[Record] = []
+    room = _BATCH_CHARACTERS
+    try:
+        for record in records:
+            batch.append(record)
+            room -= sum(len(value) for value in record.values() if isinstance(value, str))
+            if len(batch) == _BATCH_ROWS or room < 0:
+                break
+    except UsageError as error:
+        return [], str(error)
+    except MemoryError:
+        return [], f"{source.location} needs more memory than there is; split it into smaller files."
+    except Exception as error:
+        return [], f"{source.location} cannot be read ({type(error).__name__}); check that it is complete and valid."
+    return batch, None
+
+
+def _read_all_records(source: Source, columns: Sequence[str]) -> Iterator[Record]:
+    return chain.from_iterable(read_records(file, columns) for file in _find_files(source))
+
+
+def _find_files(source: Source) -> Iterator[DataFile]:
+    """Find the files that the source names."""
+    path = source.file
+    if path is None:
+        yield from _list_dataset_files(source, source.dataset_id)
         return
-    with open_file(path, "rt", encoding="utf-8-sig", newline="") as stream:
-        records = _read_csv_records(stream) if kind == "csv" else _read_json_records(stream)
-        while rows := list(islice(records, _BATCH_ROWS)):
-            yield {name: [row.get(name) for row in rows] for name in columns if any(name in row for row in rows)}
+    _check_path(path, source.location)
+    if path.is_dir():
+        yield from _list_dataset_files(source, str(path))
+    else:
+        yield DataFile.at(path)
 
 
-def _read_csv_records(stream: IO[str]) -> Iterator[_Record]:
-    """Read every cell as a text: "NA" and "007" are neither gaps nor numbers."""
-    csv.field_size_limit(2**31 - 1)
-    for row in csv.DictReader(stream, strict=True):
-        if None in row or None in row.values():
-            raise ValueError("a row has more or fewer cells than the header")
-        yield row
-
-
-def _read_json_records(stream: IO[str]) -> Iterator[_Record]:
-    """Read one object per line, or one array of objects."""
-    start = stream.read(4096)
-    stream.seek(0)
-    records = (
-        json.load(stream) if start.lstrip().startswith("[") else (json.loads(line) for line in stream if line.strip())
-    )
-    for record in records:
-        if not isinstance(record, dict):
-            raise TypeError("a record is not an object")
-        yield record
-
-
-def _read_parquet(raw: IO[bytes], columns: Sequence[str]) -> Iterator[ColumnBatch]:
-    from pyarrow.parquet import ParquetFile
-
-    table = ParquetFile(raw)
-    present = [name for name in columns if name in table.schema_arrow.names]
-    for batch in table.iter_batches(_BATCH_ROWS, columns=present):
-        yield {name: batch.column(name).to_pylist() for name in present}
-
-
-def _read_hub(source: Source, columns: Sequence[str]) -> Iterator[ColumnBatch]:
-    from datasets import load_dataset
+def _list_dataset_files(source: Source, place: str) -> list[DataFile]:
+    """List the data files of a split, of a dataset on the hub or of a folder that is laid out like one."""
+    from datasets import load_dataset_builder
     from datasets.utils.logging import set_verbosity
 
-    set_verbosity(logging.CRITICAL + 1)  # its errors quote the rows that they fail on
+    set_verbosity(logging.CRITICAL + 1)  # its messages may quote what they fail on
     try:
-        stream = load_dataset(source.location, source.subset, split=source.split, streaming=True)
+        files = load_dataset_builder(place, source.subset).config.data_files or {}
     except Exception as error:
-        raise UsageError(
-            f"{source.location} is neither a local file nor a Hugging Face dataset within reach "
-            f"({type(error).__name__}); give the path of a csv, json, jsonl or parquet file (each also .gz), or check "
-            "the id, subset, split and the connection."
-        ) from None
-    for table in stream.with_format("arrow").iter(batch_size=_BATCH_ROWS):
-        yield {name: table.column(name).to_pylist() for name in columns if name in table.column_names}
+        raise UsageError(_explain_no_dataset(source, type(error).__name__)) from None
+    if source.split not in files:
+        raise UsageError(f"{source.location} has no split {source.split!r} of data files; check subset and split.")
+    return [_open_dataset_file(str(name), source) for name in files[source.split]]
 
 
-def _detect_format(path: Path) -> str | None:
-    suffixes = path.suffixes[-2:]
-    ending = suffixes[0] if len(suffixes) == 2 and suffixes[1].lower() == ".gz" else path.suffix
-    return _FORMATS.get(ending.lower())
+def _open_dataset_file(name: str, source: Source) -> DataFile:
+    if name.startswith("hf://"):
+        from huggingface_hub import HfFileSystem
+
+        return DataFile(name, lambda: HfFileSystem().open(name, "rb"))
+    if "://" in name:
+        raise UsageError(f"{source.location} keeps its data elsewhere; download the files and give their folder.")
+    return DataFile.at(Path(name))
 
 
-def _check_file(path: Path, kind: str | None) -> None:
-    if not path.exists():
-        raise UsageError(f"There is no file {path}; check the path.")
-    if kind is None:
-        raise UsageError(
-            f"The extension of {path} names no known format; allowed are csv, json, jsonl and parquet, "
-            "each also with .gz."
+def _explain_no_dataset(source: Source, reason: str) -> str:
+    if source.file is not None:
+        return (
+            f"The folder {source.location} cannot be read as a dataset ({reason}); it must hold files with one of the "
+            f"endings {FORMATS}. Or give one file."
         )
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; give one file.")
+    return (
+        f"{source.location} is neither a local file nor a Hugging Face dataset within reach ({reason}); check the "
+        "path, or the id, subset, split and the connection."
+    )
+
+
+def _check_path(path: Path, location: str) -> None:
+    if "://" in location:
+        raise UsageError(f"{location} is an address; download the file and give its path.")
+    if not _is_encodable(location):
+        raise UsageError(f"The name {location!r} is not valid UTF-8; rename the file.")
+    if not _exists(path):
+        raise UsageError(
+            f"There is no file {path}; check the path, or write {_HUB}OWNER/NAME for a Hugging Face dataset."
+        )
+    if not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{path} can be read only once, but texts are read several times; write them to a file first.")
     if not os.access(path, os.R_OK):
         raise UsageError(f"{path} cannot be read: permission denied.")
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise UsageError(f"{path} is empty; it must contain at least one text.")
+    if (path / "run.json").exists() and not (path / "README.md").exists():
+        raise UsageError(f"The run folder {path} holds no finished texts yet; complete it with `pretext resume`.")
+
+
+def _is_encodable(name: str) -> bool:
+    with suppress(UnicodeEncodeError):
+        return bool(name.encode())
+    return False
+
+
+def _exists(path: Path) -> bool:
+    with suppress(OSError):  # a name that is too long
+        return path.exists()
+    return False

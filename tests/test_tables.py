@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,10 +128,10 @@ def test_a_file_without_rows(write: Any, name: str, data: str | None) -> None:
 
 
 def test_what_is_no_table(tmp_path: Path, write: Any) -> None:
-    for name in ("notes.txt", "notes"):
-        assert "csv, json, jsonl and parquet" in refuse(write(name, SECRET))
+    for name in ("notes.docx", "notes"):
+        assert ".csv" in refuse(write(name, SECRET))
     (tmp_path / "folder.csv").mkdir()
-    assert "is a folder" in refuse(tmp_path / "folder.csv")
+    assert "folder" in refuse(tmp_path / "folder.csv")
     (tmp_path / "folder").mkdir()
     assert "folder" in refuse(tmp_path / "folder")
 
@@ -164,7 +165,7 @@ BROKEN = {
     "comma.json": encode_rows("json").replace(b"}, {", b"} {", 1),
     "quote.csv": encode_rows("csv") + f'"{SECRET} never closed,c1\n'.encode(),
     "wide.csv": encode_rows("csv") + f"{SECRET},c1,{SECRET},more\n".encode() + encode_rows("csv"),
-    "utf16.csv": encode_rows("csv").decode().encode("utf-16"),
+    "utf16.csv": encode_rows("csv").decode().encode("utf-16")[:-3],
     "other.parquet": encode_rows("jsonl"),
     "cut.parquet": encode_rows("parquet")[:-50],
     "other.csv.gz": encode_rows("csv"),
@@ -298,3 +299,74 @@ def test_no_copy_is_left_behind(tmp_path: Path) -> None:
     # A parquet or gz copy would not show the words, so its size counts too: nothing but small lock files may be there.
     assert [path for path in files if b"zqxj" in path.read_bytes() or path.suffix in {".arrow", ".parquet"}] == []
     assert all(path.stat().st_size < 100 for path in files), files
+
+
+@pytest.mark.parametrize("location", ["owner/name", "hf:owner/name", "name", "hf:name.csv", "a/b.v2"])
+def test_source__that_looks_like_an_id__is_a_dataset(location: str) -> None:
+    assert Source(location).file is None
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["data/patients", "./name", "~/name", "/name", "a/b/c", "name.csv", "a b", "-", "*.parquet", "~nobody/x"],
+)
+def test_source__that_looks_like_a_path__is_never_asked_of_the_hub(
+    location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    assert Source(location).file is not None
+    with pytest.raises(UsageError):
+        read(location)
+
+
+@pytest.mark.parametrize("location", ["https://example.org/notes.csv", "a" * 5000, "caf\udce9.jsonl", "nul\0.csv"])
+def test_read_columns__of_no_path__refuses(location: str) -> None:
+    with pytest.raises(UsageError):
+        read(location)
+
+
+def test_read_columns__of_a_pipe__refuses(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert "several times" in refuse(tmp_path / "pipe.csv")
+
+
+def test_read_columns__of_a_folder_of_shards__reads_those_of_the_split(tmp_path: Path) -> None:
+    for name, client in (("train-00001-of-00002", "b"), ("train-00000-of-00002", "a"), ("test-00000-of-00001", "c")):
+        rows = [{"text": name, "client_id": client}]
+        (tmp_path / f"{name}.parquet").write_bytes(encode_rows("parquet", rows))
+    assert [client for _, client in read(tmp_path)] == ["a", "b"]
+    batches = read_columns(Source(str(tmp_path), split="test"), ["client_id"])
+    assert list(batches) == [{"client_id": ["c"]}]
+    with pytest.raises(UsageError, match="'other'"):
+        list(read_columns(Source(str(tmp_path), split="other"), ["text"]))
+
+
+def test_read_columns__of_a_saved_dataset__reads_it(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    dataset = Dataset.from_list(ROWS)
+    dataset.save_to_disk(tmp_path / "one")
+    DatasetDict(train=dataset, test=dataset.select([0])).save_to_disk(tmp_path / "more")
+    for folder in ("one", "more"):
+        assert read(tmp_path / folder) == [(row["text"], row["client_id"]) for row in ROWS]
+
+
+def test_read_columns__of_a_dataset_on_the_hub__reads_its_files_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+    import huggingface_hub
+
+    address = "hf://datasets/owner/name@main/train.csv"
+    (tmp_path / "train.csv").write_bytes(encode_rows("csv"))
+    builder = SimpleNamespace(config=SimpleNamespace(data_files={"train": [address]}))
+    opened = {address: tmp_path / "train.csv"}
+    system = SimpleNamespace(open=lambda name, mode: opened[name].open(mode))
+    monkeypatch.setattr(
+        datasets, "load_dataset_builder", lambda name, subset: {("owner/name", "en"): builder}[name, subset]
+    )
+    monkeypatch.setattr(huggingface_hub, "HfFileSystem", lambda: system)
+    for location in ("owner/name", "hf:owner/name"):
+        batches = list(read_columns(Source(location, "en"), ["text"]))
+        assert batches == [{"text": [row["text"] for row in ROWS]}]

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from pretext.texts import Reservoir, is_usable_text
+from pretext.texts import Reservoir, count_words, cut_words, is_usable_text
 
 
 @pytest.mark.parametrize("value", [None, 5, 1.0, b"text", ["text"], "", " \n\t", "\N{NO-BREAK SPACE}"])
@@ -39,3 +41,45 @@ def test_reservoir__of_a_long_stream__is_uniform() -> None:
 
     assert unlikeliness(0) > 1e-6
     assert unlikeliness(1) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "text", ["\u200b\u200d\ufeff", "\u3164", "\u2800", "\u0301", "\x00\x07", "\u202e", "\ud83d", "\ufe0f"]
+)
+def test_is_usable_text__of_what_shows_nothing__is_false(text: str) -> None:
+    assert not is_usable_text(text)
+    assert is_usable_text(f"{text}a")
+
+
+@pytest.mark.parametrize("text", ["a", "?", "5", "😀", "我", "ا", "\u200bword", "€"])
+def test_is_usable_text__of_one_visible_character__is_true(text: str) -> None:
+    assert is_usable_text(text)
+
+
+@given(st.text("aé \n\t-.,한"))
+def test_count_words__of_scripts_with_spaces__counts_what_stands_between(text: str) -> None:
+    assert count_words(text) == len(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("我的笔记本电脑", 7),
+        ("没有人知道，为什么。", 8),
+        ("これはテストです。", 8),
+        ("iPhone 很好", 3),
+        ("สวัสดีครับ", 3),
+        ("한국어 띄어쓰기", 2),
+        ("", 0),
+    ],
+)
+def test_count_words__of_scripts_without_spaces__counts_characters(text: str, words: int) -> None:
+    assert count_words(text) == words
+
+
+@given(st.text("ab 我，ก\n"), st.integers(0, 9))
+def test_cut_words__of_any_text__leaves_at_most_so_many(text: str, most: int) -> None:
+    cut = cut_words(text, most)
+    assert count_words(cut) == min(count_words(text), most)
+    assert text.replace(" ", "").replace("\n", "").startswith(cut.replace(" ", "").replace("\n", ""))
+    assert count_words(text) > most or cut == text.strip()

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pretext.config.settings import Data
 from pretext.errors import UsageError
-from pretext.tables import Source, read_columns
-from pretext.texts import Reservoir, is_usable_text
+from pretext.tables import ColumnBatch, Source, read_columns, read_rows
+from pretext.texts import Reservoir, describe_cell, is_usable_text
 
 MAX_PRIVATE_CHARACTERS = 4_000
 """Longer texts are cut here: the embedder reads far fewer characters, and one giant text cannot fill the memory."""
@@ -61,29 +61,38 @@ def read_private(data: Data, max_texts_per_client: int, records: Sequence[Any] |
     Raises:
         UsageError: the source cannot be read, or holds texts of fewer than two clients.
     """
+    name = data.path if records is None else "The given collection"
     if records is None:
-        return _sample_per_client(_read_source_records(data), max_texts_per_client, data.path)
-    return _sample_per_client(_iterate_records(data, records), max_texts_per_client, "The given collection")
+        batches = read_columns(Source(data.path, data.subset, data.split), data.columns)
+    else:
+        batches = read_rows(records, data.columns, data.text_column)
+    others: set[str] = set()
+    samples = _sample_per_client(_parse_batches(data, batches, others), max_texts_per_client)
+    if len(samples) < 2:
+        raise UsageError(
+            f"{name} holds usable texts of fewer than two clients; a guarantee for each client among others needs "
+            f"others. {_explain_no_texts(data.text_column, others)}"
+        )
+    return _join_samples(samples)
 
 
-def _read_source_records(data: Data) -> Iterator[PrivateRecord]:
+def _explain_no_texts(column: str, others: set[str]) -> str:
+    if others:
+        return f"Column {column!r} holds {' and '.join(sorted(others))}; name a column of texts."
+    return "Check the text column and the client column."
+
+
+def _parse_batches(data: Data, batches: Iterable[ColumnBatch], others: set[str]) -> Iterator[PrivateRecord]:
+    """Yield the usable records, and collect in `others` what the text column holds besides texts."""
     number = 0
-    for batch in read_columns(Source(data.path, data.subset, data.split), data.columns):
+    for batch in batches:
         for position, text in enumerate(batch[data.text_column]):
             number += 1
             client = batch[data.client_column][position] if data.client_column else number
             label = batch[data.label_column][position] if data.label_column else None
+            if (kind := describe_cell(text)) is not None:
+                others.add(kind)
             yield from _parse_record(data, text, client, label)
-
-
-def _iterate_records(data: Data, records: Sequence[Any]) -> Iterator[PrivateRecord]:
-    for number, row in enumerate(records):
-        missing = [column for column in data.columns if column not in row]
-        if missing:
-            raise UsageError(f"The given texts have no column {missing[0]!r}; name the right one.")
-        client = row[data.client_column] if data.client_column else number
-        label = row[data.label_column] if data.label_column else None
-        yield from _parse_record(data, row[data.text_column], client, label)
 
 
 def _parse_record(data: Data, text: Any, client: Any, label: Any) -> Iterator[PrivateRecord]:
@@ -95,7 +104,7 @@ def _parse_record(data: Data, text: Any, client: Any, label: Any) -> Iterator[Pr
         yield PrivateRecord(text[:MAX_PRIVATE_CHARACTERS], str(client), data.labels.index(str(label)))
 
 
-def _sample_per_client(records: Iterable[PrivateRecord], cap: int, name: str) -> PrivateTexts:
+def _sample_per_client(records: Iterable[PrivateRecord], cap: int) -> list[list[PrivateRecord]]:
     """Sample at most `cap` texts of each client, in one pass over any number of records."""
     rng = random.SystemRandom()
     samples: dict[str, Reservoir[PrivateRecord]] = {}
@@ -103,12 +112,10 @@ def _sample_per_client(records: Iterable[PrivateRecord], cap: int, name: str) ->
         if record.client not in samples:
             samples[record.client] = Reservoir(cap, rng.randrange)
         samples[record.client].add(record)
-    if len(samples) < 2:
-        raise UsageError(
-            f"{name} holds usable texts of fewer than two clients; a guarantee for each client among others needs "
-            "others. Check the text column and the client column."
-        )
-    clients = [reservoir.sample for reservoir in samples.values()]
+    return [reservoir.sample for reservoir in samples.values()]
+
+
+def _join_samples(clients: Sequence[Sequence[PrivateRecord]]) -> PrivateTexts:
     return PrivateTexts(
         [record.text for client in clients for record in client],
         np.repeat(np.arange(len(clients), dtype=np.int64), [len(client) for client in clients]),

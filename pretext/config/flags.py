@@ -109,6 +109,10 @@ def nest_flags(values: Mapping[str, Any]) -> Settings:
         flag = FLAGS[name]
         if value is None or (flag.is_repeated and not value):
             continue
+        if flag.is_repeated and isinstance(value, str | Path):
+            from pretext.errors import UsageError
+
+            raise UsageError(f"{name} is a list; write {name}=[...] around the single value.")
         if flag.is_location:
             value = [resolve_location(item) for item in value] if flag.is_repeated else resolve_location(value)
         section, _, key = flag.setting.rpartition(".")
@@ -120,4 +124,4 @@ def nest_flags(values: Mapping[str, Any]) -> Settings:
 def resolve_location(source: str | Path) -> str:
     """Return the absolute path of a file, so that a run resumes from any folder, or a dataset's id as it is."""
     path = Path(source).expanduser()
-    return str(path.resolve()) if str(source) and path.exists() else str(source)
+    return str(path.resolve()) if str(source) and (path.is_file() or path.is_dir()) else str(source)

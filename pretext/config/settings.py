@@ -24,7 +24,7 @@ class Section(BaseModel):
 class Data(Section):
     """Where the private texts are. Read only while clients are asked to vote."""
 
-    path: str = Field("", description="csv, json, jsonl or parquet file (each also .gz), or a Hugging Face dataset id")
+    path: str = Field("", description="data file, folder of such files, or Hugging Face dataset id")
     subset: str | None = Field(None, description="configuration of a Hugging Face dataset")
     split: str = Field("train", description="split of a Hugging Face dataset")
     text_column: str = Field("text", description="column that holds the text")

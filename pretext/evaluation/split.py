@@ -10,12 +10,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 from typing import IO
 
 from pretext.errors import UsageError
-from pretext.tables import Source, read_columns
+from pretext.tables import Source, check_columns, read_columns
 
 _PROGRAM_FOLDER = Path(__file__).resolve().parents[2]
 _UPPER_PERCENTILES = {"train": 80, "validation": 90, "test": 100}
@@ -39,15 +38,15 @@ def split_file(source: Source, client_column: str, columns: Sequence[str], folde
     for path in paths.values():
         if path.exists():
             raise UsageError(f"{path} exists already; give another folder with --folder.")
-    batches = read_columns(source, list(dict.fromkeys([client_column, *columns])))
-    first = next(batches)  # what is wrong with the file shows before a folder is made
+    columns = list(dict.fromkeys([client_column, *columns]))
+    check_columns(source, columns)  # before a folder is made
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with ExitStack() as stack:
         files: dict[str, IO[str]] = {}
         for part, path in paths.items():
             path.touch(mode=0o600)
             files[part] = stack.enter_context(path.open("w", encoding="utf-8"))
-        for batch in chain([first], batches):
+        for batch in read_columns(source, columns):
             _write_batch(batch, client_column, files)
 
 

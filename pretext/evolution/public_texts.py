@@ -7,7 +7,7 @@ from itertools import chain, islice
 
 from pretext.config.settings import Initial
 from pretext.tables import Source, read_columns
-from pretext.texts import is_usable_text
+from pretext.texts import count_words, cut_words, is_usable_text
 
 
 def public_set_locations(initial: Initial) -> list[str]:
@@ -31,7 +31,5 @@ def read_public_texts(initial: Initial, location: str, max_words: int) -> Iterat
     batches = read_columns(Source(location, initial.subset, initial.split), [initial.text_column])
     rows = islice(chain.from_iterable(batch[initial.text_column] for batch in batches), initial.most_rows)
     for text in rows:
-        words = text.split() if is_usable_text(text) else []
-        if len(words) >= initial.min_words:
-            shortened = text.strip() if len(words) <= longest else " ".join(words[:longest])
-            yield shortened.encode(errors="replace").decode()
+        if is_usable_text(text) and count_words(text) >= initial.min_words:
+            yield cut_words(text, longest).encode(errors="replace").decode()

@@ -20,6 +20,7 @@ from pretext.config.settings import Screening
 from pretext.prompts import has_prompt_leak
 from pretext.screening.identifiers import find_identifiers
 from pretext.screening.language import guess_language
+from pretext.texts import count_words, is_usable_text
 
 MAX_SCREENED_CHARACTERS = 10_000
 """Characters; longer texts are dropped, whatever engine wrote them."""
@@ -86,12 +87,14 @@ class Screen:
         """Find why the text is dropped, duplicates aside; None if it passes."""
         if text is None:
             return "no answer"
-        words = len(text.split())
-        if words == 0:
+        if not is_usable_text(text):
             return "empty"
+        if len(text) > MAX_SCREENED_CHARACTERS:
+            return "too long"
+        words = count_words(text)
         if words < self._rules.min_words:
             return "too short"
-        if words > self._rules.max_words or len(text) > MAX_SCREENED_CHARACTERS:
+        if words > self._rules.max_words:
             return "too long"
         if has_prompt_leak(text):
             return "prompt leak"

@@ -163,3 +163,19 @@ def test_texts_without_the_column_are_refused() -> None:
         read_private(data_of(), 8, [{"id": 1, "body": "a"}])
     with pytest.raises(UsageError, match="no column 'id'"):
         read_private(data_of(), 8, [{"text": "a"}])
+
+
+def test_read_private__where_one_row_lacks_the_client__passes_it_over(tmp_path: Path) -> None:
+    rows = [*rows_of((1, "one"), (2, "two")), {"text": "nobody's"}, {"id": 3}]
+    for private in (from_file(tmp_path / "a.jsonl", rows), read_private(data_of(), 8, rows)):
+        assert taken(private) == [(0, "one"), (1, "two")]
+
+
+def test_read_private__of_plain_texts__puts_them_into_the_text_column() -> None:
+    assert read_private(Data(text_column="body"), 8, ["one", None, "two"]).texts == ["one", "two"]
+
+
+@pytest.mark.parametrize(("value", "word"), [(["zqxj"], "lists"), ({"zqxj": 1}, "objects"), (b"\xff", "binary")])
+def test_read_private__of_a_column_without_texts__says_what_it_holds(value: Any, word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        read_private(data_of(), 8, rows_of((1, value), (2, value)))

@@ -10,6 +10,7 @@ import pytest
 import pretext
 from pretext.config.flags import CALIBRATION_FLAGS, FLAGS, FRED_FLAGS, RUN_FLAGS, Flag, nest_flags, resolve_location
 from pretext.config.settings import Config
+from pretext.errors import UsageError
 from tests.support.commands import walk_commands
 
 
@@ -69,3 +70,9 @@ def test_nest_flags__locations__become_absolute_where_a_file_exists(
         "initial": {"public_sets": [str(tmp_path / "notes.csv"), "allenai/c4"]},
     }
     assert resolve_location("") == ""  # not the folder in which we are
+
+
+@pytest.mark.parametrize("name", ["prompts", "public_sets"])
+def test_nest_flags__of_one_string_for_a_list__refuses(name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        nest_flags({name: "Short notes."})

@@ -1,0 +1,68 @@
+"""Parquet and Arrow: columns of the types that the file's schema fixes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pretext.formats.faults import MAX_RECORD_CHARACTERS, Fault, Record, check_names, make_length_fault
+
+_BATCH_ROWS = 4096
+
+
+def read_parquet(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Record]:
+    """Read the rows of a parquet file."""
+    from pyarrow.parquet import ParquetFile
+
+    if not raw.seekable():
+        raise Fault("the rows are compressed once more; unpack the file first")
+    table = ParquetFile(raw)
+    check_names(table.schema_arrow.names, columns)
+    for number in range(table.metadata.num_row_groups):
+        _check_mean_length(table.metadata.row_group(number), columns)
+    yield from _read_batches(table.iter_batches(_BATCH_ROWS, columns=list(columns)), columns)
+
+
+def read_arrow(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Record]:
+    """Read the rows of an Arrow file (feather is one) or stream."""
+    from pyarrow import ipc
+
+    if raw.peek(6).startswith(b"ARROW1"):
+        file = ipc.open_file(raw)
+        check_names(file.schema.names, columns)
+        batches = map(file.get_batch, range(file.num_record_batches))
+    else:
+        batches = ipc.open_stream(raw)
+        check_names(batches.schema.names, columns)
+    yield from _read_batches(batches, columns)
+
+
+def _check_mean_length(group: Any, columns: Sequence[str]) -> None:
+    """Refuse a group of rows whose mean is too long, before it is unpacked into memory."""
+    chunks = [group.column(number) for number in range(group.num_columns)]
+    size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns)
+    if size > MAX_RECORD_CHARACTERS * max(group.num_rows, 1):
+        raise make_length_fault("a group of rows")
+
+
+def _read_batches(batches: Iterable[Any], columns: Sequence[str]) -> Iterator[Record]:
+    number = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            part = batch.slice(start, _BATCH_ROWS)
+            cells = [_read_cells(part.column(name)) for name in columns]
+            for values in zip(*cells, strict=True):
+                number += 1
+                if any(isinstance(value, str | bytes) and len(value) > MAX_RECORD_CHARACTERS for value in values):
+                    raise make_length_fault(f"row {number}")
+                yield dict(zip(columns, values, strict=True))
+
+
+def _read_cells(column: Any) -> list[Any]:
+    try:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        import pyarrow
+
+        return column.cast(pyarrow.large_binary()).to_pylist()  # type: ignore[no-any-return]  # one cell is no text
