@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from pretext.files import make_folder_atomically, open_atomically, remove_leftovers, replace_nonfinite, write_atomically
+from pretext.files import (
+    find_temporary,
+    make_folder_atomically,
+    open_atomically,
+    read_file,
+    remove_leftovers,
+    replace_folder,
+    replace_nonfinite,
+    write_atomically,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -97,7 +106,7 @@ def test_remove_leftovers__of_a_killed_writer__leaves_what_is_whole(tmp_path: Pa
     (tmp_path / "a").mkdir()
     for path in (".b.jsonl-x1y2z3w4.tmp", "a/.c-x1y2z3w4.tmp", "a/d", "e.tmp"):
         (tmp_path / path).touch()
-    remove_leftovers(tmp_path)
+    remove_leftovers(find_temporary(tmp_path))
     assert names(tmp_path) == ["a", "e.tmp"]
     assert names(tmp_path / "a") == ["d"]
 
@@ -105,3 +114,46 @@ def test_remove_leftovers__of_a_killed_writer__leaves_what_is_whole(tmp_path: Pa
 def test_replace_nonfinite__reaches_every_depth() -> None:
     nan, infinity = float("nan"), float("inf")
     assert replace_nonfinite({"a": [1.5, nan, (infinity, "x")]}) == {"a": [1.5, None, [None, "x"]]}
+
+
+def test_open__beside_a_leftover__removes_it_and_leaves_what_a_process_holds(tmp_path: Path) -> None:
+    (tmp_path / ".a-x1y2z3w4.tmp").write_text("of a killed writer")
+    (tmp_path / ".b-x1y2z3w4.tmp").write_text("of another target")
+    with open_atomically(tmp_path / "a") as outer:
+        outer.write(b"outer")
+        write_atomically(tmp_path / "a", "inner")
+    assert (tmp_path / "a").read_text() == "outer"
+    assert names(tmp_path) == [".b-x1y2z3w4.tmp", "a"]
+
+
+def test_remove_leftovers__of_a_file_that_a_process_holds__leaves_it(tmp_path: Path) -> None:
+    with open_atomically(tmp_path / "a"):
+        remove_leftovers(find_temporary(tmp_path))
+        assert len(names(tmp_path)) == 1
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_replace_folder__over_an_earlier_one__leaves_the_new_one_alone(
+    exchanges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchanges:
+        monkeypatch.setattr("pretext.files._exchange", lambda left, right: False)
+    for number in range(2):
+        with replace_folder(tmp_path / "a") as fresh:
+            (fresh / str(number)).touch()
+            assert number == 0 or names(tmp_path / "a") == ["0"]
+    assert (names(tmp_path), names(tmp_path / "a")) == (["a"], ["1"])
+
+
+def test_replace_folder__with_a_failure_inside__keeps_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "a" / "old").mkdir(parents=True)
+    with pytest.raises(ValueError, match="half"), replace_folder(tmp_path / "a"):
+        int("half")
+    assert (names(tmp_path), names(tmp_path / "a")) == (["a"], ["old"])
+
+
+def test_read_file__of_a_pipe__is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError):
+        read_file(tmp_path / "pipe")

@@ -26,6 +26,7 @@ from pretext.home import fred_cache_folder, open_ledger
 from pretext.jobs.accounts import dataset_name, open_account, private_source
 from pretext.jobs.parts import Parts
 from pretext.run.folder import Run
+from pretext.run.lock import lock_folder
 from pretext.run.manifest import seal_run
 from pretext.run.privacy_statement import PrivacyStatement
 from pretext.statement.statement import make_fred_statement
@@ -59,6 +60,12 @@ def run_fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, con
         BudgetExceeded: nothing was drawn.
         PretextError: see its subclasses.
     """
+    with lock_folder(folder):
+        return _rank(config, folder, parts, choose, confirmed)
+
+
+def _rank(config: Config, folder: Path, parts: Parts, choose: int, confirmed: bool) -> Answer:
+    """Rank in a folder that this process holds; arguments and errors as `run_fred`."""
     sets = resolve_public_sets(config.initial)
     run, query = _open_folder(config, folder)
     ledger = open_ledger()

@@ -28,6 +28,7 @@ from pretext.jobs.timing import Meter
 from pretext.models.engines import Engine
 from pretext.report.card import write_card
 from pretext.run.folder import Run
+from pretext.run.lock import lock_folder
 from pretext.run.manifest import seal_run
 from pretext.run.records import Candidate, Seed
 from pretext.screening.screen import Screen
@@ -42,9 +43,10 @@ def synthesize(
     config: Config, folder: Path, parts: Parts, *, confirmed: bool = False, ledger: Ledger | None = None
 ) -> Run:
     """Evolve, state the guarantee, and expand; arguments and errors as `evolve_run`."""
-    run = evolve_run(config, folder, parts, confirmed=confirmed, ledger=ledger)
-    with _log_to_folder(run):
-        expand_run(config, run, parts, config.expansion.texts, ledger)
+    with lock_folder(folder):
+        run = _evolve(config, folder, parts, confirmed, ledger)
+        with _log_to_folder(run):
+            _expand(config, run, parts, config.expansion.texts, ledger)
     return run
 
 
@@ -64,6 +66,12 @@ def evolve_run(
         BudgetExceeded: the dataset's budget does not hold all rounds still to come; nothing was drawn.
         PretextError: see its subclasses; everything done so far is kept.
     """
+    with lock_folder(folder):
+        return _evolve(config, folder, parts, confirmed, ledger)
+
+
+def _evolve(config: Config, folder: Path, parts: Parts, confirmed: bool, ledger: Ledger | None) -> Run:
+    """Evolve in a folder that this process holds; arguments and errors as `evolve_run`."""
     plan = make_plan(config)
     ledger = ledger or open_ledger()
     if not (folder / "run.json").exists():
@@ -93,6 +101,12 @@ def expand_run(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledge
 
     Costs no privacy. The ledger defaults to the user's.
     """
+    with lock_folder(run.folder):
+        return _expand(config, run, parts, texts, ledger)
+
+
+def _expand(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledger | None) -> Path:
+    """Expand a run whose folder this process holds; arguments and errors as `expand_run`."""
     meter = Meter(parts.engine)
     with meter.persist(run), meter.phase("expansion"):
         target = expand_seeds(config, run, save_seeds(config, run), parts.engine, texts)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import shutil
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,11 +17,12 @@ from pathlib import Path
 from typing import IO
 
 from pretext.errors import UsageError
-from pretext.files import Row, json_line, open_atomically, write_parquet
+from pretext.files import Row, json_line, open_atomically, replace_folder, write_parquet
 from pretext.report.card import CARD, render_card
 from pretext.run.shards import synthetic_rows
 
 _ANNOUNCEMENT = "Writing the texts"
+_DATASET_FILE = re.compile(r"data-\d{5}-of-\d{5}\.arrow|dataset_info\.json|state\.json|README\.md")
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
@@ -65,13 +65,21 @@ def export_dataset(folder: Path, out: Path, *, force: bool = False) -> None:
         raise UsageError(f"{out} exists already; give another name, or --force to replace a dataset.")
     if out.exists() and not (out / "dataset_info.json").exists():
         raise UsageError(f"{out} is no dataset, so it is not replaced even with --force; give another name.")
-    with _report_write_errors(out), tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        dataset = Path(scratch) / "dataset"
-        _write_dataset(folder, dataset, cache=Path(scratch) / "cache")
-        (dataset / CARD).write_text(card, encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(dataset, out)
+    if strangers := _find_strangers(out):
+        raise UsageError(
+            f"{out} also holds {strangers[0]}, which belongs to no dataset; it would be lost, so the dataset is not "
+            "replaced. Move it away, or give another name."
+        )
+    with _report_write_errors(out), replace_folder(out) as fresh:
+        with tempfile.TemporaryDirectory(dir=fresh.parent) as cache:
+            _write_dataset(folder, fresh, Path(cache))
+        (fresh / CARD).write_text(card, encoding="utf-8")
+
+
+def _find_strangers(dataset: Path) -> list[str]:
+    """List the files in a dataset's folder that no dataset has."""
+    names = sorted(path.name for path in dataset.iterdir()) if dataset.exists() else []
+    return [name for name in names if not _DATASET_FILE.fullmatch(name)]
 
 
 def _write_dataset(folder: Path, out: Path, cache: Path) -> None:

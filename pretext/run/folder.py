@@ -14,6 +14,7 @@ README.md           the dataset card
 manifest.json       digests of the above, itself sealed in the ledger, see pretext.run.manifest
 timings.json        seconds and tokens by phase
 run.log             what happened, when
+.lock               held by the process that works here, see pretext.run.lock
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import json
 import tomllib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,7 +40,7 @@ from pydantic import TypeAdapter, ValidationError
 from pretext.config.resolve import compare_configs, dump_settings, validate_settings
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError, UsageError
-from pretext.files import make_folder_atomically, replace_nonfinite, write_atomically
+from pretext.files import read_file, replace_nonfinite, write_atomically
 from pretext.run.privacy_statement import STATEMENT_FILE, PrivacyStatement, statement_error
 from pretext.run.records import (
     Candidate,
@@ -53,6 +54,7 @@ from pretext.run.records import (
 )
 
 _MAX_POSITIONS = 10_000
+LOCK_FILE = ".lock"
 _SEEDS_FILE, _EXPANSION_FILE, _TIMINGS_FILE = "seeds.jsonl", "expansion.json", "timings.json"
 
 Value = TypeVar("Value")
@@ -103,14 +105,15 @@ class Run:
                     "give another folder with --out, or continue that run with `pretext resume`."
                 )
             return run
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunFolderError(f"{folder} exists and is not a run folder; give an empty or a new one with --out.")
+        settings = tomlkit.dumps(dump_settings(config))
+        _check_is_free(folder, settings)
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         run = cls(folder, uuid.uuid4().hex[:12], created, importlib.metadata.version("pretext"))
-        with _explain_write_errors(folder), make_folder_atomically(folder) as fresh:
-            (fresh / "config.toml").write_text(tomlkit.dumps(dump_settings(config)), encoding="utf-8")
-            content = {"id": run.id, "created": run.created, "pretext": run.version}
-            (fresh / "run.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+        with explain_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        run.write("config.toml", settings)
+        # Last: with this file the folder is a run folder.
+        run.save("run.json", {"id": run.id, "created": run.created, "pretext": run.version})
         return run
 
     @classmethod
@@ -270,14 +273,14 @@ class Run:
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file atomically (`pretext.files`)."""
         path = self.folder / name
-        with _explain_write_errors(self.folder):
+        with explain_write_errors(self.folder):
             path.parent.mkdir(exist_ok=True)
             write_atomically(path, content)
 
     @contextmanager
     def explain_write_errors(self) -> Iterator[None]:
         """Turn what the file system refuses into a RunFolderError; for files that are appended to."""
-        with _explain_write_errors(self.folder):
+        with explain_write_errors(self.folder):
             yield
 
     def load(self, name: str) -> Any:
@@ -311,12 +314,26 @@ def check_outside_run(out: Path, folder: Path) -> None:
         )
 
 
+def _check_is_free(folder: Path, settings: str) -> None:
+    """Refuse a folder that holds anything but what a killed start of the same run left there. Raises RunFolderError."""
+    with explain_write_errors(folder):
+        held = (
+            {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name} if folder.exists() else set()
+        )
+    with suppress(OSError):  # nobody's own file is replaced: it holds just these settings
+        if read_file(folder / "config.toml") == settings.encode():
+            held.discard("config.toml")
+    if held - {LOCK_FILE}:
+        raise RunFolderError(f"{folder} exists and is not a run folder; give an empty or a new one with --out.")
+
+
 def _population_file(round_number: int) -> str:
     return f"population/{round_number:03}.json"
 
 
 @contextmanager
-def _explain_write_errors(folder: Path) -> Iterator[None]:
+def explain_write_errors(folder: Path) -> Iterator[None]:
+    """Turn what the file system refuses into a RunFolderError that names a remedy."""
     try:
         yield
     except OSError as error:

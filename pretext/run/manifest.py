@@ -15,7 +15,6 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from pretext.errors import RunFolderError
-from pretext.files import remove_leftovers
 from pretext.run.folder import Run
 from privacy import Ledger
 
@@ -76,7 +75,6 @@ def seal_run(run: Run, ledger: Ledger) -> None:
     Raises:
         RunFolderError: the folder cannot be written, or holds no statement.
     """
-    remove_leftovers(run.folder)
     run.save(MANIFEST, asdict(Manifest(run.id, digest_files(run.folder))))
     statement = run.require_statement()
     name, labels = statement.dataset.name, {release.label for release in statement.releases}

@@ -175,3 +175,24 @@ def test_load__damaged__names_the_file(
     run.save(name, content)
     with pytest.raises(RunFolderError, match=re.escape(name)):
         load(run)
+
+
+def test_create__in_an_empty_folder__fills_it_in_place(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    # A mount point cannot be renamed over.
+    (tmp_path / "run").mkdir()
+    before = (tmp_path / "run").stat().st_ino
+    Run.create(tmp_path / "run", make_config())
+    assert (tmp_path / "run").stat().st_ino == before
+
+
+def test_create__after_a_killed_start__goes_on(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    Run.create(tmp_path / "run", make_config())
+    (tmp_path / "run" / "run.json").unlink()  # it is written last
+    assert Run.create(tmp_path / "run", make_config()).folder == tmp_path / "run"
+
+
+def test_create__beside_somebodys_config__leaves_it_alone(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("# my own\n")
+    with pytest.raises(RunFolderError):
+        Run.create(tmp_path, make_config())
+    assert (tmp_path / "config.toml").read_text() == "# my own\n"

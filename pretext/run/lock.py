@@ -1,0 +1,75 @@
+"""One process works in a run folder at a time: it holds a lock on the file `.lock` there until it ends.
+
+The lock (flock) ends with its process, however that ends, so a folder is never left locked. Commands that only read,
+such as `pretext report`, need no lock: every file in there is written whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pretext.errors import RunFolderError
+from pretext.files import find_temporary, remove_leftovers
+from pretext.run.folder import LOCK_FILE, explain_write_errors
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process until the block ends; it is made if it is missing.
+
+    What killed processes left unfinished in there is removed first. A folder that was made here and is still empty at
+    the end is removed again.
+
+    Raises:
+        RunFolderError: another process works there, or the folder cannot be written.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = _acquire(folder)
+    try:
+        remove_leftovers(find_temporary(folder))
+        yield
+    finally:
+        if made:
+            _remove_empty(made)
+        os.close(handle)
+
+
+def _acquire(folder: Path) -> int:
+    """Take the lock and write this process into it. Raises RunFolderError, or OSError."""
+    path = folder / LOCK_FILE
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 20).decode(errors="replace").strip()
+            os.close(handle)
+            raise RunFolderError(
+                f"Another process{f' ({holder})' if holder.isdigit() else ''} works in {folder}; wait until it has "
+                "ended, or end it, then give the same command again."
+            ) from None
+        except OSError:
+            os.close(handle)
+            raise
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(handle)):
+            break
+        os.close(handle)  # whoever held it removed the empty folder in between
+    with suppress(OSError):  # a full disk: then the refusal of a second process names no number
+        os.ftruncate(handle, 0)
+        os.write(handle, str(os.getpid()).encode())
+    return handle
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove the folders, the innermost first, as long as there is nothing but the lock in them."""
+    with suppress(OSError):
+        if [path.name for path in folders[0].iterdir()] == [LOCK_FILE]:
+            (folders[0] / LOCK_FILE).unlink()
+        for folder in folders:
+            folder.rmdir()
