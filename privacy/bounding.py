@@ -9,8 +9,8 @@ Claim (L2 sensitivity of the sum, in grid steps).
   replace-one:  |v_c - v_c'|^2 = |v_c|^2 + |v_c'|^2 - 2 <v_c, v_c'> <= 2 K when all entries are non-negative, since then
                 <v_c, v_c'> >= 0; for signed vectors Cauchy-Schwarz only gives 4 K.
 Proof of the premise: K is compared with the integer sum of squares after the last rounding, so no floating-point error
-enters; a vector that fails the comparison never gets into a `Bounded`. `bounded_sum` takes non-negative vectors with
-few entries (votes), `bounded_rows` signed dense ones (moments).
+enters, and no integer can wrap (`_any_exceeds`); a vector that fails the comparison never gets into a `Bounded`.
+`bounded_sum` takes non-negative vectors with few entries (votes), `bounded_rows` signed dense ones (moments).
 
 The default K allows a squared norm of `max_texts_per_client` votes: a client whose k texts choose k different
 candidates is not scaled down, one whose k texts choose the same candidate counts as sqrt(k) votes instead of k. That
@@ -21,10 +21,11 @@ premise is checked, so the claim is the same, but now one client with one text p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TypeVar, assert_never
+from functools import partial
+from typing import Any, TypeVar, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +33,16 @@ from numpy.typing import NDArray
 from privacy.errors import InvalidParameter
 from privacy.units import Relation
 
+Floats = NDArray[np.float64]
 _Number = TypeVar("_Number", np.int64, np.float64)
 
 GRID_BITS = 30
 """The norm bound spans 2^29 to 2^30 grid steps: fine enough that the discrete Gaussian costs what the continuous one
-does (see `mechanisms`), coarse enough that a client's sum of squares, at most 2^60, cannot overflow 64 bits."""
+does (see `mechanisms`), coarse enough that twice the bound on a client's sum of squares, about 2^61, and the sum of
+2^32 clients fit 64 bits with room to spare."""
+
+_LARGEST_VALUE = 2**62
+"""The most that a coordinate of a sum may hold, in grid steps: with noise on top it still fits 64 bits."""
 
 _SHRINK = 1.0 - 2.0**-40
 """Factor below 1 that outweighs the rounding error of the floating-point scale factor (at most a few 2^-53)."""
@@ -63,6 +69,8 @@ class Bounded:
             raise InvalidParameter("A bounded value must be a vector of 64-bit integers.")
         if not 1 <= self.norm_squared <= 2**62:
             raise InvalidParameter("The bound on a client's squared norm must be 1 to 2^62 squared grid steps.")
+        if ((self.value > _LARGEST_VALUE) | (self.value < -_LARGEST_VALUE)).any():  # the absolute value could wrap
+            raise InvalidParameter("A bounded value is too large for noise on top of it to fit 64 bits.")
 
     @property
     def dimension(self) -> int:
@@ -129,11 +137,11 @@ def bounded_sum(
     grid, bound = grid_for(norm_squared)
     owner, where, votes = _merge_votes(client, coordinate, weight, dimension)
     steps = _scale_to_grid(owner, votes, norm_squared, normalize, grid)
-    # Steps above 2^31 would overflow when squared; they exceed every bound anyway.
-    if (steps > 2**31).any() or (_sum_by_owner(owner, steps * steps) > bound).any():
+    if _any_exceeds(steps, partial(_sum_by_owner, owner), bound):
         raise InvalidParameter("A client's vector exceeds its bound after scaling; refusing to release.")
+    _check_count(int(owner[-1]) + 1 if owner.size else 0, bound)
     total = np.zeros(dimension, np.int64)
-    np.add.at(total, where, steps)
+    np.add.at(total, where, steps.astype(np.int64))
     return Bounded(total, grid, bound, nonnegative=True)
 
 
@@ -149,16 +157,18 @@ def bounded_rows(blocks: Iterable[NDArray[np.float64]], *, dimension: int, norm_
         InvalidParameter: a row is not finite or has another length (the message names no value).
     """
     grid, bound = grid_for(norm_squared)
-    total = np.zeros(dimension, np.int64)
+    total, clients = np.zeros(dimension, np.int64), 0
     for block in blocks:
         norms = np.sqrt(np.einsum("ij,ij->i", block, block))
         if block.shape[1] != dimension or not np.isfinite(norms).all():
             raise InvalidParameter(f"A client's vector is not {dimension} finite numbers; refusing to release.")
         scale = np.minimum(math.sqrt(norm_squared) / np.maximum(norms, 1e-300), 1.0) * _SHRINK
-        steps = np.trunc(block * scale[:, None] / grid).astype(np.int64)
-        if (np.abs(steps) > 2**31).any() or ((steps * steps).sum(axis=1) > bound).any():
+        steps = np.trunc(block * scale[:, None] / grid)
+        if _any_exceeds(steps, _sum_by_row, bound):
             raise InvalidParameter("A client's vector exceeds its bound after scaling; refusing to release.")
-        total += steps.sum(axis=0)
+        clients += len(block)
+        _check_count(clients, bound)
+        total += steps.astype(np.int64).sum(axis=0)
     return Bounded(total, grid, bound, nonnegative=False)
 
 
@@ -174,13 +184,38 @@ def _merge_votes(
 
 def _scale_to_grid(
     owner: NDArray[np.int64], votes: NDArray[np.float64], norm_squared: Fraction, normalize: bool, grid: float
-) -> NDArray[np.int64]:
-    """Scale each owner's votes to the bound and round them toward zero, in grid steps."""
+) -> Floats:
+    """Scale each owner's votes to the bound and round them toward zero, in whole grid steps."""
     norms = np.sqrt(_sum_by_owner(owner, votes * votes))
     scale = math.sqrt(norm_squared) / np.maximum(norms, 1e-9)
     if not normalize:
         scale = np.minimum(scale, 1.0)
-    return np.trunc(votes * (scale * _SHRINK)[owner] / grid).astype(np.int64)
+    return np.asarray(np.trunc(votes * (scale * _SHRINK)[owner] / grid))
+
+
+def _any_exceeds(steps: Floats, sum_by_client: Callable[[NDArray[Any]], NDArray[Any]], bound: int) -> bool:
+    """Whether the sum of squares of any client's entries exceeds K, in exact integers, whatever the entries are.
+
+    Floats come first, since they cannot wrap: a sum of squares of at most 2 K < 2^62 (they are off by a relative
+    2^-52 for each entry at most) means entries below 2^31, which integers hold exactly, and exact sums of squares below
+    2^62 in 64-bit integers. What is larger, or not a number, is refused.
+
+    Args:
+        steps: whole numbers of grid steps.
+        sum_by_client: adds up what belongs to one client.
+        bound: K, at most about 2^60 (`grid_for`).
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not (sum_by_client(steps * steps) <= 2.0 * bound).all():
+            return True
+    whole = steps.astype(np.int64)
+    return bool((sum_by_client(whole * whole) > bound).any())
+
+
+def _check_count(clients: int, bound: int) -> None:
+    """Refuse more clients than 64 bits can add up; each one adds at most sqrt(K) to a coordinate."""
+    if clients * (math.isqrt(bound) + 1) > _LARGEST_VALUE:
+        raise InvalidParameter("There are more clients than 64-bit integers can add up; refusing to release.")
 
 
 def _sum_by_owner(owner: NDArray[np.int64], values: NDArray[_Number]) -> NDArray[_Number]:
@@ -188,3 +223,8 @@ def _sum_by_owner(owner: NDArray[np.int64], values: NDArray[_Number]) -> NDArray
     sums = np.zeros(int(owner[-1]) + 1 if owner.size else 0, values.dtype)
     np.add.at(sums, owner, values)
     return sums
+
+
+def _sum_by_row(values: NDArray[_Number]) -> NDArray[_Number]:
+    """Sum each row, shape (rows,)."""
+    return np.asarray(values.sum(axis=1))

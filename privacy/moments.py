@@ -1,7 +1,7 @@
 r"""Mean and second moments of what clients hold, in one release of signed vectors (for FreD).
 
-Every text is a row e of d numbers. The public query centers and projects it, x = B^T (e - m) with B of shape (d, n),
-and clips it twice: x to |x| <= R, and z, the first r <= n coordinates of x, to |z| <= Q. The text's vector is
+Every text is a row e of d numbers, -1 to 1. The public query centers and projects it, x = B^T (e - m) with B of shape
+(d, n), and clips it twice: x to |x| <= R, and z, the first r <= n coordinates of x, to |z| <= Q. The text's vector is
 
     v = (w, a x / R, b T(z / Q)),    T(y) = (y_i^2 for all i, sqrt 2 y_i y_j for all i < j),    w^2 + a^2 + b^2 = 1.
 
@@ -17,7 +17,8 @@ of vectors in the unit ball lies in it, because the ball is convex.
 A client's vector is a function of its own texts to the last bit, as it must be lest one client's presence change
 others' vectors (Casacuberta et al. 2022): the projection, a product of matrices, is taken of multiples of 2^-19, so its
 terms and partial sums are multiples of 2^-38, which float64 holds exactly below 2^15, in whatever order they are added.
-All else is done row by row.
+They stay below: entries of e, m and B are at most 1 (those of e are clipped), so a sum of d terms is at most 2 d, and d
+is at most 2^13. All else is done row by row.
 
 The claim need not be trusted: `bounding.bounded_rows` enforces norm 1 for every client, in integers after rounding
 toward zero. Entries are signed, so one client's change of the sum is at most 1 for add/remove and 2 for replace-one
@@ -53,6 +54,8 @@ Floats = NDArray[np.float64]
 
 _NORM_SQUARED = Fraction(1)
 _TEXTS_AT_ONCE = 4096
+_LARGEST_WIDTH = 2**13
+_HALF_STEP = 2.0**-20  # an eigenvector's entry may exceed 1 by a rounding error, which the grid takes off again
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class MomentQuery:
     """What the clients are asked for. All public.
 
     Attributes:
-        center: m, shape (d,).
-        basis: B, shape (d, n), n <= d; orthonormal columns keep distances.
+        center: m, shape (d,), entries of -1 to 1.
+        basis: B, shape (d, n), n <= d, entries of -1 to 1; orthonormal columns keep distances.
         rank: r, 0 to n: in how many leading directions second moments are asked for.
         radius: R > 0, in the units of the rows.
         second_radius: Q > 0.
@@ -82,6 +85,10 @@ class MomentQuery:
             raise InvalidParameter("The query's basis must have the shape (d, n), n >= 1, and its center (d,).")
         if not (np.isfinite(self.basis).all() and np.isfinite(self.center).all()):
             raise InvalidParameter("The query's basis and center must be finite numbers.")
+        if max(np.abs(part).max(initial=0.0) for part in (self.basis, self.center)) > 1 + _HALF_STEP:
+            raise InvalidParameter("No entry of the query's basis and center may exceed 1 in absolute value.")
+        if len(self.center) > _LARGEST_WIDTH:
+            raise InvalidParameter(f"The query's center has {len(self.center)} numbers; 2^13 at most keep sums exact.")
         if not 0 <= self.rank <= self.directions:
             raise InvalidParameter(f"The query's rank is {self.rank}; it must be 0 to {self.directions}.")
         if not (0 < self.radius < math.inf and 0 < self.second_radius < math.inf):
@@ -115,7 +122,8 @@ class MomentQuery:
 
     def vectors(self, rows: NDArray[np.floating]) -> Floats:
         """Compute v of each row: (m, d) to (m, dimension). As private as the rows are."""
-        projected = (_round_to_grid(rows) - _round_to_grid(self.center)) @ _round_to_grid(self.basis)
+        clipped = _round_to_grid(np.clip(rows, -1, 1))
+        projected = (clipped - _round_to_grid(self.center)) @ _round_to_grid(self.basis)
         first = _clip_rows(projected[:, : self.rank] / self.second_radius)
         i, j = np.triu_indices(self.rank)
         second = first[:, i] * first[:, j] * (self.second_weight * off_diagonal_weights(self.rank))
@@ -158,7 +166,7 @@ def bounded_moments(query: MomentQuery, rows: NDArray[np.floating], client: NDAr
 
     Args:
         query: public.
-        rows: shape (m, d), one a text, finite.
+        rows: shape (m, d), one a text, finite; entries are clipped to -1 to 1.
         client: shape (m,), any integers that tell clients apart.
 
     Raises:
@@ -166,6 +174,8 @@ def bounded_moments(query: MomentQuery, rows: NDArray[np.floating], client: NDAr
     """
     if rows.ndim != 2 or rows.shape[1] != query.center.shape[0] or client.shape != rows.shape[:1]:
         raise InvalidParameter(f"The rows must have {query.center.shape[0]} columns, and a client each.")
+    if not np.isfinite(rows).all():
+        raise InvalidParameter("A row is not finite numbers; refusing to release.")
     return bounded_rows(
         _iterate_client_vectors(query, rows, client), dimension=query.dimension, norm_squared=_NORM_SQUARED
     )

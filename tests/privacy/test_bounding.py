@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from privacy import Bounded, InvalidParameter, Relation, bounded_sum, grid_for
-from privacy.bounding import GRID_BITS, sensitivity_squared
+from privacy.bounding import GRID_BITS, _any_exceeds, _check_count, _sum_by_row, sensitivity_squared
 from tests.privacy.helpers import BOUND, Federation, add_up
 
+Floats = NDArray[np.float64]
 DIMENSION = 6
+WRAPPING = [2.0**bits * sign for bits in (29, 30, 31, 31.5, 32, 33, 61, 62, 63, 64) for sign in (1, -1)]
+"""Numbers of steps whose squares, or whose sums of squares, wrap around 64 bits."""
 LARGEST = 2.0**20
 """The largest weight that is accepted, in votes."""
 
@@ -289,16 +292,57 @@ def test_bad_coordinates_are_refused_and_not_named(coordinate: int) -> None:
 def test_a_vector_that_is_too_long_after_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The integer check guards the guarantee, not the floating-point scaling before it."""
 
-    def double(
-        owner: NDArray[np.int64], votes: NDArray[np.float64], norm_squared: Fraction, normalize: bool, grid: float
-    ) -> NDArray[np.int64]:
-        return (2 * votes / grid).astype(np.int64)
+    def double(owner: object, votes: NDArray[np.float64], norm: object, normalize: bool, grid: float) -> Floats:
+        return np.trunc(2 * votes / grid)
 
     monkeypatch.setattr("privacy.bounding._scale_to_grid", double)
     assert add_up({0: [(0, 1.0)]}, DIMENSION).value[0] > 0
     with pytest.raises(InvalidParameter, match="refusing to release") as caught:
         add_up({0: [(0, 1.0)], 1: [(0, 1.5)]}, DIMENSION)
     assert "1.5" not in str(caught.value)
+
+
+def just_round(owner: object, votes: Floats, norm: object, normalize: bool, grid: float) -> Floats:
+    return np.trunc(votes / grid)
+
+
+@pytest.mark.parametrize("norm_squared", [Fraction(1), Fraction(8), Fraction(16), Fraction(10**12)])
+@pytest.mark.parametrize(
+    "texts", [[8, 8], [16, 16], [32], [64, 64, 64, 64], [100], [1] * 17, [2**10] * 8, [2**20], [2**20] * 4]
+)
+def test_a_vector_without_scaling_is_refused_however_large(
+    texts: list[int], norm_squared: Fraction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Squares and sums of squares that wrap around 64 bits to something small or negative are none that pass."""
+    monkeypatch.setattr("privacy.bounding._scale_to_grid", just_round)
+    votes = {0: [(where, float(count)) for where, count in enumerate(texts)]}
+    if sum(count**2 for count in texts) > norm_squared:
+        with pytest.raises(InvalidParameter, match="refusing to release"):
+            add_up(votes, 32, norm_squared)
+    else:
+        assert add_up(votes, 32, norm_squared).value.any()
+
+
+@given(st.lists(st.one_of(st.floats(-(2.0**70), 2.0**70), st.sampled_from(WRAPPING)), max_size=6))
+def test_the_check_agrees_with_integers_of_any_length(entries: list[float]) -> None:
+    steps = np.trunc(np.array([entries, [0.0] * len(entries)]))
+    bound = grid_for(BOUND)[1]
+    expected = any(sum(int(entry) ** 2 for entry in row) > bound for row in steps)
+    assert _any_exceeds(steps, _sum_by_row, bound) == expected
+    assert _any_exceeds(steps[0], lambda values: values.sum(keepdims=True), bound) == expected
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e308])
+def test_what_is_no_number_of_steps_exceeds_every_bound(bad: float) -> None:
+    assert _any_exceeds(np.array([[0.0, bad]]), _sum_by_row, grid_for(BOUND)[1])
+
+
+def test_more_clients_than_integers_can_add_up_are_refused() -> None:
+    bound = grid_for(BOUND)[1]
+    _check_count(2**31, bound)
+    with pytest.raises(InvalidParameter, match="more clients") as caught:
+        _check_count(2**33, bound)
+    assert str(2**33) not in str(caught.value)
 
 
 def test_repr_shows_no_value() -> None:
@@ -324,3 +368,11 @@ def test_the_smallest_and_the_largest_norm_of_a_bounded(norm_squared: int) -> No
 def test_a_bounded_is_a_vector_of_integers(value: NDArray[np.int64]) -> None:
     with pytest.raises(InvalidParameter, match="vector of 64-bit integers"):
         Bounded(value, 1.0, 1, nonnegative=True)
+
+
+@pytest.mark.parametrize("entry", [2**62 + 1, -(2**62) - 1, 2**63 - 1, -(2**63)])
+def test_a_sum_that_may_wrap_under_noise_is_refused_and_not_named(entry: int) -> None:
+    Bounded(np.array([2**62, -(2**62)]), 1.0, 1, nonnegative=True)
+    with pytest.raises(InvalidParameter, match="fit 64 bits") as caught:
+        Bounded(np.array([0, entry]), 1.0, 1, nonnegative=True)
+    assert str(abs(entry)) not in str(caught.value)

@@ -48,7 +48,7 @@ def slow_vector(query: MomentQuery, rows: list[list[float]]) -> Floats:
     """One client's vector, coordinate by coordinate."""
     vectors = []
     for row in rows:
-        x = round_to_grid(query.basis).T @ (round_to_grid(row) - round_to_grid(query.center))
+        x = round_to_grid(query.basis).T @ (round_to_grid(np.clip(row, -1, 1)) - round_to_grid(query.center))
         y = x / max(query.radius, float(np.linalg.norm(x)))
         z = x[: query.rank] / max(query.second_radius, float(np.linalg.norm(x[: query.rank])))
         second = [
@@ -89,6 +89,17 @@ def test_a_client_s_vector_does_not_depend_on_others() -> None:
     query = MomentQuery(rows.mean(axis=0), basis[:, :301], 20, 0.7, 0.4, 0.6, 0.1)
     whole = query.vectors(rows)
     for subset in (np.array([5]), np.arange(17), np.arange(300, 431), rng.permutation(700)):
+        np.testing.assert_array_equal(query.vectors(rows[subset]), whole[subset])
+
+
+def test_a_hostile_query_cannot_tie_clients_together() -> None:
+    """Entries as large as they may be, and rows far outside of the unit ball: still exact, in any company."""
+    rng = np.random.default_rng(5)
+    basis, center = rng.choice([-1.0, 1.0, 0.3], (512, 40)), rng.choice([-1.0, 1.0, 0.7], 512)
+    query = MomentQuery(center, basis, 10, 0.5, 0.5, 0.6, 0.1)
+    rows = rng.standard_normal((300, 512)) * 10.0 ** rng.integers(-3, 12, (300, 1))
+    whole = query.vectors(rows)
+    for subset in (np.array([5]), np.arange(17), rng.permutation(300)):
         np.testing.assert_array_equal(query.vectors(rows[subset]), whole[subset])
 
 
@@ -210,6 +221,11 @@ def test_the_digest_tells_queries_apart() -> None:
         ({"basis": np.ones((4, 0))}, "shape"),
         ({"basis": np.full((4, 2), np.nan)}, "finite"),
         ({"center": np.full(4, np.inf)}, "finite"),
+        ({"basis": np.eye(4, 2) * (1 + 1e-5)}, "exceed 1"),
+        ({"basis": np.eye(4, 2) * -1e6}, "exceed 1"),
+        ({"basis": np.eye(4, 2) * 1e308}, "exceed 1"),
+        ({"center": np.array([0, 0, 0, -1.5])}, "exceed 1"),
+        ({"basis": np.eye(8193, 2), "center": np.zeros(8193)}, "2\\^13"),
         ({"rank": 4}, "0 to 3"),
         ({"rank": -1}, "0 to 3"),
         ({"radius": 0.0}, "radii"),
@@ -245,6 +261,12 @@ def test_rows_of_another_width_are_refused() -> None:
 
 def test_a_row_that_is_too_long_after_all_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The integer check guards the guarantee, not the floating-point scaling before it."""
+    with monkeypatch.context() as patch:
+        patch.setattr("privacy.bounding.math.sqrt", lambda _: math.inf)  # so that no row is scaled down
+        bounded_rows([np.array([[0.6, -0.6, 0.5]])], dimension=3, norm_squared=Fraction(1))
+        for row in ([1.1, 0, 0], [2, 2, 0], [1e12, -1e12, 0], [2**33, 0, 0], [2**34, 2**34, 2**34], [1e150, 0, 0]):
+            with pytest.raises(InvalidParameter, match="refusing to release"):
+                bounded_rows([np.array([row], float)], dimension=3, norm_squared=Fraction(1))
     monkeypatch.setattr("privacy.bounding._SHRINK", 1.5)
     with pytest.raises(InvalidParameter, match="refusing to release"):
         bounded_rows([np.array([[1.0]])], dimension=1, norm_squared=Fraction(1))
