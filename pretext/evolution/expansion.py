@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.config.settings import Expansion, Screening
-from pretext.errors import EngineError
 from pretext.files import Row
 from pretext.models.engines import Engine, Sampling
 from pretext.progress import show_progress
@@ -27,8 +26,11 @@ from pretext.run.folder import Run
 from pretext.run.records import ExpansionState, Seed
 from pretext.run.shards import Shards
 from pretext.screening.screen import Screen
+from pretext.screening.usable import make_barren_error
 
-_MAX_FRUITLESS_CHUNKS = 20
+_PROMPTS_PER_TEXT = 64  # a generator that takes more is given up ...
+_PATIENCE = 256  # ... after so many prompts too many
+_MAX_OVERSAMPLING = 8  # prompts of a chunk per missing text: an estimate from a few answers may be far off
 _MIN_PROMPTS = 32
 _log = logging.getLogger("pretext")
 
@@ -64,7 +66,7 @@ def expand(
         The file of the texts, or the folder of their shards; see `pretext.run.shards`.
 
     Raises:
-        EngineError: the engine fails, or nothing that it writes passes the screening.
+        EngineError: the engine fails, or almost nothing that it writes passes the screening.
     """
     shards, state = Shards.of(expansion, run), run.expansion_state()
     shards.restore(state.kept, state.size)
@@ -161,21 +163,21 @@ def _write_chunks(
     state: ExpansionState,
     prompts_at_once: int,
 ) -> ExpansionState:
-    """Write chunk after chunk until there are `texts`."""
-    fruitless = 0
+    """Write chunk after chunk until there are `texts`, or the prompts without a text are too many."""
+    before, fruitless = state, 0
     with show_progress("Writing synthetic texts", texts) as advance:
         advance(state.kept)
         while state.kept < texts:
             prompts = _count_prompts(state, texts - state.kept, prompts_at_once)
             rows = writer.write(state.chunks, prompts, screen, advance)[: texts - state.kept]
             advance(len(rows) - prompts)
-            fruitless = 0 if rows else fruitless + 1
-            if fruitless == _MAX_FRUITLESS_CHUNKS:
-                raise _barren_error(fruitless, screen)
             size = shards.append(state.kept, rows) if rows else state.size
             state = ExpansionState(state.chunks + 1, state.kept + len(rows), size, dict(screen.dropped))
             run.save_expansion_state(state)
             shards.seal(state.kept)
+            fruitless = max(0, fruitless + prompts - _PROMPTS_PER_TEXT * len(rows))
+            if fruitless >= _PATIENCE:
+                raise make_barren_error(state.kept - before.kept, Counter(state.dropped) - Counter(before.dropped))
     return state
 
 
@@ -186,12 +188,5 @@ def _texts(rows: Iterable[Row]) -> Iterator[str]:
 def _count_prompts(state: ExpansionState, missing: int, limit: int) -> int:
     """Count the prompts of the next chunk: a tenth more than `missing` texts take at the share that was kept so far."""
     answered = state.kept + sum(state.dropped.values())
-    needed = math.ceil(1.1 * missing * (answered + 1) / (state.kept + 1))
-    return min(limit, max(needed, _MIN_PROMPTS))
-
-
-def _barren_error(chunks: int, screen: Screen) -> EngineError:
-    return EngineError(
-        f"The generator wrote nothing usable in {chunks} chunks in a row (dropped so far: {dict(screen.dropped)}); "
-        "try another models.generator, a higher expansion.temperature or a wider screening, then resume."
-    )
+    oversampling = min((answered + 1) / (state.kept + 1), _MAX_OVERSAMPLING)
+    return min(limit, max(math.ceil(1.1 * missing * oversampling), _MIN_PROMPTS))

@@ -14,9 +14,11 @@ from pretext.progress import show_progress
 from pretext.prompts import PromptStyle, extract_answer
 from pretext.run.records import Candidate, Origin
 from pretext.screening.screen import Screen
+from pretext.screening.usable import LEAST_SHARE, make_barren_error
 from pretext.texts import Reservoir
 
 _MAX_PROMPTS_PER_TEXT = 5
+_ENOUGH_TO_JUDGE = 64  # prompts
 _MIN_PROMPTS_AT_ONCE = 8  # the last few texts must not hang on the luck of one prompt each time
 
 
@@ -44,6 +46,7 @@ def make_initial_population(
 
     Raises:
         UsageError: a public set has too few usable texts.
+        EngineError: almost nothing that the generator writes is usable.
     """
     size = evolution.population
     rng = np.random.default_rng([evolution.seed, 0, 0])
@@ -60,7 +63,8 @@ def make_initial_population(
         origins += [Origin("public", number)] * (len(texts) - len(origins))
     if len(texts) < 2:
         raise UsageError(
-            "The initial population has fewer than two usable texts; give more public texts or other prompts."
+            f"The initial population has fewer than two usable texts (dropped: {dict(screen.dropped) or 'none'}); give "
+            "more public texts or other prompts."
         )
     labels = max(1, len(style.labels))
     order = rng.permutation(len(texts))
@@ -93,7 +97,7 @@ def _write_from_prompts(
     """Write texts from the public descriptions, in equal shares, each with the invented examples if there are any."""
     prompts = [style.describe(description, initial.examples) for description in initial.prompts]
     texts: list[str] = []
-    left = _MAX_PROMPTS_PER_TEXT * wanted
+    most = left = _MAX_PROMPTS_PER_TEXT * wanted
     with show_progress("Writing the initial population from prompts", wanted) as advance:
         while len(texts) < wanted and left > 0:
             count = min(max(wanted - len(texts), _MIN_PROMPTS_AT_ONCE), left)
@@ -103,4 +107,7 @@ def _write_from_prompts(
             fresh = [text for text in map(extract_answer, answers) if screen.keep(text)]
             advance(min(len(fresh), wanted - len(texts)))
             texts += [text for text in fresh if text is not None]
+            asked = most - left
+            if len(texts) < LEAST_SHARE * asked and (asked >= _ENOUGH_TO_JUDGE or left == 0):
+                raise make_barren_error(len(texts), screen.dropped)
     return texts[:wanted]

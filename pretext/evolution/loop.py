@@ -18,6 +18,7 @@ from pretext.evolution.votes import Votes
 from pretext.run.folder import Run
 from pretext.run.records import Candidate, Origin, Selection
 from pretext.screening.screen import Screen
+from pretext.screening.usable import LEAST_SHARE, make_barren_error
 from pretext.texts import is_usable_text
 from pretext.vectors import normalize_rows
 
@@ -127,8 +128,11 @@ def next_population(
 ) -> list[Candidate]:
     """Make and save the population after round `number`: the best survivors unchanged, then screened variations.
 
-    It is never larger than `evolution.population`. Where nothing usable comes out of the generator, the survivors and
-    the rest of the round go on as they are.
+    It is never larger than `evolution.population`. Where nothing new comes out of the generator, the survivors and the
+    rest of the round go on as they are.
+
+    Raises:
+        EngineError: almost none of the variations is usable; what the round needs is asked for again at a resume.
     """
     size = evolution.population
     pool = [population[row].carry_over("kept", row) for row in selection.survivors or selection.parents]
@@ -137,6 +141,7 @@ def next_population(
     rng = np.random.default_rng([evolution.seed, number, 3])
     rows = selection.parents[: size - len(elite)]
     texts = models.vary([population[row] for row in rows], pool, rng)
+    _require_usable_variations(texts, len(set(rows)), screening)
     variations = [
         Candidate(text or "", population[row].label, Origin("variation", row))
         for text, row in zip(texts, rows, strict=True)
@@ -148,6 +153,15 @@ def next_population(
         everybody = [candidate.carry_over("again", row) for row, candidate in enumerate(population)]
         following = [*pool, *everybody][:size]
     return run.save_population(number + 1, following, dict(screen.dropped))
+
+
+def _require_usable_variations(texts: Sequence[str | None], parents: int, screening: Screening) -> None:
+    """Refuse to spend another round where almost all texts are unfit, or far fewer differ than there are parents."""
+    screen = Screen(screening)
+    usable = sum(screen.keep(text) for text in texts)
+    fit = usable + screen.dropped["duplicate"]
+    if texts and (fit < LEAST_SHARE * len(texts) or usable < LEAST_SHARE * parents):
+        raise make_barren_error(usable, screen.dropped)
 
 
 def _log_selection(number: int, selection: Selection) -> None:

@@ -6,15 +6,19 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from pretext.calibration import Calibration
 from pretext.clients.voting import VoteRule
 from pretext.config.settings import Config, Data, Initial, Privacy
-from pretext.evolution.expansion import expand
+from pretext.errors import UsageError
+from pretext.evolution.expansion import Writer, expand
 from pretext.evolution.initial import make_initial_population
 from pretext.evolution.loop import evolve
+from pretext.evolution.public_texts import read_public_texts
 from pretext.evolution.selection import collect_seeds
+from pretext.evolution.trial import try_variation, try_writer
 from pretext.evolution.votes import Votes
 from pretext.fred.design import require_client_estimate
 from pretext.fred.query import QUERY_FILE, load_query
@@ -36,6 +40,7 @@ from pretext.statement.statement import count_voting_rounds, releases_of_run
 from pretext.tables import Source, check_columns
 from privacy import Account, Ledger, compose
 
+_SAMPLES = 16  # texts of each public set for the trial of the generator
 _log = logging.getLogger("pretext")
 
 
@@ -165,18 +170,35 @@ class _Evolution:
         """Refuse before anything private is touched if the budget does not hold the releases still to come."""
         calibration, relation = self.calibration, self.account.relation
         releases = releases_of_run(self.account, self.run.id)
-        rounds = self.config.privacy.rounds - count_voting_rounds(releases)
         has_found = any(release.label == f"{self.run.id}/fred" for release in releases)
-        costs = [calibration.round_cost(relation)] * rounds
+        costs = [calibration.round_cost(relation)] * self.rounds_to_release()
         self.account.check(compose(costs if has_found else [calibration.fred_cost(relation), *costs]))
+
+    def rounds_to_release(self) -> int:
+        """Count the rounds that were not released when this job began."""
+        return self.config.privacy.rounds - count_voting_rounds(releases_of_run(self.account, self.run.id))
+
+    def try_generator(self, candidates: Sequence[Candidate]) -> None:
+        """Open all models and ask for a few texts, so that none that fails or writes nothing usable costs budget."""
+        config, parts, seed = self.config, self.parts, self.config.evolution.seed
+        self.models.open_all()
+        with self.models.meter.phase("trial"):
+            if self.models.varies:
+                try_variation(parts.variation(), candidates, config.screening, seed)
+            seeds = [Seed(candidate.text, candidate.label, 0, 1.0, 1.0) for candidate in candidates]
+            writer = Writer(seeds, parts.engine(), config.expansion, config.prompt_style, seed)
+            try_writer(writer, config.screening)
 
     def work(self) -> None:
         """Run all rounds and save the seeds."""
         config = self.config
         mechanism = self.calibration.mechanism
+        population = self.first_population()
+        if self.rounds_to_release():
+            self.try_generator(population)
         evolve(
             self.run,
-            self.first_population(),
+            population,
             Votes(self.ledger, self.account.name, self.run.id, mechanism, config.privacy.relation),
             self.parts.federation,
             self.models,
@@ -201,14 +223,15 @@ class _Evolution:
 
     def find_public_sets(self) -> list[str]:
         """Find where the public sets lie whose mixture is nearest, by a release of the run's own."""
-        config, run = self.config, self.run
+        config, run, label = self.config, self.run, f"{self.run.id}/fred"
         sets = measure_public_sets(config.initial, config.models, resolve_public_sets(config.initial), self.parts)
         query = load_query(run.folder)
         if query is None:
             query = make_query(config.privacy, config.models, sets, self.parts, self.calibration.fred_epsilon)
             run.write(QUERY_FILE, query.to_json())
-        self.models.open_all()
-        release = ask_clients(query, self.ledger, self.account, f"{run.id}/fred", self.parts.federation)
+        if all(release.label != label for release in releases_of_run(self.account, run.id)):
+            self.try_generator(_read_samples(config.initial, config.screening.max_words))
+        release = ask_clients(query, self.ledger, self.account, label, self.parts.federation)
         ranking = rank_sets(query, release, sets, config.initial.public_sets_used)
         run.save("ranking.json", asdict(ranking))
         _log.info(ranking.recommendation)
@@ -224,6 +247,17 @@ def _check_sources(data: Data, initial: Initial, privacy: Privacy) -> None:
         require_client_estimate(privacy)
     if initial.texts is not None:
         check_columns(Source(initial.texts, initial.subset, initial.split), [initial.text_column])
+
+
+def _read_samples(initial: Initial, max_words: int) -> list[Candidate]:
+    """Read the first few texts of each public set."""
+    texts = [islice(read_public_texts(initial, location, max_words), _SAMPLES) for location in initial.public_sets]
+    samples = [Candidate(text) for text in chain.from_iterable(texts)]
+    if not samples:
+        raise UsageError(
+            f"No public set has a text of at least {initial.min_words} words; lower initial.min_words or give others."
+        )
+    return samples
 
 
 @contextmanager

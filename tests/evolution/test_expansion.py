@@ -10,7 +10,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from itertools import permutations
+from itertools import count, permutations
 from pathlib import Path
 
 import numpy as np
@@ -216,10 +216,28 @@ def test_another_format_is_refused_in_an_existing_run(
         Run.create(tmp_path / "run", make_config("expansion.format=parquet", "expansion.shard_texts=9"))
 
 
-def test_a_generator_without_anything_usable_ends_in_a_sentence(make_run: Callable[..., tuple[Config, Run]]) -> None:
-    config, run = make_run()
-    with pytest.raises(EngineError, match=r"nothing usable in 20 chunks.*too short"):
-        expand_seeds(config, run, SEEDS, lambda: ScriptedEngine(lambda prompt, rng: "no"), 30)
+@pytest.mark.parametrize(("one_in", "chunk"), [(2**60, 8), (2**60, 2048), (1000, 2048)])
+def test_expand__a_generator_of_almost_nothing_usable__is_given_up_and_can_go_on(
+    make_run: Callable[..., tuple[Config, Run]], one_in: int, chunk: int
+) -> None:
+    config, run = make_run(f"speed.chunk={chunk}")
+    numbers = count(1)
+    barren = ScriptedEngine(lambda prompt, rng: _numbered(prompt, rng) if next(numbers) % one_in == 0 else "no")
+    with pytest.raises(EngineError, match="too short: "):
+        expand_seeds(config, run, SEEDS, lambda: barren, 100)
+    assert next(numbers) < 2200
+    expand_seeds(config, run, SEEDS, lambda: ScriptedEngine(_numbered), 100)
+    assert len(list(synthetic_rows(run.folder))) == 100
+
+
+def test_expand__five_texts_of_a_barren_generator__take_a_few_hundred_prompts(
+    make_run: Callable[..., tuple[Config, Run]],
+) -> None:
+    config, run = make_run("speed.chunk=100000")
+    engine = ScriptedEngine(lambda prompt, rng: "no")
+    with pytest.raises(EngineError):
+        expand_seeds(config, run, SEEDS, lambda: engine, 5)
+    assert engine.usage.written < 300  # words, one an answer
 
 
 def test_a_half_character_is_written_as_a_question_mark(make_run: Callable[..., tuple[Config, Run]]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretext.config.settings import Config
-from pretext.errors import UsageError
+from pretext.errors import EngineError, UsageError
 from pretext.jobs.run import make_first_population
 from pretext.models.engines import Engine, Sampling, Usage, ignore_progress
 from pretext.models.engines.scripted import ScriptedEngine
@@ -121,7 +121,7 @@ def test_prompts_are_asked_again_for_what_the_screening_drops(prompted: Make) ->
 
 
 def test_a_generator_that_writes_nothing_usable(prompted: Make) -> None:
-    with pytest.raises(UsageError, match="fewer than two usable texts"):
+    with pytest.raises(EngineError, match="too short: 72"):
         first_population(prompted(), ScriptedEngine(lambda prompt, rng: "bad"))
 
 

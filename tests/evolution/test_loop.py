@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from pretext.clients.voting import VoteRule
 from pretext.config.settings import Config, Evolution, Screening
-from pretext.errors import ModelError, NoSignal
+from pretext.errors import EngineError, ModelError, NoSignal
 from pretext.evolution.loop import candidate_points, evolve
 from pretext.evolution.selection import collect_seeds, select_survivors
 from pretext.evolution.votes import Votes
@@ -181,12 +181,25 @@ def test_a_drowned_round_is_told_in_a_sentence(
     assert (tmp_path / "run" / "privacy.json").exists()
 
 
-def test_a_generator_that_only_fails_keeps_the_survivors(world: World) -> None:
-    world.models.varies = lambda parents: [None] * len(parents)
-    world.evolve(kept_parents=0)
-    for number in (1, 2):
-        population = world.run.population(number)
-        assert population is not None and set(population) <= set(world.population)
+@pytest.mark.parametrize("answer", [None, "no", "the very same text"])
+def test_evolve__a_generator_that_fails_after_a_round__stops_before_the_next_release(
+    world: World, answer: str | None
+) -> None:
+    vary = world.models.varies
+    world.models.varies = lambda parents: [answer] * len(parents)
+    world.population = world.run.save_population(0, [Candidate(f"text number {row}") for row in range(40)])
+    with pytest.raises(EngineError, match="almost nothing usable"):
+        world.evolve(kept_parents=0, selection="rank", survivors=1.0)
+    assert len(world.ledger.account("fake").releases) == 1 and world.run.population(1) is None
+    world.models.varies = vary
+    world.evolve(kept_parents=0, selection="rank", survivors=1.0)
+    assert len(world.ledger.account("fake").releases) == 3
+
+
+def test_evolve__where_all_variations_are_known__goes_on_with_the_survivors(world: World) -> None:
+    world.models.varies = lambda parents: [parent.text for parent in parents]
+    world.evolve(kept_parents=0.9)
+    assert [len(world.run.population(number) or ()) > 1 for number in (1, 2)] == [True, True]
 
 
 def test_what_is_dropped_on_the_way_to_the_first_population_is_kept(

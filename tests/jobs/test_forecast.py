@@ -9,7 +9,7 @@ import pytest
 from pretext.clients.federation import LocalFederation
 from pretext.clients.voting import Clients
 from pretext.config.settings import Config
-from pretext.errors import UsageError
+from pretext.errors import EngineError
 from pretext.jobs.forecast import Forecast, make_forecast
 from pretext.jobs.run import synthesize
 from pretext.models.engines.scripted import ScriptedEngine
@@ -32,7 +32,7 @@ def test_tokens_within_a_factor_of_two(make_config: Make, tmp_path: Path, settin
     config = make_config(*settings)
     foretold = make_forecast(config, make_parts(config)).phases
     taken = synthesize(config, tmp_path / "run", make_parts(config)).timings()
-    assert set(foretold) == set(taken)
+    assert set(foretold) == set(taken) - {"trial"}
     for name, phase in foretold.items():
         assert phase.written <= 2 * taken[name].written and taken[name].written <= 2 * phase.written, name
         assert phase.read <= 2 * taken[name].read and taken[name].read <= 2 * phase.read, name
@@ -82,7 +82,7 @@ def test_candidates_stand_in_for_the_public_texts(make_config: Make, public_file
 
 def test_an_engine_that_fails_is_told_as_in_the_run(make_config: Make) -> None:
     config = make_config("initial.prompts=['Notes.']", "initial.texts=''", "initial.prompted_share=1")
-    with pytest.raises(UsageError):
+    with pytest.raises(EngineError):
         make_forecast(config, make_parts(config, ScriptedEngine(lambda prompt, rng: "")))
 
 

@@ -55,7 +55,7 @@ def test_a_run_times_public_work_only(make_config: Make, tmp_path: Path) -> None
     config = make_config()
     phases = synthesize(config, tmp_path / "run", make_parts(config)).timings()
     assert set(phases) == {
-        "initial population", "loading models", "embedding of candidates", "variations", "expansion",
+        "initial population", "loading models", "trial", "embedding of candidates", "variations", "expansion",
     }  # fmt: skip
     assert phases["variations"].written > 0 and phases["expansion"].written > 0
     assert phases["embedding of candidates"].written == 0
