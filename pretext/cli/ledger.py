@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pretext.cli.options import OrderedGroup, json_option
+from pretext.cli.output import print_result
 
 if TYPE_CHECKING:
     from privacy import Account
@@ -22,10 +23,10 @@ def ledger(context: click.Context) -> None:
         from pretext.home import open_ledger
 
         book = open_ledger()
-        click.echo(f"Ledger {book.path}")
+        print_result(f"Ledger {book.path}")
         book.examine()
         for name in book.names():
-            click.echo(_format_account(book.account(name)))
+            print_result(_format_account(book.account(name)))
 
 
 @ledger.command(short_help="Show a dataset's budget and releases.")
@@ -38,9 +39,9 @@ def show(name: str, as_json: bool) -> None:
     book = open_ledger()
     account = book.account(name)
     if as_json:
-        click.echo(_account_to_json(account, book.path))
+        print_result(_account_to_json(account, book.path))
     else:
-        click.echo(f"Ledger {book.path}\n{_format_account(account)}\n{_format_history(account)}")
+        print_result(f"Ledger {book.path}\n{_format_account(account)}\n{_format_history(account)}")
 
 
 @ledger.command(short_help="Set a dataset's budget.")
@@ -57,7 +58,7 @@ def budget(name: str, epsilon: float, delta: float | None) -> None:
 
     book = open_ledger()
     delta = book.account(name).budget.delta if delta is None else delta
-    click.echo(_format_account(book.set_budget(name, Budget(epsilon, delta))))
+    print_result(_format_account(book.set_budget(name, Budget(epsilon, delta))))
 
 
 def _format_account(account: Account) -> str:
