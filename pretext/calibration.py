@@ -80,6 +80,11 @@ class Calibration:
         multiplier = moments_multiplier(self.privacy, self.fred_epsilon)
         return _max_moments_cost(self.privacy, multiplier, relation or self.privacy.relation)
 
+    def total_cost(self, relation: Relation | None = None) -> Cost:
+        """Compute what all releases of the run cost at most: what is fixed before the first one, and stated."""
+        finding = [self.fred_cost(relation)] if self.initial.public_sets else []
+        return compose([*finding, *[self.round_cost(relation)] * self.privacy.rounds])
+
     def _mechanism(self, multiplier: float) -> DiscreteGaussian:
         return DiscreteGaussian.for_sum(multiplier, self.privacy.norm_squared, self.privacy.relation)
 

@@ -3,7 +3,7 @@
 Numbers only: no text, no models. The one way from private to public is `Ledger.release`.
 """
 
-from privacy.account import Account, Budget, Release, Seal
+from privacy.account import Account
 from privacy.accounting import Cost, calibrate, compose, delta, epsilon, rdp_epsilon
 from privacy.bounding import Bounded, bounded_sum, grid_for
 from privacy.errors import (
@@ -15,6 +15,7 @@ from privacy.errors import (
     LedgerLocked,
     PrivacyError,
 )
+from privacy.events import Budget, Release, Seal
 from privacy.ledger import Ledger
 from privacy.mechanisms import DiscreteGaussian
 from privacy.units import Relation, Unit

@@ -14,11 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from privacy.errors import InvalidParameter
 
+LEAST_DELTA = 1e-12
+"""The least delta of a budget: below it the slack, not the curve, would decide on the noise."""
 _LARGEST_SLACK = 1e-15  # of hundreds of releases
 
 
@@ -46,6 +49,55 @@ def compose(costs: Iterable[Cost]) -> Cost:
     mu_squared = math.fsum(part.mu_squared for part in parts)
     slack = math.fsum(part.slack for part in parts)
     return Cost(math.nextafter(mu_squared, math.inf), math.nextafter(slack, math.inf))
+
+
+@dataclass(frozen=True)
+class RunningCost:
+    """The sum of the costs of all releases so far, without any rounding error.
+
+    Claim: `cost` is never below the true sum, after any number of releases, and is bit for bit what `compose` gives for
+    all of them at once.
+    Proof: a cost is a pair of floats, so each part is an integer times a power of two. `Fraction` adds those exactly;
+    by induction the sum held here is the true one. `float` of a fraction rounds to nearest: the result is off by at
+    most half the distance to its neighbor, so the next float above it is not below the true sum. `compose` takes the
+    next float above `fsum`, which also rounds the true sum once, to nearest. A sum is 0 only where nothing was
+    released, since every release costs more than 0; there both give 0.
+    A float that is rounded up at each release would be safe as well, but it grows by one unit in the last place each
+    time: after 100,000 releases by more than the headroom of `calibrate`.
+
+    Raises:
+        InvalidParameter: a part is negative.
+    """
+
+    mu_squared: Fraction = Fraction(0)
+    slack: Fraction = Fraction(0)
+
+    def __post_init__(self) -> None:
+        if self.mu_squared < 0 or self.slack < 0:
+            raise InvalidParameter("A running cost is negative.")
+
+    def __add__(self, other: RunningCost) -> RunningCost:
+        return RunningCost(self.mu_squared + other.mu_squared, self.slack + other.slack)
+
+    def plus(self, cost: Cost) -> RunningCost:
+        """Add one more release."""
+        return RunningCost(self.mu_squared + Fraction(cost.mu_squared), self.slack + Fraction(cost.slack))
+
+    def without(self, cost: Cost) -> RunningCost:
+        """Take a release off a reservation; what it costs beyond a part leaves 0 of that part."""
+        return RunningCost(
+            max(Fraction(0), self.mu_squared - Fraction(cost.mu_squared)),
+            max(Fraction(0), self.slack - Fraction(cost.slack)),
+        )
+
+    def covers(self, cost: Cost) -> bool:
+        """Say whether `cost` is at most this, in both parts."""
+        return Fraction(cost.mu_squared) <= self.mu_squared and Fraction(cost.slack) <= self.slack
+
+    @property
+    def cost(self) -> Cost:
+        """The sum as floats, rounded up (claim above)."""
+        return Cost(_float_above(self.mu_squared), _float_above(self.slack))
 
 
 def delta(cost: Cost, epsilon: float) -> float:
@@ -197,3 +249,7 @@ def _noise_multiplier_for(mu_squared: float) -> float:
 
 def _slack_delta(cost: Cost, epsilon_target: float) -> float:
     return (math.exp(min(epsilon_target, 700.0)) + 1.0) * cost.slack
+
+
+def _float_above(exact: Fraction) -> float:
+    return math.nextafter(float(exact), math.inf) if exact else 0.0

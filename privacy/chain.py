@@ -2,7 +2,7 @@
 
 With the events of a dataset in the order in which they came, and balance_i what the events up to the i-th come to,
 
-    c_i = SHA-256(c_(i-1), dataset, i, event_i, balance_i),    c_0 the empty string,
+    c_i = SHA-256(c_(i-1), dataset, i, event_i, balance_i),    c_0 the identity of the ledger,
 
 and a row of its own, the head, holds i and c_i of the last one. Two things follow.
 
@@ -19,8 +19,7 @@ or cut off its tail together with the head, or delete a dataset as a whole. That
 kept elsewhere: `Account.head` goes into every privacy statement, and a seal (`Ledger.seal`) binds a finished run folder
 to the chain and the chain to what came before the seal.
 
-Each dataset has a chain of its own: damage to one does not stop the others. If ledgers are to be told apart, c_0 is
-where an identity of the ledger would enter.
+Each dataset has a chain of its own: damage to one does not stop the others. No chain of one ledger is one of another.
 """
 
 from __future__ import annotations
@@ -30,10 +29,12 @@ import json
 import sqlite3
 from typing import TypeVar
 
-from privacy.account import Entry, Event, Release, Seal, balance_after
-from privacy.storage import NOT_AN_EVENT, Record, decode, decode_balance, encode, encode_balance
+from privacy.account import Entry, balance_after
+from privacy.events import Event, Release, Reservation, Seal
+from privacy.rows import NOT_AN_EVENT, Record, decode, decode_balance, encode, encode_balance
+from privacy.storage import read_identity
 
-_Kind = TypeVar("_Kind", Release, Seal)
+_Kind = TypeVar("_Kind", Release, Reservation, Seal)
 _Row = tuple[int, str, str, str, bytes, str, str]
 
 INSERT = (
@@ -53,7 +54,7 @@ def append(connection: sqlite3.Connection, dataset: str, before: Entry | None, e
     position = before.position + 1 if before else 1
     balance = balance_after(before.balance if before else None, event)
     record, text = encode(event), encode_balance(balance)
-    digest = _digest(before.digest if before else "", dataset, position, record, text)
+    digest = _digest(before.digest if before else read_identity(connection), dataset, position, record, text)
     connection.execute(INSERT, (dataset, position, *record, text, digest))
     connection.execute(MOVE_HEAD, (dataset, position, digest))
     return Entry(position, event, balance, digest)
@@ -66,7 +67,7 @@ def last_entry(connection: sqlite3.Connection, dataset: str) -> Entry | None:
         sqlite3.DatabaseError: event or head is not the one that was written.
     """
     row = connection.execute(_LAST, (dataset,)).fetchone()
-    entry = None if row is None else _entry(dataset, row, _digest_at(connection, dataset, row[0] - 1))
+    entry = None if row is None else _entry(dataset, row, digest_at(connection, dataset, row[0] - 1))
     _check_head(connection, dataset, entry)
     return entry
 
@@ -78,7 +79,7 @@ def find(connection: sqlite3.Connection, dataset: str, kind: type[_Kind], key: s
         sqlite3.DatabaseError: it is not the one that was written.
     """
     row = connection.execute(_BY_KEY, (dataset, kind.KIND, key)).fetchone()
-    event = None if row is None else _entry(dataset, row, _digest_at(connection, dataset, row[0] - 1)).event
+    event = None if row is None else _entry(dataset, row, digest_at(connection, dataset, row[0] - 1)).event
     return event if isinstance(event, kind) else None
 
 
@@ -93,7 +94,7 @@ def read_chain(connection: sqlite3.Connection, dataset: str) -> list[Entry]:
     for position, row in enumerate(connection.execute(_ALL, (dataset,)), 1):
         if row[0] != position:
             raise sqlite3.DatabaseError(f"event {position} of dataset {dataset!r} is gone")
-        entry = _entry(dataset, row, before.digest if before else "")
+        entry = _entry(dataset, row, before.digest if before else read_identity(connection))
         try:
             follows = balance_after(before.balance if before else None, entry.event) == entry.balance
         except NOT_AN_EVENT:
@@ -118,9 +119,14 @@ def _entry(dataset: str, row: _Row, digest_before: str) -> Entry:
         raise sqlite3.DatabaseError(f"{_name(dataset, row)} is none that a ledger writes") from None
 
 
-def _digest_at(connection: sqlite3.Connection, dataset: str, position: int) -> str:
+def digest_at(connection: sqlite3.Connection, dataset: str, position: int) -> str:
+    """Read c_i, with which the chain goes on after event i.
+
+    Raises:
+        sqlite3.DatabaseError: there is no such event.
+    """
     if position == 0:
-        return ""
+        return read_identity(connection)
     query = "SELECT digest FROM event WHERE dataset = ? AND position = ?"
     row = connection.execute(query, (dataset, position)).fetchone()
     if row is None:

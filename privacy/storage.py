@@ -1,14 +1,18 @@
-"""The ledger's file: its tables, how a new one is made, how it is examined, and how events become rows and back.
+"""The ledger's file: its tables, how a new one is made, and how it is examined.
 
+table ledger   one row: the identity, random and made with the file; run folders name it, and every chain begins with it
 table event    every event of every dataset, in the order of its chain (`privacy.chain`)
     dataset, position   the place: positions of a dataset are 1, 2, ...
     kind, key           the kind of the event, and what it is looked up by: the label of a release, the path of a
-                        source, the run of a seal
+                        source, the run of a reservation or a seal
     content             the rest of the event, as JSON
     value               of a release: the noisy sum, 64-bit little-endian integers; otherwise empty
     balance             what the events up to this one come to, as JSON: so the next release reads one row, not all
     digest              binds all of the above to the event before
 table head     for every dataset, position and digest of its last event
+
+SQLite keeps a rollback journal beside the file, so reading it needs no right to write, and no shared memory; with
+`synchronous` at EXTRA, file and folder are on the disk before a commit is answered.
 
 The file is checked at two prices. Every transaction looks at mark, version and schema (`check`; the schema, so that no
 trigger or view changes what is written), in constant time. The whole file is read (`examine`) where a run begins
@@ -26,33 +30,16 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
-import json
 import os
+import secrets
 import sqlite3
 import tempfile
+import time
 from contextlib import closing
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, assert_never
-
-import numpy as np
-
-from privacy.account import (
-    Balance,
-    Budget,
-    BudgetChange,
-    Event,
-    Registration,
-    Release,
-    RunningCost,
-    Seal,
-    Source,
-)
-from privacy.accounting import check_delta, check_epsilon
-from privacy.mechanisms import DiscreteGaussian
-from privacy.units import Relation, Unit
 
 _SCHEMA = """
+CREATE TABLE ledger (identity TEXT NOT NULL) STRICT;
 CREATE TABLE event (
     dataset TEXT NOT NULL, position INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, content TEXT NOT NULL,
     value BLOB NOT NULL, balance TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (dataset, position)
@@ -65,39 +52,77 @@ CREATE TABLE head (
 """
 _MARK = 0x70727478
 _VERSION = 1
-
-NOT_AN_EVENT = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
-"""What `decode` and `decode_balance` raise of rows that no ledger wrote."""
+_DAY = 86_400
 
 
-class Record(NamedTuple):
-    """An event as its row holds it."""
+def create(path: Path) -> bool:
+    """Make a new ledger beside the path and link it there: whole or not at all. Of two makers the first one wins.
 
-    kind: str
-    key: str
-    content: str
-    value: bytes
+    Returns:
+        whether this one won.
 
-
-def create(path: Path) -> None:
-    """Make a new ledger beside the path and link it there: whole or not at all; of two makers the first one wins."""
+    Raises:
+        OSError, sqlite3.Error: it cannot be made.
+    """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     os.close(handle)
     fresh = Path(name)
     try:
-        connection = sqlite3.connect(fresh, isolation_level=None)
-        # The tables come before the write-ahead log: closing it must not be what writes them, since a disk that is full
-        # then goes unnoticed.
-        connection.executescript(f"BEGIN; {_SCHEMA} COMMIT")
-        connection.execute(f"PRAGMA user_version = {_VERSION}")
-        connection.execute(f"PRAGMA application_id = {_MARK}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.close()
-        with contextlib.suppress(FileExistsError):
+        with closing(connect(fresh)) as connection:
+            connection.executescript(f"BEGIN; {_SCHEMA}")
+            connection.execute("INSERT INTO ledger VALUES (?)", (secrets.token_hex(16),))
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            connection.execute(f"PRAGMA application_id = {_MARK}")
+            connection.commit()
+        with closing(connect(fresh)) as connection:  # as everybody will find it
+            check(connection)
+            examine(connection)
+        try:
             os.link(fresh, path)
+        except FileExistsError:
+            return False
+        _sync_folder(path.parent)
+        return True
     finally:
-        for leftover in (fresh, *(Path(f"{name}-{suffix}") for suffix in ("journal", "wal", "shm"))):
+        for leftover in (fresh, Path(f"{name}-journal")):
             leftover.unlink(missing_ok=True)
+
+
+def connect(path: Path, patience: float = 0.0) -> sqlite3.Connection:
+    """Open the file, which must be there, without beginning a transaction.
+
+    A ledger that vanished or was emptied must not come back with nothing spent.
+    """
+    address = f"{path.absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(address, uri=True, timeout=patience, isolation_level=None)
+    try:
+        connection.text_factory = bytes.decode  # text that is no UTF-8 is damage, like every other byte
+        connection.execute("PRAGMA synchronous = EXTRA")
+        connection.execute("PRAGMA cell_size_check = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed makers of the ledger at `path`, and checks of its locks, left beside it over a day ago."""
+    for leftover in path.parent.glob(f".{path.name}-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.lstat().st_mtime > _DAY:
+                leftover.unlink()
+
+
+def read_identity(connection: sqlite3.Connection) -> str:
+    """Read the identity of the ledger.
+
+    Raises:
+        sqlite3.DatabaseError: there is none, or more than one.
+    """
+    rows = connection.execute("SELECT identity FROM ledger LIMIT 2").fetchall()
+    if len(rows) != 1:
+        raise sqlite3.DatabaseError("it does not hold one identity")
+    return str(rows[0][0])
 
 
 def check(connection: sqlite3.Connection) -> None:
@@ -128,113 +153,18 @@ def examine(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError("the datasets that have a head are not those that have events")
 
 
-def encode(event: Event) -> Record:
-    """Encode an event as a row."""
-    match event:
-        case Registration():
-            about = {"unit": event.unit.column, "relation": event.relation.value}
-            return _record(event, "", {**about, **_budget_content(event.budget), "time": event.time})
-        case Source():
-            return _record(event, event.path, {"time": event.time})
-        case BudgetChange():
-            return _record(event, "", {**_budget_content(event.budget), "time": event.time})
-        case Release():
-            return _record(event, event.label, _release_content(event), event.value.astype("<i8").tobytes())
-        case Seal():
-            return _record(event, event.run, {"manifest": event.manifest, "time": event.time})
-        case _:
-            assert_never(event)
-
-
-def decode(record: Record) -> Event:
-    """Decode the event in a row. Raise one of NOT_AN_EVENT if there is none."""
-    content = json.loads(record.content)
-    match record.kind:
-        case Registration.KIND:
-            unit, relation = Unit(content["unit"]), Relation(content["relation"])
-            return Registration(unit, relation, _budget(content), content["time"])
-        case Source.KIND:
-            return Source(record.key, content["time"])
-        case BudgetChange.KIND:
-            return BudgetChange(_budget(content), content["time"])
-        case Release.KIND:
-            return _release(record, content)
-        case Seal.KIND:
-            return Seal(record.key, content["manifest"], content["time"])
-        case _:
-            raise ValueError(f"unknown kind {record.kind!r}")
-
-
-def encode_balance(balance: Balance) -> str:
-    """Encode a balance as JSON; its sums are exact: numerator and denominator."""
-    return json.dumps(
-        {
-            "unit": balance.unit.column,
-            "relation": balance.relation.value,
-            **_budget_content(balance.budget),
-            "mu_squared": balance.spent.mu_squared.as_integer_ratio(),
-            "slack": balance.spent.slack.as_integer_ratio(),
-        }
-    )
-
-
-def decode_balance(text: str) -> Balance:
-    """Decode the balance in a row. Raise one of NOT_AN_EVENT if there is none."""
-    content = json.loads(text)
-    (mu, mu_below), (slack, slack_below) = content["mu_squared"], content["slack"]
-    spent = RunningCost(Fraction(mu, mu_below), Fraction(slack, slack_below))
-    return Balance(Unit(content["unit"]), Relation(content["relation"]), _budget(content), spent)
-
-
 def now() -> str:
     """Return the time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _record(event: Event, key: str, content: dict[str, Any], value: bytes = b"") -> Record:
-    return Record(event.KIND, key, json.dumps(content), value)
-
-
-def _budget_content(budget: Budget) -> dict[str, float]:
-    return {"epsilon": float(budget.epsilon), "delta": float(budget.delta)}
-
-
-def _budget(content: dict[str, Any]) -> Budget:
-    budget = Budget(content["epsilon"], content["delta"])
-    check_epsilon(budget.epsilon)
-    check_delta(budget.delta)
-    return budget
-
-
-def _release_content(release: Release) -> dict[str, Any]:
-    return {
-        "subject": release.subject,
-        "mechanism": release.mechanism.name,
-        "sigma": float(release.mechanism.sigma),
-        "grid": float(release.mechanism.grid),
-        "norm_squared": int(release.norm_squared),
-        "nonnegative": bool(release.nonnegative),
-        "relation": release.relation.value,
-        "time": release.time,
-        "code": release.code,
-    }
-
-
-def _release(record: Record, content: dict[str, Any]) -> Release:
-    mechanism = DiscreteGaussian(content["sigma"], content["grid"])
-    if content["mechanism"] != mechanism.name:
-        raise ValueError(f"unknown mechanism {content['mechanism']!r}")
-    return Release(
-        record.key,
-        content["subject"],
-        mechanism,
-        content["norm_squared"],
-        content["nonnegative"],
-        Relation(content["relation"]),
-        np.frombuffer(record.value, dtype="<i8").astype(np.int64),
-        content["time"],
-        content["code"],
-    )
+def _sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _schema(connection: sqlite3.Connection) -> list[tuple[str, ...]]:

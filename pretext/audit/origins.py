@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pretext.config.settings import Config, Data
+from pretext.config.settings import Config
 from pretext.formatting import format_count
-from pretext.home import ledger_path, open_ledger
-from pretext.jobs.accounts import dataset_name
+from pretext.home import read_ledger
 from pretext.run.folder import Run
+from pretext.statement.accountants import find_account
 from pretext.statement.provenance import check_provenance
 from privacy import LedgerError
 
@@ -28,20 +28,18 @@ class Origins:
 
 def check_run_origins(config: Config, run: Run) -> Origins:
     """Check the origin of every candidate of a run folder. Raises RunFolderError if a file is damaged."""
-    subjects, source = _read_subjects(config.data, config.privacy.dataset, run)
+    subjects, source = _read_subjects(run)
     differences = check_provenance(run, config.privacy.rounds, config.initial, config.screening.max_words, subjects)
     wrong = list(map(str, differences))
     verdict = f"wrong, {format_count(len(wrong), 'time')}" if wrong else "as they should be"
     return Origins(f"{verdict} (digests from {source})", wrong)
 
 
-def _read_subjects(data: Data, dataset: str | None, run: Run) -> tuple[dict[str, str], str]:
+def _read_subjects(run: Run) -> tuple[dict[str, str], str]:
     """Read the digests that the run's releases are bound to: from the ledger, or without one, from the statement."""
     try:
-        if ledger_path().exists():
-            ledger = open_ledger()
-            releases = ledger.account(dataset_name(data, dataset, ledger)).releases
-            return {release.label: release.subject for release in releases}, "the ledger"
+        releases = find_account(run, read_ledger()).releases
+        return {release.label: release.subject for release in releases}, "the ledger"
     except LedgerError:
         pass
     statement = run.statement()

@@ -17,7 +17,6 @@ from pretext.cli.options import (
     set_option,
     setting_options,
 )
-from pretext.cli.output import print_result
 from pretext.cli.plots import chart_option, draw_distances
 from pretext.config.flags import FRED_FLAGS, nest_flags
 
@@ -61,7 +60,7 @@ def fred(
     parts = Parts.of(resolved)
     if plan:
         query = plan_query(resolved, parts)
-        print_result(_plan_to_json(query) if as_json else _format_plan(query, resolved.privacy, resolved.unit))
+        click.echo(_plan_to_json(query) if as_json else _format_plan(query, resolved.privacy, resolved.unit))
         return
     with resumable("the same command"):
         answer = run_fred(resolved, out, parts, choose=choose, confirmed=confirm_new_name)
@@ -70,7 +69,7 @@ def fred(
 
         rows = [(line.public_set, line.distance, line.low, line.high) for line in answer.ranking.lines]
         draw_distances(rows, chart, CONFIDENCE)
-    print_result(_answer_to_json(answer) if as_json else _format_answer(answer))
+    click.echo(_answer_to_json(answer) if as_json else _format_answer(answer))
 
 
 def _resolve_over_folder(

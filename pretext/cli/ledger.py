@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from pretext.cli.options import OrderedGroup, json_option
-from pretext.cli.output import print_result
 
 if TYPE_CHECKING:
     from privacy import Account
@@ -20,13 +19,17 @@ if TYPE_CHECKING:
 def ledger(context: click.Context) -> None:
     """Show every dataset's budget and what is left of it; with a command, one dataset's history, or set its budget."""
     if context.invoked_subcommand is None:
-        from pretext.home import open_ledger
+        from pretext.home import ledger_path, read_ledger
 
-        book = open_ledger()
-        print_result(f"Ledger {book.path}")
+        path = ledger_path()
+        click.echo(f"Ledger {path}")
+        if path.parent.is_dir() and not path.exists():
+            click.echo("It is not there yet; the first run makes it.")
+            return
+        book = read_ledger()
         book.examine()
         for name in book.names():
-            print_result(_format_account(book.account(name)))
+            click.echo(_format_account(book.account(name)))
 
 
 @ledger.command(short_help="Show a dataset's budget and releases.")
@@ -34,14 +37,14 @@ def ledger(context: click.Context) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show the budget of dataset NAME and every release ever charged to it."""
-    from pretext.home import open_ledger
+    from pretext.home import read_ledger
 
-    book = open_ledger()
+    book = read_ledger()
     account = book.account(name)
     if as_json:
-        print_result(_account_to_json(account, book.path))
+        click.echo(_account_to_json(account, book.path))
     else:
-        print_result(f"Ledger {book.path}\n{_format_account(account)}\n{_format_history(account)}")
+        click.echo(f"Ledger {book.path}\n{_format_account(account)}\n{_format_history(account)}")
 
 
 @ledger.command(short_help="Set a dataset's budget.")
@@ -51,29 +54,60 @@ def show(name: str, as_json: bool) -> None:
 def budget(name: str, epsilon: float, delta: float | None) -> None:
     """Set the budget of the known dataset NAME.
 
-    Whoever answers for the data decides this; the decision stays in the history.
+    Whoever answers for the data decides this; the decision stays in the history. If something was released before, the
+    largest budget is from then on what is guaranteed.
     """
-    from pretext.home import open_ledger
+    from pretext.home import read_ledger
     from privacy import Budget
 
-    book = open_ledger()
+    book = read_ledger()
     delta = book.account(name).budget.delta if delta is None else delta
-    print_result(_format_account(book.set_budget(name, Budget(epsilon, delta))))
+    click.echo(_format_account(book.set_budget(name, Budget(epsilon, delta))))
+
+
+@ledger.command(short_help="Give back what an unfinished run has reserved.")
+@click.argument("run")
+def release(run: str) -> None:
+    """Give back what RUN, a run folder or the id of one, has reserved and not drawn.
+
+    For a run that was given up. What it has drawn stays spent; if it is resumed after all, it reserves again.
+    """
+    from pretext.errors import UsageError
+    from pretext.home import read_ledger
+    from pretext.run.folder import Run
+
+    book = read_ledger()
+    run_id = Run.open(Path(run))[0].id if (Path(run) / "run.json").exists() else run
+    names = book.holding(run_id)
+    if not names:
+        raise UsageError(f"Run {run_id!r} has nothing reserved; `pretext ledger` names the runs that have.")
+    for name in names:
+        book.give_back(name, run_id)
+        click.echo(_format_account(book.account(name)))
 
 
 def _format_account(account: Account) -> str:
     from pretext.formatting import format_count
     from privacy.rounding import round_down, round_up
 
+    reserved = "".join(
+        f" (run {run}{f' in {account.folders[run]}' if account.folders.get(run) else ''})"
+        for run in account.balance.reserved
+    )
     return (
         f"{account.name}: budget epsilon {account.budget.epsilon:.10g}, delta {account.budget.delta:g}, unit "
-        f"{account.unit.name}, relation {account.relation.value}; spent {round_up(account.spent_epsilon)} in "
-        f"{format_count(len(account.releases), 'release')}; left for one more run: {round_down(account.left_epsilon)}"
+        f"{account.unit.name}, relation {account.relation.value}: guaranteed for all that ever leaves it\n"
+        f"    reading: spent {round_up(account.spent_epsilon)} in {format_count(len(account.releases), 'release')}; "
+        f"reserved {round_up(account.balance.reserved_epsilon)}{reserved}; left for one more run: "
+        f"{round_down(account.left_epsilon)}"
     )
 
 
 def _format_history(account: Account) -> str:
     lines = [f"source {source}" for source in account.sources]
+    if len(account.budgets) > 1:
+        budgets = ", ".join(f"({budget.epsilon:.10g}, {budget.delta:g})" for budget in account.budgets)
+        lines.append(f"budgets in order (epsilon, delta): {budgets}; the largest in force at a release is guaranteed")
     for number, release in enumerate(account.releases, 1):
         cost = release.cost(account.relation)
         lines.append(
@@ -95,6 +129,8 @@ def _account_to_json(account: Account, path: Path) -> str:
         "relation": account.relation.value,
         "budget": {"epsilon": account.budget.epsilon, "delta": account.budget.delta},
         "spent_epsilon": account.spent_epsilon,
+        "reserved_epsilon": account.balance.reserved_epsilon,
+        "reserved_by": list(account.balance.reserved),
         "left_epsilon": account.left_epsilon,
         "sources": list(account.sources),
         "position": account.position,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pretext.cli.options import OrderedGroup, folder_argument, json_option, setting_options
-from pretext.cli.output import print_note, print_result
 from pretext.cli.plots import chart_option, draw_curve
 from pretext.config.flags import CALIBRATION_FLAGS, nest_flags
 
@@ -42,9 +41,9 @@ def statement(folder: Path, as_json: bool, out: Path | None) -> None:
     document = Run.open(folder)[0].require_statement()
     if out is not None:
         write_signature_page(document, folder, out)
-        print_result(out)
+        click.echo(out)
     else:
-        print_result(document.to_json() if as_json else describe_statement(document))
+        click.echo(document.to_json() if as_json else describe_statement(document))
 
 
 @privacy.command(short_help="Recompute a run's statement from the ledger.")
@@ -58,21 +57,21 @@ def verify(folder: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
     from pretext.formatting import format_count
-    from pretext.home import open_ledger
+    from pretext.home import read_ledger
     from pretext.statement.verify import verify_folder
 
-    book = open_ledger()
+    book = read_ledger()
     checks = verify_folder(folder, book)
     differences = [difference for check in checks for difference in check.differences]
     if as_json:
-        print_result(json.dumps({"verified": not differences, "checks": [asdict(check) for check in checks]}, indent=1))
+        click.echo(json.dumps({"verified": not differences, "checks": [asdict(check) for check in checks]}, indent=1))
     elif differences:
-        print_result("\n".join(map(str, differences)))
+        click.echo("\n".join(map(str, differences)))
     else:
-        print_result("\n".join(f"ok  {check.words}" for check in checks))
-        print_result(f"Verified {folder} against {book.path}. What models wrote was compared with its digests.")
+        click.echo("\n".join(f"ok  {check.words}" for check in checks))
+        click.echo(f"Verified {folder} against {book.path}. What models wrote was compared with its digests.")
     if differences:
-        print_note(f"{folder} is not verified: {format_count(len(differences), 'difference')}.")
+        click.echo(f"{folder} is not verified: {format_count(len(differences), 'difference')}.", err=True)
         sys.exit(1)
 
 
@@ -85,14 +84,14 @@ def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bo
     """Show epsilon against delta for what was spent, under both relations."""
     from pretext.errors import UsageError
     from pretext.formatting import format_count
-    from pretext.home import open_ledger
+    from pretext.home import read_ledger
     from pretext.statement.accountants import DELTAS, epsilon_curve
 
     if (folder is None) == (name is None):
         raise UsageError("Give either a run folder or --dataset NAME.")
     releases: Sequence[Release]
     if folder is None:
-        account = open_ledger().account(str(name))
+        account = read_ledger().account(str(name))
         releases, delta, unit = account.releases, account.budget.delta, account.unit
     else:
         config, releases = _load_releases(folder)
@@ -101,7 +100,7 @@ def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bo
     title = f"{folder or name} ({format_count(len(releases), 'release')}, unit {unit.name})"
     if chart is not None:
         draw_curve(points, chart, title)
-    print_result(_curve_to_json(title, unit.name, points) if as_json else _format_curve(title, points))
+    click.echo(_curve_to_json(title, unit.name, points) if as_json else _format_curve(title, points))
 
 
 def _format_curve(title: str, points: Sequence[CurvePoint]) -> str:
@@ -137,7 +136,7 @@ def calibrate(as_json: bool, **flags: Any) -> None:
         for relation in sorted(Relation, key=lambda relation: relation is not terms.relation)
     }
     render = _calibration_to_json if as_json else _format_calibration
-    print_result(render(calibration, losses))
+    click.echo(render(calibration, losses))
 
 
 def _calibration_to_json(calibration: Calibration, losses: Mapping[str, float]) -> str:
@@ -197,7 +196,7 @@ def compare(folder: Path | None, as_json: bool, **flags: Any) -> None:
         costs = [release.cost(config.privacy.relation) for release in releases]
     bounds = compare_accountants(costs, config.privacy.delta)
     render = _comparison_to_json if as_json else _format_comparison
-    print_result(render(config.privacy, config.unit, len(costs), bounds))
+    click.echo(render(config.privacy, config.unit, len(costs), bounds))
 
 
 def _comparison_to_json(terms: Privacy, unit: Unit, releases: int, bounds: Sequence[AccountantBound]) -> str:
@@ -231,12 +230,12 @@ def _format_comparison(terms: Privacy, unit: Unit, releases: int, bounds: Sequen
 
 def _load_releases(folder: Path) -> tuple[Config, list[Release]]:
     """Return the configuration of a run folder, and its releases."""
-    from pretext.home import open_ledger
+    from pretext.home import read_ledger
     from pretext.run.folder import Run
     from pretext.statement.accountants import find_account, find_releases
 
     run, config = Run.open(folder)
-    return config, find_releases(run, find_account(run, config.privacy.dataset, open_ledger()))
+    return config, find_releases(run, find_account(run, read_ledger()))
 
 
 def _make_hypothetical_config(flags: Mapping[str, Any]) -> Config:

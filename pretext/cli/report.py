@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from pretext.cli.options import folder_argument
-from pretext.cli.output import print_note, print_result
 
 
 @click.command(short_help="Write one HTML page about a run.")
@@ -26,7 +25,7 @@ def report(folder: Path, out: Path, evaluation: Path | None) -> None:
     from pretext.report.page import write_report
 
     write_report(folder, out, evaluation)
-    print_result(out)
+    click.echo(out)
 
 
 @click.command(short_help="Copy a run's texts into one file or dataset.")
@@ -48,5 +47,5 @@ def export(folder: Path, file: Path | None, dataset: Path | None, force: bool) -
     if dataset is not None:
         export_dataset(folder, dataset, force=force)
     elif file is not None and (changed := export_file(folder, file, force=force)):
-        print_note(f"{changed} cells that begin like a formula got an apostrophe before them.")
-    print_result(file or dataset)
+        click.echo(f"{changed} cells that begin like a formula got an apostrophe before them.", err=True)
+    click.echo(file or dataset)

@@ -17,7 +17,6 @@ from pretext.cli.options import (
     set_option,
     setting_options,
 )
-from pretext.cli.output import print_result
 from pretext.cli.reopening import reopen_run
 from pretext.config.flags import RUN_FLAGS, nest_flags
 
@@ -50,7 +49,7 @@ def init(file: Path, preset: str, force: bool) -> None:
         write_atomically(file, render_template(preset, PRESETS[preset]))
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
-    print_result(f"Wrote {file}. Set data.path and the initial population, then: pretext plan {file}")
+    click.echo(f"Wrote {file}. Set data.path and the initial population, then: pretext plan {file}")
 
 
 @click.command(short_help="Show what a run will spend and cost.")
@@ -77,9 +76,9 @@ def plan(config: Path | None, measure: bool, as_json: bool, overrides: tuple[str
 
         forecast = make_forecast(resolved, Parts.of(resolved))
     if as_json:
-        print_result(_plan_to_json(planned, forecast))
+        click.echo(_plan_to_json(planned, forecast))
     else:
-        print_result(
+        click.echo(
             _format_run_plan(planned, forecast, resolved.privacy, resolved.unit, bool(resolved.initial.public_sets))
         )
 
@@ -126,7 +125,7 @@ def expand(folder: Path, texts: int, overrides: tuple[str, ...]) -> None:
 
     run, config = reopen_run(folder, overrides)
     with resumable(f"pretext expand {folder} --texts {texts}"):
-        print_result(expand_run(config, run, Parts.of(config), texts))
+        click.echo(expand_run(config, run, Parts.of(config), texts))
 
 
 def _synthesize(config: Config, folder: Path, confirmed: bool) -> None:
@@ -137,8 +136,8 @@ def _synthesize(config: Config, folder: Path, confirmed: bool) -> None:
 
     with resumable(f"pretext resume {folder}"):
         run = synthesize(config, folder, Parts.of(config), confirmed=confirmed)
-        print_result(describe_statement(run.require_statement()))
-        print_result(f"Texts        {Shards.of(config.expansion, run).target}")
+        click.echo(describe_statement(run.require_statement()))
+        click.echo(f"Texts        {Shards.of(config.expansion, run).target}")
 
 
 def _plan_to_json(plan: Plan, forecast: Forecast | None) -> str:

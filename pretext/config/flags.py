@@ -8,7 +8,6 @@ This module imports nothing heavy: `pretext --help` reads it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,13 +70,6 @@ _TABLE = (
     Flag("texts", "expansion.texts", "Synthetic texts to write.", int),
     Flag("preset", "preset", "Starting point: default or icml2024."),
 )
-_LOOKS_LIKE_A_PATH = re.compile(r"^\.{1,2}/|\.(?:csv|tsv|txt|json|jsonl|ndjson|parquet|gz)$", re.IGNORECASE)
-LOCATIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "data": ("path",),
-    "initial": ("texts", "public_sets"),
-    "models": ("generator", "adapter", "embedder", "masked"),
-}
-"""The settings that may hold a path, by section."""
 FLAGS: Final[Mapping[str, Flag]] = {flag.name: flag for flag in _TABLE}
 
 _SOURCE = ("private", "text_column", "client_column")
@@ -129,19 +121,7 @@ def nest_flags(values: Mapping[str, Any]) -> Settings:
     return layer
 
 
-def resolve_location(source: str | Path, base: Path | None = None) -> str:
-    """Return the absolute path of a file, so that a run resumes from any folder, or a dataset's or model's id as it is.
-
-    Args:
-        source: a path or an id; what does not exist is a path if it looks like one: it begins with a dot, or ends as
-            files do.
-        base: the folder that a relative path belongs to; default: the current one.
-    """
-    text = str(source)
-    try:
-        path = Path(base or "", Path(source).expanduser())
-        if text and (path.exists() or _LOOKS_LIKE_A_PATH.search(text)):
-            return str(path.resolve())
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, a loop of links, a home that is not known
-        pass
-    return text
+def resolve_location(source: str | Path) -> str:
+    """Return the absolute path of a file, so that a run resumes from any folder, or a dataset's id as it is."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if str(source) and (path.is_file() or path.is_dir()) else str(source)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pretext.config.presets import PRESETS
 from pretext.prompts import PromptStyle
 from privacy import Relation, Unit
+from privacy.accounting import LEAST_DELTA
 
 
 class Section(BaseModel):
@@ -66,7 +67,7 @@ class Privacy(Section):
     )
     delta: float = Field(
         1e-6,
-        gt=0,
+        ge=LEAST_DELTA,
         lt=1,
         description="probability mass outside of epsilon; keep it below one over the number of clients",
     )

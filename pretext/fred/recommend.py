@@ -122,7 +122,7 @@ def ask_clients(query: FredQuery, ledger: Ledger, account: Account, label: str, 
     stored_release = ledger.replay(account.name, label, query.subject)
     if stored_release is not None:
         return stored_release
-    account.check(query.cost(account.relation))
+    account.check(query.cost(account.relation), label)
     bounded = federation.sum_moments(query.moments)
     return ledger.release(account.name, label, query.subject, bounded, query.mechanism, query.relation)
 

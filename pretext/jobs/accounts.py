@@ -1,13 +1,26 @@
-"""The account that a job is charged to: its name, its budget, and the statement of what was spent."""
+"""The account that a job is charged to: its name, its budget, its reservation, and the statement of what was spent."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pretext.calibration import Calibration
+from pretext.config.resolve import compare_configs
 from pretext.config.settings import Config, Data
+from pretext.errors import RunFolderError
+from pretext.fred.query import load_query
+from pretext.home import ledger_path, open_ledger
+from pretext.run.account import AccountReference, check_ledger, held_labels, holds_ranking, other_ledger
 from pretext.run.folder import Run
 from pretext.run.privacy_statement import PrivacyStatement
-from pretext.statement.statement import make_statement
+from pretext.statement.statement import make_statement, releases_of_run
 from pretext.tables import Source
-from privacy import Account, Budget, Ledger, LedgerConflict
+from privacy import Account, Budget, Cost, Ledger, LedgerError, Unit
+
+_log = logging.getLogger("pretext")
 
 
 def private_source(data: Data) -> Source:
@@ -15,48 +28,160 @@ def private_source(data: Data) -> Source:
     return Source(data.path, data.subset, data.split)
 
 
-def dataset_name(data: Data, configured: str | None, ledger: Ledger) -> str:
-    """Return the configured name, or make one from the path; that one must not belong to another file already.
+def find_run(config: Config, folder: Path, ledger: Ledger | None, fixed: tuple[str, ...] = ("",)) -> Run | None:
+    """Find the run that a folder holds already; None if there is none, or it released nothing and is begun anew.
+
+    Args:
+        config: of the run that is asked for.
+        folder: where it lies.
+        ledger: default: the user's.
+        fixed: how the names of settings begin that must not differ.
 
     Raises:
-        LedgerConflict: the default name is taken by another source.
+        RunFolderError: the folder holds releases of another configuration, or is damaged.
+        LedgerConflict: the ledger is not the one that the folder is charged to.
     """
-    if configured is not None:
-        return configured
-    source = private_source(data)
-    known = ledger.names_of(source.identity)
-    if known:
-        return known[0]
-    name = source.default_name
-    if name in ledger.names():
-        raise LedgerConflict(
-            f"The dataset name {name!r}, made from the path, is taken by another file in the ledger {ledger.path}. "
-            "Name this one with privacy.dataset; give the same name only if it holds the same people's data."
+    if not (folder / "run.json").exists():
+        return None
+    run, stored = Run.open(folder)
+    ledger = charged_ledger(run, ledger)
+    changed = [key for key in compare_configs(config, stored) if key.startswith(fixed)]
+    if not changed:
+        return run
+    if _has_releases(run, ledger):
+        raise RunFolderError(
+            f"{folder} holds a run of another configuration (it differs in {', '.join(changed)}); give another folder "
+            "with --out, or the same settings (`pretext resume` takes them from the folder)."
         )
-    return name
+    return None
 
 
-def open_account(config: Config, ledger: Ledger, name: str, cost: float, confirmed: bool) -> Account:
+def begin_run(config: Config, folder: Path, ledger: Ledger, account: Account) -> Run:
+    """Make a run folder, or take over one that `find_run` left to be begun anew. Raises RunFolderError."""
+    reference = AccountReference.of(account.name, ledger)
+    if (folder / "run.json").exists():
+        return Run.open(folder)[0].begin_anew(config, reference)
+    return Run.create(folder, config, reference)
+
+
+def charged_ledger(run: Run, ledger: Ledger | None = None) -> Ledger:
+    """Return the ledger that a run is charged to, default: the user's, once it is seen to hold the folder's releases.
+
+    Raises:
+        LedgerConflict: it is another ledger, or an older copy, or there is none.
+    """
+    if ledger is None:
+        if not ledger_path().exists():
+            raise other_ledger(run, ledger_path(), "is not there")
+        ledger = open_ledger()
+    check_ledger(run, ledger, _query_label(run))
+    return ledger
+
+
+def open_account(config: Config, ledger: Ledger, run: Run | None, cost: float, confirmed: bool) -> Account:
     """Register the dataset, or find it; a new one's budget is the configured one, or epsilon, or what the job costs.
 
     Args:
         config: source, unit, relation and budget.
         ledger: holds the account.
-        name: of the dataset.
+        run: the one that goes on; None for a new one.
         cost: epsilon of the job.
         confirmed: the source may be charged under a name other than before.
 
     Raises:
         LedgerConflict: the ledger knows the source or the name differently.
     """
-    privacy = config.privacy
+    privacy, source = config.privacy, private_source(config.data)
+    known = ledger.names()
+    name, chosen = _dataset_name(config, ledger, run)
     # A budget made from a run holds that run: what was calibrated to epsilon costs at most epsilon.
     budget = Budget(privacy.budget_epsilon or privacy.epsilon or cost, privacy.delta)
-    identity = private_source(config.data).identity if config.data.path else f"memory:{name}"
-    return ledger.register(name, identity, config.unit, privacy.relation, budget, confirmed=confirmed)
+    account = ledger.register(
+        name,
+        source.identity if config.data.path else f"memory:{name}",
+        config.unit,
+        privacy.relation,
+        budget,
+        file=_file_identity(source) if config.data.path else "",
+        run="" if run is None else run.id,
+        chosen=chosen,
+        confirmed=confirmed,
+    )
+    if name not in known:
+        _announce(account, ledger, known)
+    return account
 
 
-def save_statement(config: Config, run: Run, ledger: Ledger, name: str) -> PrivacyStatement:
+@contextmanager
+def reservation(ledger: Ledger, account: Account, run: Run, cost: Cost, unit: Unit) -> Iterator[None]:
+    """Hold what a run may still draw while it works, so that no other one can take it away in the middle.
+
+    What is left at the end is given back; all of it, if the run ends early without having drawn anything. A run that
+    ends early after it has drawn keeps the rest, so that it can be resumed.
+
+    Raises:
+        BudgetExceeded: the dataset's budget does not hold `cost`; nothing was drawn.
+    """
+    ledger.reserve(account.name, run.id, cost, unit, str(run.folder.absolute()))
+    try:
+        yield
+    except BaseException:
+        with suppress(LedgerError):
+            if not releases_of_run(ledger.account(account.name), run.id):
+                ledger.give_back(account.name, run.id)
+        raise
+    ledger.give_back(account.name, run.id)
+
+
+def save_statement(config: Config, run: Run, ledger: Ledger) -> PrivacyStatement:
     """Make the privacy statement from the ledger and save it."""
-    statement = make_statement(config.privacy, config.data.labels, run.id, ledger, ledger.account(name))
-    return run.save_statement(statement)
+    account = ledger.account(run.account.dataset)
+    return run.save_statement(make_statement(config, Calibration.of(config), run.id, ledger, account))
+
+
+def _dataset_name(config: Config, ledger: Ledger, run: Run | None) -> tuple[str, bool]:
+    """Return the name of the dataset, and whether it is more than one made from the path."""
+    source, configured = private_source(config.data), config.privacy.dataset
+    if configured is not None:
+        return configured, True
+    if run is not None:
+        return run.account.dataset, True
+    known = ledger.names_of(source.identity)
+    return (known[0], True) if known else (source.default_name, False)
+
+
+def _file_identity(source: Source) -> str:
+    """Return what tells a file from all others under any name: device and inode; empty if there is no file."""
+    try:
+        status = source.file and source.file.stat()
+    except (OSError, ValueError):
+        return ""
+    return f"{status.st_dev}:{status.st_ino}" if status else ""
+
+
+def _announce(account: Account, ledger: Ledger, known: list[str]) -> None:
+    """Say aloud that a dataset is new, so that a second budget for the same people is not begun without a word."""
+    others = f" The ledger also knows: {', '.join(known)}." if known else ""
+    _log.warning(
+        "Dataset %r is new in the ledger %s; epsilon %.10g at delta %g is the most that may ever leave it. If the same "
+        "people's data were charged under another name, use that one (privacy.dataset).%s",
+        account.name, ledger.path, account.budget.epsilon, account.budget.delta, others,
+    )  # fmt: skip
+
+
+def _has_releases(run: Run, ledger: Ledger) -> bool:
+    """Say whether anything was released for a folder, by what it holds or by its ledger."""
+    if held_labels(run) or holds_ranking(run):
+        return True
+    if run.account.dataset not in ledger.names():
+        return False
+    account, query_label = ledger.account(run.account.dataset), _query_label(run)
+    return bool(releases_of_run(account, run.id)) or any(release.label == query_label for release in account.releases)
+
+
+def _query_label(run: Run) -> str | None:
+    """Return the label that the release of a FreD folder has; None without a query, or with one that is damaged."""
+    with suppress(RunFolderError):
+        query = load_query(run.folder)
+        return None if query is None else query.label
+    return None

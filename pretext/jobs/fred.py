@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pretext.calibration import moments_multiplier
-from pretext.config.resolve import compare_configs
 from pretext.config.settings import Config, Initial, Models, Privacy
-from pretext.errors import RunFolderError
 from pretext.fred.design import check_embedder, design_fred_query, embedder_identity, require_client_estimate
 from pretext.fred.public_sets import PublicSet
 from pretext.fred.query import QUERY_FILE, FredQuery, load_query
@@ -23,9 +21,8 @@ from pretext.fred.recommend import (
     resolve_public_sets,
 )
 from pretext.home import fred_cache_folder, open_ledger
-from pretext.jobs.accounts import dataset_name, open_account, private_source
+from pretext.jobs.accounts import begin_run, find_run, open_account, private_source
 from pretext.jobs.parts import Parts
-from pretext.run.folder import Run
 from pretext.run.lock import lock_folder
 from pretext.run.manifest import seal_run
 from pretext.run.privacy_statement import PrivacyStatement
@@ -67,24 +64,22 @@ def run_fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, con
 def _rank(config: Config, folder: Path, parts: Parts, choose: int, confirmed: bool) -> Answer:
     """Rank in a folder that this process holds; arguments and errors as `run_fred`."""
     sets = resolve_public_sets(config.initial)
-    run, query = _open_folder(config, folder)
-    ledger = open_ledger()
+    run = find_run(config, folder, None, _FIXED_SETTINGS)
+    query = None if run is None else load_query(run.folder)
     if query is None and config.data.path:
         check_columns(private_source(config.data), config.data.columns)
-    name = dataset_name(config.data, config.privacy.dataset, ledger)
     require_client_estimate(config.privacy)
     measured = measure_public_sets(config.initial, config.models, sets, parts)
     if query is None:
         query = make_query(config.privacy, config.models, measured, parts)
-        run = Run.create(folder, config)
-        run.write(QUERY_FILE, query.to_json())
-    assert run is not None
     check_embedder(query, config.models, parts.embedder())
-    own_epsilon = epsilon(query.cost(query.relation), config.privacy.delta)
-    account = open_account(config, ledger, name, own_epsilon, confirmed)
+    ledger = open_ledger()
+    account = open_account(config, ledger, run, epsilon(query.cost(query.relation), config.privacy.delta), confirmed)
+    run = run or begin_run(config, folder, ledger, account)
+    run.write(QUERY_FILE, query.to_json())
     release = ask_clients(query, ledger, account, query.label, parts.federation)
     ranking = rank_sets(query, release, measured, choose)
-    statement = make_fred_statement(config.privacy, run.id, query, ledger, ledger.account(name), release)
+    statement = make_fred_statement(config.privacy, run.id, query, ledger, ledger.account(account.name), release)
     run.save("ranking.json", {"confidence": CONFIDENCE, **asdict(ranking)})
     run.save_statement(statement)
     seal_run(run, ledger)
@@ -116,21 +111,3 @@ def make_query(
     multiplier = moments_multiplier(privacy, epsilon)
     statistics = [statistics for _, statistics in measured]
     return design_fred_query(statistics, privacy, multiplier, models, parts.embedder())
-
-
-def _open_folder(config: Config, folder: Path) -> tuple[Run | None, FredQuery | None]:
-    """Open the folder's run and read its query, if it holds them.
-
-    Raises:
-        RunFolderError: the folder belongs to another query, or is damaged.
-    """
-    if not (folder / "run.json").exists():
-        return None, None
-    run, stored_config = Run.open(folder)
-    changed = [key for key in compare_configs(stored_config, config) if key.startswith(_FIXED_SETTINGS)]
-    if changed:
-        raise RunFolderError(
-            f"{folder} holds the release of another query (it differs in {', '.join(changed)}); give another folder "
-            "with --out, or the same settings."
-        )
-    return run, load_query(folder)

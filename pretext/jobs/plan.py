@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pretext.calibration import Calibration
 from pretext.config.settings import Config, Evolution, Privacy
 from pretext.screening.language import check_languages
-from privacy import DiscreteGaussian, Unit, compose, epsilon, rdp_epsilon
+from privacy import DiscreteGaussian, Unit, epsilon, rdp_epsilon
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def make_plan(config: Config) -> Plan:
     """
     check_languages(config.screening.languages)
     privacy, evolution, calibration = config.privacy, config.evolution, Calibration.of(config)
-    total = compose([calibration.fred_cost(), *[calibration.round_cost()] * privacy.rounds])
+    total = calibration.total_cost()
     votes = None
     if privacy.clients is not None:
         votes = privacy.clients * max_votes_per_client(privacy, evolution) / evolution.population

@@ -12,7 +12,7 @@ from pathlib import Path
 from pretext.calibration import Calibration
 from pretext.clients.voting import VoteRule
 from pretext.config.settings import Config, Data, Initial, Privacy
-from pretext.errors import RunFolderError, UsageError
+from pretext.errors import UsageError
 from pretext.evolution.expansion import Writer, expand
 from pretext.evolution.initial import make_initial_population
 from pretext.evolution.loop import evolve
@@ -24,7 +24,15 @@ from pretext.fred.design import require_client_estimate
 from pretext.fred.query import QUERY_FILE, load_query
 from pretext.fred.recommend import ask_clients, rank_sets, resolve_public_sets
 from pretext.home import open_ledger
-from pretext.jobs.accounts import dataset_name, open_account, private_source, save_statement
+from pretext.jobs.accounts import (
+    begin_run,
+    charged_ledger,
+    find_run,
+    open_account,
+    private_source,
+    reservation,
+    save_statement,
+)
 from pretext.jobs.fred import make_query, measure_public_sets
 from pretext.jobs.parts import Parts, TimedModels
 from pretext.jobs.plan import make_plan
@@ -38,7 +46,7 @@ from pretext.run.records import Candidate, Seed
 from pretext.screening.screen import Screen
 from pretext.statement.statement import count_voting_rounds, releases_of_run
 from pretext.tables import Source, check_columns
-from privacy import Account, Ledger, compose
+from privacy import Account, Cost, Ledger, compose
 
 _SAMPLES = 16  # texts of each public set for the trial of the generator
 _log = logging.getLogger("pretext")
@@ -77,26 +85,25 @@ def evolve_run(
 
 def _evolve(config: Config, folder: Path, parts: Parts, confirmed: bool, ledger: Ledger | None) -> Run:
     """Evolve in a folder that this process holds; arguments and errors as `evolve_run`."""
-    plan = make_plan(config)
-    ledger = ledger or open_ledger()
-    if not (folder / "run.json").exists():
+    plan, calibration = make_plan(config), Calibration.of(config)
+    run = find_run(config, folder, ledger)
+    if run is None:
         _check_sources(config.data, config.initial, config.privacy)
-    name = dataset_name(config.data, config.privacy.dataset, ledger)
-    run = Run.create(folder, config)
-    account = open_account(config, ledger, name, plan.epsilon, confirmed)
+    ledger = ledger or open_ledger()
+    account = open_account(config, ledger, run, plan.epsilon, confirmed)
+    run = run or begin_run(config, folder, ledger, account)
     meter = Meter(parts.engine)
     varies = config.privacy.rounds > 1 or config.evolution.lookahead > 0
     models = TimedModels(parts, meter, varies)
-    evolution = _Evolution(config, Calibration.of(config), run, ledger, account, parts, models)
+    evolution = _Evolution(config, calibration, run, ledger, account, parts, models)
     with _log_to_folder(run):
         for warning in plan.warnings:
             _log.warning(warning)
-        evolution.check_budget()
         try:
-            with meter.persist(run):
+            with reservation(ledger, account, run, evolution.cost_to_come(), config.unit), meter.persist(run):
                 evolution.work()
         finally:
-            save_statement(config, run, ledger, account.name)
+            save_statement(config, run, ledger)
         seal_run(run, ledger)
     return run
 
@@ -105,6 +112,10 @@ def expand_run(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledge
     """Write synthetic texts from a finished evolution until there are `texts`, and seal the folder in the ledger.
 
     Costs no privacy. The ledger defaults to the user's.
+
+    Raises:
+        LedgerConflict: it is not the one that the run is charged to.
+        PretextError: see its subclasses; everything done so far is kept.
     """
     with lock_folder(run.folder):
         return _expand(config, run, parts, texts, ledger)
@@ -112,11 +123,12 @@ def expand_run(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledge
 
 def _expand(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledger | None) -> Path:
     """Expand a run whose folder this process holds; arguments and errors as `expand_run`."""
+    ledger = charged_ledger(run, ledger)
     meter = Meter(parts.engine)
     with meter.persist(run), meter.phase("expansion"):
         target = expand_seeds(config, run, save_seeds(config, run), parts.engine, texts)
     write_card(run.folder)
-    seal_run(run, ledger or open_ledger())
+    seal_run(run, ledger)
     return target
 
 
@@ -166,13 +178,13 @@ class _Evolution:
     parts: Parts
     models: TimedModels
 
-    def check_budget(self) -> None:
-        """Refuse before anything private is touched if the budget does not hold the releases still to come."""
+    def cost_to_come(self) -> Cost:
+        """Compute what the releases still to come cost at most, under the account's relation."""
         calibration, relation = self.calibration, self.account.relation
         releases = releases_of_run(self.account, self.run.id)
-        has_found = any(release.label == f"{self.run.id}/fred" for release in releases)
-        costs = [calibration.round_cost(relation)] * self.rounds_to_release()
-        self.account.check(compose(costs if has_found else [calibration.fred_cost(relation), *costs]))
+        finds = bool(self.config.initial.public_sets) and len(releases) == count_voting_rounds(releases)
+        rounds = [calibration.round_cost(relation)] * self.rounds_to_release()
+        return compose([calibration.fred_cost(relation)] * finds + rounds)
 
     def rounds_to_release(self) -> int:
         """Count the rounds that were not released when this job began."""
@@ -260,23 +272,11 @@ def _read_samples(initial: Initial, max_words: int) -> list[Candidate]:
     return samples
 
 
-class _RunLog(logging.FileHandler):
-    """Writes run.log; once that fails, as on a full disk, the work goes on without it."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Give up, and say so."""
-        _log.removeHandler(self)
-        _log.warning("%s cannot be written, so nothing more goes there.", self.baseFilename)
-
-
 @contextmanager
 def _log_to_folder(run: Run) -> Iterator[None]:
     """Copy this program's log, and no library's, into the run folder."""
-    path = run.folder / "run.log"
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise RunFolderError(f"{path} is not a regular file; remove it.")
     with run.explain_write_errors():
-        handler = _RunLog(path, encoding="utf-8", errors="backslashreplace")
+        handler = logging.FileHandler(run.folder / "run.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     _log.addHandler(handler)
     try:

@@ -2,7 +2,7 @@
 done.
 
 config.toml         the resolved settings
-run.json            the run's id, when it began, and the version that made it
+run.json            the run's id, when it began, the version that made it, and the account that it is charged to
 population/NNN.json the candidates of a round and their origins, saved before anybody votes on them
 positions/NNN.npy   where a round's candidates stand, shape (n, d), for the report
 selected/NNN.json   a round's released votes and what was selected by them
@@ -41,6 +41,7 @@ from pretext.config.resolve import compare_configs, dump_settings, validate_sett
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError, UsageError
 from pretext.files import read_file, replace_nonfinite, write_atomically
+from pretext.run.account import AccountReference
 from pretext.run.privacy_statement import STATEMENT_FILE, PrivacyStatement, statement_error
 from pretext.run.records import (
     Candidate,
@@ -56,6 +57,8 @@ from pretext.run.records import (
 _MAX_POSITIONS = 10_000
 LOCK_FILE = ".lock"
 _SEEDS_FILE, _EXPANSION_FILE, _TIMINGS_FILE = "seeds.jsonl", "expansion.json", "timings.json"
+_FIRST_STEPS = ("population/*.json", "positions/*.npy", "query.json", STATEMENT_FILE, _TIMINGS_FILE)
+"""What a run writes before its first release."""
 
 Value = TypeVar("Value")
 
@@ -65,6 +68,7 @@ class _RunFile:
     id: str
     created: str
     pretext: str
+    account: AccountReference
 
 
 _RUN_FILE = TypeAdapter(_RunFile)
@@ -83,15 +87,17 @@ class Run:
         id: of the run; the labels of its releases begin with it.
         created: when it began, in UTC.
         version: of the program that began it.
+        account: that it is charged to.
     """
 
     folder: Path
     id: str
     created: str
     version: str
+    account: AccountReference
 
     @classmethod
-    def create(cls, folder: Path, config: Config) -> Run:
+    def create(cls, folder: Path, config: Config, account: AccountReference) -> Run:
         """Make the folder, or open it if it holds a run of the same configuration.
 
         Raises:
@@ -105,16 +111,33 @@ class Run:
                     "give another folder with --out, or continue that run with `pretext resume`."
                 )
             return run
-        settings = tomlkit.dumps(dump_settings(config))
+        settings = _config_file(config)
         _check_is_free(folder, settings)
-        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        run = cls(folder, uuid.uuid4().hex[:12], created, importlib.metadata.version("pretext"))
+        run = cls._begin(folder, uuid.uuid4().hex[:12], account)
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        run.write("config.toml", settings)
-        # Last: with this file the folder is a run folder.
-        run.save("run.json", {"id": run.id, "created": run.created, "pretext": run.version})
+        run._save_beginning(settings)
         return run
+
+    def begin_anew(self, config: Config, account: AccountReference) -> Run:
+        """Take over a folder from which nothing was released, for another configuration; the id stays."""
+        run = self._begin(self.folder, self.id, account)
+        with explain_write_errors(self.folder):
+            for name in _FIRST_STEPS:
+                for path in self.folder.glob(name):
+                    path.unlink()
+        run._save_beginning(_config_file(config))
+        return run
+
+    @classmethod
+    def _begin(cls, folder: Path, run_id: str, account: AccountReference) -> Run:
+        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return cls(folder, run_id, created, importlib.metadata.version("pretext"), account)
+
+    def _save_beginning(self, settings: str) -> None:
+        self.write("config.toml", settings)
+        # Last: with this file the folder is a run folder.
+        self.save("run.json", asdict(_RunFile(self.id, self.created, self.version, self.account)))
 
     @classmethod
     def open(cls, folder: Path) -> tuple[Run, Config]:
@@ -122,7 +145,7 @@ class Run:
         try:
             file = _RUN_FILE.validate_json((folder / "run.json").read_bytes())
             config = validate_settings(tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")))
-            return cls(folder, file.id, file.created, file.pretext), config
+            return cls(folder, file.id, file.created, file.pretext, file.account), config
         except FileNotFoundError:
             raise RunFolderError(
                 f"{folder} is not a run folder (no run.json and config.toml in it); give the folder that `pretext "
@@ -325,6 +348,10 @@ def _check_is_free(folder: Path, settings: str) -> None:
             held.discard("config.toml")
     if held - {LOCK_FILE}:
         raise RunFolderError(f"{folder} exists and is not a run folder; give an empty or a new one with --out.")
+
+
+def _config_file(config: Config) -> str:
+    return tomlkit.dumps(dump_settings(config))
 
 
 def _population_file(round_number: int) -> str:

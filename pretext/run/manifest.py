@@ -8,7 +8,6 @@ the seal. Files that only record how the work went (run.log, timings.json, expan
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,7 +33,6 @@ _RESULT_FILES = (
     "synthetic.parquet",
     "synthetic/*",
 )
-_log = logging.getLogger("pretext")
 
 
 @dataclass(frozen=True)
@@ -67,28 +65,13 @@ def read_manifest(run: Run) -> Manifest | None:
 
 
 def seal_run(run: Run, ledger: Ledger) -> None:
-    """Write the manifest and record its digest under the dataset that the statement names.
-
-    If the ledger is not the one that the run was charged to (the folder was carried elsewhere to be expanded), the
-    manifest is written all the same, and a warning says that it is not sealed.
+    """Write the manifest and record its digest in the ledger, which is the one that the run is charged to.
 
     Raises:
-        RunFolderError: the folder cannot be written, or holds no statement.
+        RunFolderError: the folder cannot be written.
     """
     run.save(MANIFEST, asdict(Manifest(run.id, digest_files(run.folder))))
-    statement = run.require_statement()
-    name, labels = statement.dataset.name, {release.label for release in statement.releases}
-    # A ledger may hold a dataset of the same name that this run was never charged to.
-    if name in ledger.names() and labels <= {release.label for release in ledger.account(name).releases}:
-        ledger.seal(name, run.id, file_digest(run.folder / MANIFEST))
-    else:
-        _log.warning(
-            "The ledger %s does not hold this run's releases as dataset %r: what was written is listed in %s, but not "
-            "sealed.",
-            ledger.path,
-            name,
-            run.folder / MANIFEST,
-        )
+    ledger.seal(run.account.dataset, run.id, file_digest(run.folder / MANIFEST))
 
 
 def digest_files(folder: Path) -> dict[str, FileDigest]:

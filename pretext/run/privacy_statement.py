@@ -27,7 +27,10 @@ Loss = Annotated[float, BeforeValidator(lambda value: math.inf if value is None 
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What the releases of a run come to under one relation, by the exact curve and by Renyi accounting."""
+    """What the releases of a run come to at most under one relation, by the exact curve and by Renyi accounting.
+
+    It was fixed by the settings before the first release, and holds whenever and wherever the run stops.
+    """
 
     unit: str
     relation: str
@@ -137,7 +140,7 @@ class Accounting:
 
 @dataclass(frozen=True)
 class RunCharge:
-    """What a run was charged: its own epsilon, and what the dataset had spent after it; at the budget's delta."""
+    """What a run was charged: its own epsilon, and the reading of the dataset after it; at the budget's delta."""
 
     time: str
     run: str
@@ -154,7 +157,8 @@ class DatasetAccount:
         name: of the dataset.
         unit, relation: those of the budget.
         budget: the most that may ever be spent.
-        spent_epsilon: by all releases together.
+        spent_epsilon: by all releases together; a reading, no guarantee: that is the budget.
+        reserved_epsilon: by runs that are not finished.
         left_epsilon: what one more run may spend.
         releases: their number.
         history: the runs in the order of their last releases.
@@ -167,6 +171,7 @@ class DatasetAccount:
     relation: str
     budget: Budget
     spent_epsilon: Loss
+    reserved_epsilon: Loss
     left_epsilon: float
     releases: int
     history: tuple[RunCharge, ...]
@@ -182,7 +187,9 @@ class PrivacyStatement:
     Attributes:
         run: id of the run folder.
         guarantee: under the relation of the settings.
-        other_relation: the same releases under the other relation.
+        other_relation: the same under the other relation.
+        reading_epsilon: what the releases made so far add up to under the relation of the settings. In a run that
+            stopped early it is no guarantee: stopping may depend on what was released.
         unit: who is protected.
         relation: against which change of the dataset.
         rounds: None in a FreD folder, which holds no votes.
@@ -197,6 +204,7 @@ class PrivacyStatement:
     run: str
     guarantee: Guarantee
     other_relation: Guarantee
+    reading_epsilon: Loss
     unit: UnitOfProtection
     relation: Neighbors
     rounds: Rounds | None

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pretext.fred.query import load_query
+from pretext.run.account import other_ledger
 from pretext.run.folder import Run
-from pretext.run.privacy_statement import STATEMENT_FILE, statement_error
 from pretext.statement.statement import releases_of_run
 from privacy import Account, Cost, Ledger, Relation, Release, compose, epsilon, rdp_epsilon
 
@@ -40,27 +40,15 @@ class AccountantBound:
     words: str
 
 
-def find_account(run: Run, dataset: str | None, ledger: Ledger) -> Account:
+def find_account(run: Run, ledger: Ledger) -> Account:
     """Find the account of the dataset that a run folder was charged to.
 
-    Args:
-        run: the folder.
-        dataset: its name in the settings; None: as the statement names it.
-        ledger: that the run was charged to.
-
     Raises:
-        RunFolderError: neither the settings nor a statement name the dataset.
-        LedgerConflict, LedgerCorrupted: the ledger does not know it, or was changed.
+        LedgerConflict, LedgerCorrupted: the ledger is another one, does not know the dataset, or was changed.
     """
-    return ledger.account(dataset or _charged_dataset(run))
-
-
-def _charged_dataset(run: Run) -> str:
-    """Read the dataset's name from a statement that may be damaged elsewhere, so that `verify` can name the damage."""
-    try:
-        return str(run.load(STATEMENT_FILE)["dataset"]["name"])
-    except (KeyError, TypeError):
-        raise statement_error(run.folder / STATEMENT_FILE) from None
+    if ledger.identity != run.account.ledger:
+        raise other_ledger(run, ledger.path, "is another one")
+    return ledger.account(run.account.dataset)
 
 
 def find_releases(run: Run, account: Account) -> list[Release]:

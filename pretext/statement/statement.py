@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from pretext.config.settings import Privacy
+from pretext.calibration import Calibration
+from pretext.config.settings import Config, Privacy
 from pretext.formatting import format_count
 from pretext.fred.query import FredQuery
 from pretext.run.privacy_statement import (
@@ -20,8 +21,10 @@ from pretext.run.privacy_statement import (
     UnitOfProtection,
     VoteBounding,
 )
-from privacy import Account, Ledger, Relation, Release, compose, epsilon, rdp_epsilon
-from privacy.rounding import round_up
+from privacy import Account, Cost, Ledger, Relation, Release, compose, epsilon, rdp_epsilon
+from privacy.accounting import RunningCost
+from privacy.events import run_of
+from privacy.rounding import round_down, round_up
 
 NOT_COVERED = (
     "What the language model, the embedder and the public texts held before: a text that they knew may come out.",
@@ -50,30 +53,31 @@ def count_voting_rounds(releases: Sequence[Release]) -> int:
 
 
 def make_statement(
-    privacy: Privacy, labels: Sequence[str], run_id: str, ledger: Ledger, account: Account
+    config: Config, calibration: Calibration, run_id: str, ledger: Ledger, account: Account
 ) -> PrivacyStatement:
     """Make the statement of a run; every epsilon comes with its delta, unit and relation.
 
     Args:
-        privacy: the run's settings.
-        labels: of the texts; empty without.
+        config: the run's settings.
+        calibration: the noise that they plan, and its price.
         run_id: names the run's releases in the ledger.
         ledger: that the run was charged to.
         account: of its dataset, as it stands or stood.
     """
+    privacy = config.privacy
     releases = releases_of_run(account, run_id)
     bounding = VoteBounding(
         max_texts_per_client=privacy.max_texts_per_client,
         choice="uniform at random, from the operating system's entropy",
         vote_norm=float(privacy.norm_squared) ** 0.5,
         normalized=privacy.normalize_votes,
-        labels="one vector and one bound over all labels" if labels else None,
+        labels="one vector and one bound over all labels" if config.data.labels else None,
     )
     return _state(
         run_id,
         releases,
-        privacy.relation,
-        privacy.delta,
+        calibration.total_cost,
+        privacy,
         ledger,
         account,
         rounds=Rounds(privacy.rounds, count_voting_rounds(releases)),
@@ -94,8 +98,8 @@ def make_fred_statement(
     return _state(
         run_id,
         [release],
-        query.relation,
-        privacy.delta,
+        query.cost,
+        privacy,
         ledger,
         account,
         rounds=None,
@@ -107,8 +111,8 @@ def make_fred_statement(
 def _state(
     run_id: str,
     releases: Sequence[Release],
-    relation: Relation,
-    delta: float,
+    planned: Callable[[Relation], Cost],
+    privacy: Privacy,
     ledger: Ledger,
     account: Account,
     *,
@@ -116,12 +120,13 @@ def _state(
     bounding: VoteBounding | MomentBounding,
     proof: str,
 ) -> PrivacyStatement:
-    unit = account.unit
+    unit, relation, delta = account.unit, privacy.relation, privacy.delta
     (other_relation,) = (neighbor for neighbor in Relation if neighbor is not relation)
     return PrivacyStatement(
         run=run_id,
-        guarantee=_guarantee(account, releases, relation, delta),
-        other_relation=_guarantee(account, releases, other_relation, delta),
+        guarantee=_guarantee(account, planned, relation, delta),
+        other_relation=_guarantee(account, planned, other_relation, delta),
+        reading_epsilon=epsilon(compose(release.cost(relation) for release in releases), delta),
         unit=UnitOfProtection(unit.name, unit.column, unit.words),
         relation=Neighbors(relation.value, relation.words),
         rounds=rounds,
@@ -133,8 +138,10 @@ def _state(
     )
 
 
-def _guarantee(account: Account, releases: Sequence[Release], relation: Relation, delta: float) -> Guarantee:
-    total = compose(release.cost(relation) for release in releases)
+def _guarantee(account: Account, planned: Callable[[Relation], Cost], relation: Relation, delta: float) -> Guarantee:
+    """State what was fixed before the first release: where a run stopped early, its releases alone bound nothing, since
+    when it stopped may depend on them."""
+    total = planned(relation)
     return Guarantee(account.unit.name, relation.value, epsilon(total, delta), delta, rdp_epsilon(total, delta))
 
 
@@ -164,6 +171,7 @@ def _dataset_account(account: Account, ledger: Ledger) -> DatasetAccount:
         relation=account.relation.value,
         budget=account.budget,
         spent_epsilon=account.spent_epsilon,
+        reserved_epsilon=account.balance.reserved_epsilon,
         left_epsilon=account.left_epsilon,
         releases=len(account.releases),
         history=tuple(charge_history(account)),
@@ -178,37 +186,50 @@ def charge_history(account: Account) -> list[RunCharge]:
 
     A run is the part of a label before its first slash; all of `pretext fred` counts as one.
     """
-    runs = [release.label.split("/", 1)[0] for release in account.releases]
-    last = {run: number for number, run in enumerate(runs)}
-
-    def spent(releases: Sequence[Release]) -> float:
-        return epsilon(compose(release.cost(account.relation) for release in releases), account.budget.delta)
-
-    charges = []
-    for run, number in sorted(last.items(), key=lambda item: item[1]):
-        own = [release for release, name in zip(account.releases, runs, strict=True) if name == run]
-        until = account.releases[: number + 1]
-        charges.append(RunCharge(account.releases[number].time, run, len(own), spent(own), spent(until)))
+    last = {run_of(release.label): number for number, release in enumerate(account.releases)}
+    own: dict[str, list[Cost]] = {}
+    spent, charges, delta = RunningCost(), [], account.budget.delta
+    for number, release in enumerate(account.releases):
+        run, cost = run_of(release.label), release.cost(account.relation)
+        own.setdefault(run, []).append(cost)
+        spent = spent.plus(cost)
+        if number == last[run]:
+            own_epsilon, spent_epsilon = epsilon(compose(own[run]), delta), epsilon(spent.cost, delta)
+            charges.append(RunCharge(release.time, run, len(own[run]), own_epsilon, spent_epsilon))
     return charges
 
 
 def describe_statement(statement: PrivacyStatement) -> str:
     """Describe the statement in a few lines for the terminal; losses are rounded up."""
-    guarantee, dataset, budget = statement.guarantee, statement.dataset, statement.dataset.budget
-    second = statement.other_relation
+    guarantee, second, dataset = statement.guarantee, statement.other_relation, statement.dataset
+    budget = dataset.budget
     return "\n".join(
         [
             f"Guarantee    ({round_up(guarantee.epsilon)}, {guarantee.delta:g})-differential privacy, "
             f"unit {guarantee.unit}, relation {guarantee.relation}",
             f"             (relation {second.relation}: epsilon {round_up(second.epsilon)} at the same delta)",
+            *_describe_reading(statement),
             f"Unit         {statement.unit.words}",
             f"Relation     {statement.relation.words}",
             f"Releases     {describe_releases(statement)}, discrete Gaussian noise",
-            f"Dataset      {dataset.name}: epsilon {round_up(dataset.spent_epsilon)} of {budget.epsilon:.10g} spent in "
-            f"all (delta {budget.delta:g}, unit {dataset.unit}, {dataset.relation})",
+            f"Dataset      {dataset.name}: epsilon {budget.epsilon:.10g} is guaranteed for all that ever leaves it "
+            f"(delta {budget.delta:g}, unit {dataset.unit}, {dataset.relation});",
+            f"             reading so far: {round_up(dataset.spent_epsilon)} spent, "
+            f"{round_up(dataset.reserved_epsilon)} reserved, {round_down(dataset.left_epsilon)} left",
             f"Ledger       {dataset.ledger}",
         ]
     )
+
+
+def _describe_reading(statement: PrivacyStatement) -> list[str]:
+    """Describe what an unfinished run has released so far; nothing for a finished one."""
+    rounds = statement.rounds
+    if rounds is None or rounds.released == rounds.planned:
+        return []
+    return [
+        f"             fixed before the first release; reading after {rounds.released} of "
+        f"{format_count(rounds.planned, 'round')}: {round_up(statement.reading_epsilon)}, which is no guarantee"
+    ]
 
 
 def describe_releases(statement: PrivacyStatement) -> str:

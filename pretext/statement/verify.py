@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def verify_folder(folder: Path, ledger: Ledger) -> list[Check]:
     files = _run_check(MANIFEST, "files are as the manifest lists them", partial(_compare_files, run))
     try:
         ledger.examine()
-        account = find_account(run, config.privacy.dataset, ledger)
+        account = find_account(run, ledger)
         releases = find_releases(run, account)
     except (LedgerConflict, LedgerCorrupted, RunFolderError) as error:
         return [files, Check("the ledger", [Difference("ledger", "", "the account of the run", str(error))])]
@@ -84,6 +84,11 @@ class _Evidence:
     config: Config
     account: Account
     releases: list[Release]
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The noise that the settings plan, and its price."""
+        return Calibration.of(self.config)
 
     @property
     def is_fred_folder(self) -> bool:
@@ -158,7 +163,7 @@ def _compare_statement(evidence: _Evidence, ledger: Ledger) -> Iterator[Differen
     counted = sum(release.label in known for release in evidence.releases)
     yield from _diff_values(STATEMENT_FILE, len(evidence.releases), counted, "releases of the run")
     if not evidence.is_fred_folder:
-        expected = make_statement(privacy, evidence.config.data.labels, run.id, ledger, then)
+        expected = make_statement(evidence.config, evidence.calibration, run.id, ledger, then)
     elif evidence.releases and (query := load_query(run.folder)) is not None:
         expected = make_fred_statement(privacy, run.id, query, ledger, then, evidence.releases[0])
     else:
@@ -182,7 +187,7 @@ def _compare_query(evidence: _Evidence) -> Iterator[Difference]:
 
 def _compare_noise(evidence: _Evidence, votes: dict[int, Release]) -> Iterator[Difference]:
     privacy = evidence.config.privacy
-    planned = Calibration.of(evidence.config).mechanism.standard_deviation
+    planned = evidence.calibration.mechanism.standard_deviation
     grid, norm_squared = grid_for(privacy.norm_squared)
     for number, release in votes.items():
         drawn, where = release.mechanism.standard_deviation, f"round {number}"

@@ -28,6 +28,7 @@ from pretext.evolution.expansion import PromptSampler
 from pretext.jobs.run import expand_seeds
 from pretext.models.engines import Sampling, Usage, ignore_progress
 from pretext.prompts import Prompt, make_few_shot_prompt
+from pretext.run.account import AccountReference
 from pretext.run.folder import Run
 from pretext.run.records import Seed
 from pretext.run.shards import Shards
@@ -99,7 +100,7 @@ def _time_expansion(arguments: argparse.Namespace, kind: str, task: str) -> None
     shards = [] if kind == "file" else ["expansion.shard_texts=100000"]
     overrides = [*shards, "expansion.format=parquet"] if kind == "parquet" else shards
     config, seeds, texts = _make_config(arguments, overrides), _make_seeds(arguments.seeds), arguments.texts[0]
-    run = Run.create(arguments.folder, config)
+    run = Run.create(arguments.folder, config, AccountReference("none", "none", "none"))
     clock = CallTimer()
     clock.wrap(Babbler, "complete", "generator")
     clock.wrap(PromptSampler, "draw", "prompts")

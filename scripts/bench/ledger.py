@@ -20,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from privacy import Bounded, Budget, DiscreteGaussian, Ledger, Relation, Unit, chain
-from privacy.account import Release
+from privacy import Bounded, Budget, DiscreteGaussian, Ledger, Relation, Release, Unit, chain
 from privacy.bounding import grid_for
 from privacy.storage import now
 
@@ -57,7 +56,7 @@ def fill(path: Path, count: int, coordinates: int, prefix: str) -> None:
     mechanism, (_, norm_squared) = noise(), grid_for(NORM_SQUARED)
     value = np.zeros(coordinates, np.int64)
     for start in range(0, count, 1000):
-        with Ledger(path)._transaction() as connection:
+        with Ledger(path).file.writing() as connection:
             last = chain.last_entry(connection, DATASET)
             for number in range(start, min(start + 1000, count)):
                 label = f"{prefix}/{number}"

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 import pretext.jobs.run
+from pretext.home import open_ledger
 from tests.support.runs import Command
 
 
 def test_unknown_dataset(pretext_command: Command) -> None:
+    open_ledger()
     code, _, err = pretext_command("ledger", "show", "nobody")
     assert code == 2
     assert "'nobody'" in err

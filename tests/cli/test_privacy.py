@@ -18,7 +18,7 @@ from pretext.report.page import write_report
 from pretext.run.folder import Run
 from privacy import Budget
 from privacy.rounding import round_up
-from tests.support.runs import Command, make_parts
+from tests.support.runs import ACCOUNT, Command, make_parts
 
 
 @pytest.fixture
@@ -58,11 +58,13 @@ def test_statement__a_field_is_missing__names_the_command_that_writes_it_again(c
 @pytest.mark.parametrize("content", ["{}", "[]", "half", '{"dataset": 1}'])
 def test_a_damaged_statement_is_one_sentence(content: str, command: Command, run: Run) -> None:
     (run.folder / "privacy.json").write_text(content)
-    for name in ("statement", "curve", "compare", "verify"):
+    for name in ("statement", "verify"):
         code, out, err = command(name, run.folder)
         assert code == 1
         assert "Traceback" not in err
         assert "privacy.json" in out + err
+    for name in ("curve", "compare"):
+        assert command(name, run.folder)[0] == 0, "they read the ledger alone"
 
 
 def test_curve(command: Command, run: Run) -> None:
@@ -205,11 +207,15 @@ def test_wrong_use_is_one_sentence(case: str, command: Command, run: Run) -> Non
 
 
 def test_before_anything_was_released(command: Command, make_config: Callable[..., Config], tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "fresh", make_config())
-    for name in ("statement", "curve", "compare"):
+    run = Run.create(tmp_path / "fresh", make_config(), ACCOUNT)
+    code, _, err = command("statement", run.folder)
+    assert code == 1
+    assert f"pretext resume {run.folder}" in err
+    for name in ("curve", "compare"):
         code, _, err = command(name, run.folder)
         assert code == 1
-        assert f"pretext resume {run.folder}" in err
+        assert "ledger.sqlite" in err
+    open_ledger()
     code, out, err = command("verify", run.folder)
     assert code == 1
     assert out.startswith("manifest.json: ")
@@ -236,17 +242,17 @@ def test_an_infinite_loss_is_strict_json_and_told_in_words(
 ) -> None:
     """The same dataset again, at a delta so small that the noise's slack alone is more."""
     assert open_ledger().set_budget("private", Budget(50, 1e-3))
-    terms = ("privacy.noise_multiplier=4", "privacy.delta=1e-19", "privacy.budget_epsilon=50")
+    terms = ("privacy.noise_multiplier=0.6", "privacy.delta=1e-12", "privacy.budget_epsilon=50")
     config = make_config(*terms, "evolution.threshold=0")
     second = synthesize(config, tmp_path / "second", make_parts(config))
     document = strict((second.folder / "privacy.json").read_text())
     assert document["guarantee"]["epsilon"] is None and document["dataset"]["spent_epsilon"] < 50
-    assert "(infinity, 1e-19)-differential privacy" in command("statement", second.folder)[1]
+    assert "(infinity, 1e-12)-differential privacy" in command("statement", second.folder)[1]
     assert strict(command("statement", second.folder, "--json")[1]) == document
     assert command("statement", second.folder, "--out", tmp_path / "page.md")[0] == 0
-    assert "epsilon infinity at delta 1e-19" in (tmp_path / "page.md").read_text()
+    assert "epsilon infinity at delta 1e-12" in (tmp_path / "page.md").read_text()
     assert command("verify", second.folder)[0] == 0
-    assert "(infinity, 1e-19)" in (second.folder / "README.md").read_text()
+    assert "(infinity, 1e-12)" in (second.folder / "README.md").read_text()
     write_report(second.folder, tmp_path / "report.html")
     assert "infinity" in (tmp_path / "report.html").read_text()
 

@@ -28,7 +28,7 @@ from pretext.prompts import HEADER, Prompt
 from pretext.run.folder import Run
 from pretext.run.records import Seed
 from pretext.run.shards import synthetic_rows
-from tests.support.runs import reply
+from tests.support.runs import ACCOUNT, reply
 
 WEIGHTS = [4.0, 3.0, 2.0, 1.0]
 SEEDS = [Seed(f"seed number {row} of a few", 0, 1, 10.0, weight) for row, weight in enumerate(WEIGHTS)]
@@ -40,7 +40,7 @@ def make_run(make_config: Callable[..., Config], tmp_path: Path) -> Callable[...
 
     def make(*overrides: str) -> tuple[Config, Run]:
         config = make_config(*overrides)
-        return config, Run.create(tmp_path / "run", config)
+        return config, Run.create(tmp_path / "run", config, ACCOUNT)
 
     return make
 
@@ -67,7 +67,9 @@ def test_the_texts_are_the_same_in_every_kind_of_file(
         assert [file.name for file in sorted(path.iterdir())] == [
             f"{number:05}.{form}" for number in range(math.ceil(30 / size))
         ]
-    whole = Run.create(tmp_path / "whole", config.model_copy(update={"expansion": type(config.expansion)(texts=30)}))
+    whole = Run.create(
+        tmp_path / "whole", config.model_copy(update={"expansion": type(config.expansion)(texts=30)}), ACCOUNT
+    )
     expand_seeds(config.model_copy(update={"expansion": type(config.expansion)(texts=30)}), whole, SEEDS,
            lambda: ScriptedEngine(_numbered), 30)  # fmt: skip
     lines = [json.loads(line) for line in (whole.folder / "synthetic.jsonl").read_text().splitlines()]
@@ -213,7 +215,7 @@ def test_another_format_is_refused_in_an_existing_run(
 ) -> None:
     make_run("expansion.shard_texts=8")
     with pytest.raises(RunFolderError, match=r"differs in expansion\.format, expansion\.shard_texts"):
-        Run.create(tmp_path / "run", make_config("expansion.format=parquet", "expansion.shard_texts=9"))
+        Run.create(tmp_path / "run", make_config("expansion.format=parquet", "expansion.shard_texts=9"), ACCOUNT)
 
 
 @pytest.mark.parametrize(("one_in", "chunk"), [(2**60, 8), (2**60, 2048), (1000, 2048)])

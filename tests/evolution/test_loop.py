@@ -27,7 +27,7 @@ from pretext.run.folder import Run
 from pretext.run.records import Candidate
 from privacy import Budget, BudgetExceeded, DiscreteGaussian, Ledger, Relation, Unit
 from tests.support.fakes import FakeFederation, FakeModels
-from tests.support.runs import HashEmbedder, make_parts, rows_of, write_rows
+from tests.support.runs import ACCOUNT, HashEmbedder, make_parts, rows_of, write_rows
 
 histograms = hnp.arrays(np.float64, st.integers(2, 40), elements=st.floats(-1e6, 1e6))
 
@@ -110,7 +110,7 @@ class World:
 def world(make_config: Callable[..., Config], tmp_path: Path) -> World:
     ledger = Ledger(tmp_path / "ledger.sqlite")
     ledger.register("fake", "memory:fake", Unit(None), Relation.ADD_REMOVE, Budget(15.0, 1e-6), confirmed=False)
-    run = Run.create(tmp_path / "run", make_config())
+    run = Run.create(tmp_path / "run", make_config(), ACCOUNT)
     population = run.save_population(0, [Candidate(f"text number {row}") for row in range(8)])
     return World(run, ledger, FakeModels(), FakeFederation(), population)
 

@@ -63,7 +63,7 @@ def test_golden_multipliers(target: float, expected: float) -> None:
 
 
 def test_a_target_that_cannot_be_met_is_refused() -> None:
-    with pytest.raises(InvalidParameter):
+    with pytest.raises(UsageError):
         make_plan(paper("privacy.delta=1e-300"))
     with pytest.raises(InvalidParameter):
         make_plan(resolve(settings={"initial": {"prompts": ["Short notes."]}, "privacy": {"noise_multiplier": 1e-30}}))

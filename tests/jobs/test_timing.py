@@ -13,14 +13,14 @@ from pretext.models.engines import Sampling
 from pretext.models.engines.scripted import ScriptedEngine
 from pretext.prompts import Prompt
 from pretext.run.folder import Run
-from tests.support.runs import make_parts
+from tests.support.runs import ACCOUNT, make_parts
 
 Make = Callable[..., Config]
 
 
 @pytest.fixture
 def run(make_config: Make, tmp_path: Path) -> Run:
-    return Run.create(tmp_path / "run", make_config())
+    return Run.create(tmp_path / "run", make_config(), ACCOUNT)
 
 
 def test_opened_once() -> None:

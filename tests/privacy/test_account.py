@@ -25,18 +25,10 @@ from privacy import (
     compose,
     epsilon,
 )
-from privacy.account import (
-    Balance,
-    BudgetChange,
-    Entry,
-    Event,
-    Registration,
-    RunningCost,
-    Source,
-    balance_after,
-)
-from privacy.accounting import fits, mu_squared_for
+from privacy.account import Entry, balance_after
+from privacy.accounting import RunningCost, fits, mu_squared_for
 from privacy.bounding import grid_for
+from privacy.events import BudgetChange, Event, Registration, Source
 from privacy.rounding import round_down, round_up
 from tests.privacy.helpers import BOUND, gaussian
 
@@ -58,7 +50,7 @@ def account(*events: Event, relation: Relation = Relation.ADD_REMOVE, budget: Bu
 
 def test_an_account_is_what_the_events_come_to() -> None:
     seal, changed = Seal("run", "digest", "now"), BudgetChange(Budget(2.0, 1e-5), "later")
-    events = (Source("/b", "now"), release(10.0), Source("/a", "now"), changed, release(5.0), seal)
+    events = (Source("/b", "", "now"), release(10.0), Source("/a", "", "now"), changed, release(5.0), seal)
     book = account(*events)
     assert (book.unit, book.relation, book.budget) == (Unit("user"), Relation.ADD_REMOVE, Budget(2.0, 1e-5))
     assert (book.sources, book.seals, len(book.releases)) == (("/a", "/b"), (seal,), 2)
@@ -70,8 +62,10 @@ def test_a_dataset_is_registered_first_and_once() -> None:
     registration = Registration(Unit("user"), Relation.ADD_REMOVE, Budget(1.0, 1e-6), "now")
     with pytest.raises(InvalidParameter, match="first event"):
         balance_after(None, release(10.0))
-    with pytest.raises(InvalidParameter, match="once"):
-        balance_after(Balance(Unit("user"), Relation.ADD_REMOVE, Budget(1.0, 1e-6)), registration)
+    opened = balance_after(None, registration)
+    assert balance_after(opened, registration) == opened, "before a release it may be registered anew"
+    with pytest.raises(InvalidParameter, match="keeps its registration"):
+        balance_after(balance_after(opened, release(10.0)), registration)
 
 
 COSTS = st.builds(Cost, st.floats(5e-324, 1e300), st.floats(5e-324, 1e300))
@@ -127,9 +121,9 @@ def test_a_release_is_charged_under_the_relation_of_the_budget() -> None:
 
 def test_what_is_left_can_be_asked_for() -> None:
     half_spent = account(release(8.0))
-    half_spent.check(Cost((1 - 1e-6) * mu_squared_left(half_spent)))
+    half_spent.check(Cost((1 - 1e-6) * mu_squared_left(half_spent)), "run/votes/0")
     with pytest.raises(BudgetExceeded):
-        half_spent.check(Cost((1 + 1e-6) * mu_squared_left(half_spent)))
+        half_spent.check(Cost((1 + 1e-6) * mu_squared_left(half_spent)), "run/votes/0")
 
 
 def mu_squared_left(of: Account) -> float:
@@ -148,7 +142,7 @@ def test_a_refusal_says_what_was_asked_what_is_left_and_what_to_do() -> None:
     spent = account(release(8.0))
     asked = release(4.5).cost(Relation.ADD_REMOVE)
     with pytest.raises(BudgetExceeded) as caught:
-        spent.check(asked)
+        spent.check(asked, "run/votes/0")
     message = str(caught.value)
     assert f"asked is epsilon {round_up(epsilon(asked, 1e-6))} (delta 1e-06, add/remove, unit client)" in message
     assert f"spent so far is {round_up(spent.spent_epsilon)} of 1, left is {round_down(spent.left_epsilon)}" in message
@@ -163,14 +157,14 @@ def test_a_refusal_says_what_was_asked_what_is_left_and_what_to_do() -> None:
 def test_the_budget_that_a_refusal_proposes_is_enough() -> None:
     asked = release(4.5).cost(Relation.ADD_REMOVE)
     with pytest.raises(BudgetExceeded) as caught:
-        account(release(8.0)).check(asked)
+        account(release(8.0)).check(asked, "run/votes/0")
     proposed = float(str(caught.value).split("--epsilon ")[1].split()[0])
-    account(release(8.0), budget=Budget(proposed, 1e-6)).check(asked)
+    account(release(8.0), budget=Budget(proposed, 1e-6)).check(asked, "run/votes/0")
 
 
 def test_an_infinite_cost_is_refused() -> None:
     with pytest.raises(BudgetExceeded, match="infinity") as caught:
-        account().check(Cost(0.01, 1.0))
+        account().check(Cost(0.01, 1.0), "run/votes/0")
     assert str(caught.value).endswith("Ask for at most what is left."), "no budget would be enough"
 
 
@@ -179,7 +173,7 @@ def test_no_budget_is_proposed_where_the_slack_is_in_the_way() -> None:
     asked = Cost(0.01, 1e-11)
     assert epsilon(asked, 1e-6) < 1.0
     with pytest.raises(BudgetExceeded) as caught:
-        account().check(asked)
+        account().check(asked, "run/votes/0")
     assert str(caught.value).endswith("Ask for at most what is left.")
 
 
@@ -187,7 +181,7 @@ def test_no_smaller_budget_is_proposed_as_a_raise() -> None:
     """A large budget at a delta for 10^9 people: one release of 1024 bins has more slack than is set aside."""
     asked = gaussian(1.25).cost(1024, grid_for(BOUND)[1])
     with pytest.raises(BudgetExceeded) as caught:
-        account(budget=Budget(5.0, 1e-9)).check(asked)
+        account(budget=Budget(5.0, 1e-9)).check(asked, "run/votes/0")
     proposed = re.search(r"raise the budget: pretext ledger budget forum --epsilon (\S+)", str(caught.value))
     assert proposed is None or float(proposed[1]) > 5.0
 
@@ -203,13 +197,13 @@ def test_a_refusal_for_the_slack_is_quick(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("privacy.account.fits", count_and_fit)
     with pytest.raises(BudgetExceeded):
-        account().check(Cost(0.01, 1e-11))
+        account().check(Cost(0.01, 1e-11), "run/votes/0")
     assert 1 <= tried <= 100
 
 
 def test_a_cost_of_slack_alone_can_be_checked() -> None:
     """`compose` rounds 0 up to 5e-324."""
-    account().check(Cost(0.0, 1e-12))
+    account().check(Cost(0.0, 1e-12), "run/votes/0")
 
 
 def test_neither_frontier_can_be_traded_for_the_other() -> None:
@@ -217,12 +211,12 @@ def test_neither_frontier_can_be_traded_for_the_other() -> None:
     gaussian_part = Cost(mu_squared_for(1.0, 1e-6) * (1 - 1e-9))
     slack_part = Cost(0.0, 1e-5 * 1e-6 / (1 + math.e) * (1 - 1e-9))
     for first, second in ((gaussian_part, slack_part), (slack_part, gaussian_part)):
-        account().check(first)
-        account().check(compose([first, second]))
+        account().check(first, "run/votes/0")
+        account().check(compose([first, second]), "run/votes/0")
         with pytest.raises(BudgetExceeded):
-            account().check(compose([first, second, Cost(1e-6 * first.mu_squared, 1e-6 * first.slack)]))
+            account().check(compose([first, second, Cost(1e-6 * first.mu_squared, 1e-6 * first.slack)]), "run/votes/0")
         with pytest.raises(BudgetExceeded):
-            account().check(Cost(first.mu_squared * (1 + 1e-6), first.slack * (1 + 1e-6)))
+            account().check(Cost(first.mu_squared * (1 + 1e-6), first.slack * (1 + 1e-6)), "run/votes/0")
 
 
 @given(st.floats(1e-6, 99.0))
@@ -258,4 +252,4 @@ def test_a_nearly_spent_budget_is_refused_without_a_warning(left: float) -> None
     nearly = account(release(spent**-0.5), budget=Budget(1.29, 3e-6))
     assert 0 <= nearly.left_epsilon < 1e-3
     with pytest.raises(BudgetExceeded, match="left is 0"):
-        nearly.check(Cost(2 * left**-2))
+        nearly.check(Cost(2 * left**-2), "run/votes/0")

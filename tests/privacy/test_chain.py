@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from privacy import Budget, DiscreteGaussian, Ledger, LedgerConflict, LedgerCorrupted, Relation, Unit
-from privacy.account import BudgetChange, Entry, Event, Registration, Release, Seal, Source
+from privacy.account import Entry
+from privacy.accounting import Cost
 from privacy.bounding import grid_for
-from privacy.chain import _digest, append, last_entry, read_chain
-from privacy.storage import Record, decode, decode_balance, encode, encode_balance
+from privacy.chain import _digest, append, digest_at, last_entry, read_chain
+from privacy.events import BudgetChange, Event, Registration, Release, Reservation, Seal, Source
+from privacy.rows import Record, decode, decode_balance, encode, encode_balance
 from tests.privacy.helpers import BOUND, BUDGET, ask, gaussian, labels, open_ledger
 
 NORM_SQUARED = grid_for(BOUND)[1]
@@ -64,7 +66,7 @@ def test_every_event_carries_the_balance_after_it(path: Path) -> None:
 
 
 def test_a_registration_alone_is_a_chain(path: Path) -> None:
-    with Ledger(path)._transaction() as connection:
+    with Ledger(path).file.writing() as connection:
         first = append(connection, "code", None, Registration(Unit(None), Relation.ADD_REMOVE, BUDGET, "now"))
         assert last_entry(connection, "code") == first
         assert read_chain(connection, "code") == [first]
@@ -136,7 +138,7 @@ TAMPERING = {
         *[f"event 8 of dataset 'forum' (release 'other/votes/0') {UNWRITTEN}"] * 2,
     ),
     "nothing spent in the balance": Tampering(
-        ["UPDATE event SET balance = json_set(balance, '$.mu_squared', json('[0, 1]')) WHERE position = 8"],
+        ["UPDATE event SET balance = json_set(balance, '$.spent.mu_squared', json('[0, 1]')) WHERE position = 8"],
         *[f"event 8 of dataset 'forum' (release 'other/votes/0') {UNWRITTEN}"] * 2,
     ),
     "the balance of an earlier event": Tampering(
@@ -302,7 +304,7 @@ def chain_anew(path: Path) -> None:
     """Compute every digest of the dataset anew over the rows as they are now, and move the head."""
     query = "SELECT position, kind, key, content, value, balance FROM event ORDER BY position"
     with closing(sqlite3.connect(path)) as connection, connection:
-        digest = ""
+        digest = digest_at(connection, "forum", 0)
         for position, *fields, balance in connection.execute(query).fetchall():
             digest = _digest(digest, "forum", position, Record(*fields), balance)
             connection.execute("UPDATE event SET digest = ? WHERE position = ?", (digest, position))
@@ -330,22 +332,22 @@ NONSENSE = [
     "UPDATE event SET kind = 'gift' WHERE position = 8",
     "UPDATE event SET balance = '{}' WHERE position = 8",
     f"UPDATE event SET balance = '{'[' * 100_000}' WHERE position = 8",
-    balance("mu_squared", "json('[-1, 1]')"),
-    balance("slack", "json('[1, 0]')"),
-    balance("slack", "json('[\"1e999999999\", 1]')"),
+    balance("spent.mu_squared", "json('[-1, 1]')"),
+    balance("spent.slack", "json('[1, 0]')"),
+    balance("spent.slack", "json('[\"1e999999999\", 1]')"),
     balance("epsilon", "-1"),
     balance("relation", "'none'"),
 ]
 INCONSISTENT = [
     balance("epsilon", "99.0"),
-    balance("mu_squared", "json('[0, 1]')"),
+    balance("spent.mu_squared", "json('[0, 1]')"),
     balance("relation", "'replace-one'"),
     content("sigma", "content ->> 'sigma' * 2", 3),
     content("norm_squared", "-5"),
     content("epsilon", "99.0", 5),
     content("relation", "'replace-one'", 1),
     "UPDATE event SET (kind, content) = (SELECT kind, content FROM event WHERE position = 1) WHERE position = 5",
-    "UPDATE event SET kind = 'source' WHERE position = 1",
+    'UPDATE event SET (kind, content) = (\'source\', \'{"file": "", "time": ""}\') WHERE position = 1',
 ]
 
 
@@ -372,8 +374,10 @@ def test_a_balance_that_does_not_follow_is_damage(path: Path, statement: str) ->
 EVENTS: list[Event] = [
     Registration(Unit("user"), Relation.REPLACE_ONE, Budget(1.0, 1e-6), "now"),
     Registration(Unit(None), Relation.ADD_REMOVE, Budget(1, 1e-6), "now"),
-    Source("/data/ä \udcff.csv", "now"),
-    BudgetChange(Budget(0.1 + 0.2, 5e-324), "now"),
+    Source("/data/ä \udcff.csv", "2049:17", "now"),
+    BudgetChange(Budget(0.1 + 0.2, 1e-12), "now"),
+    Reservation("run", Cost(0.1 + 0.2, 5e-324), Unit("user"), "/runs/ä", "now"),
+    Reservation("run", Cost(), Unit(None), "", "now"),
     Seal("run", "a" * 64, "now"),
 ]
 
@@ -458,7 +462,7 @@ def test_an_act_costs_the_same_with_few_and_with_many_events_before_it(
         "seal": lambda number: lambda ledger: ledger.seal("forum", "run", str(number)),
     }
     few = count_rows(path, acts[act](0), monkeypatch)
-    with Ledger(path)._transaction() as connection:
+    with Ledger(path).file.writing() as connection:
         last = last_entry(connection, "forum")
         for event in make_releases(2000):
             last = append(connection, "forum", last, event)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from privacy import Bounded, Budget, BudgetExceeded, Cost, DiscreteGaussian, Ledger, LedgerConflict, Relation, epsilon
 from privacy.chain import INSERT, MOVE_HEAD
+from privacy.locks import check_locks
 from privacy.storage import check, examine
 from tests.privacy.helpers import BUDGET, DELTA, ask, labels, open_ledger
 
@@ -107,6 +108,7 @@ def crash(path: Path, point: str, label: str, noise_multiplier: float = 50.0) ->
 
     def act() -> None:
         ledger = Ledger(path)
+        check_locks(path)  # done with before it dies
         POINTS[point]()
         ask(ledger, label, noise_multiplier)
 
@@ -196,7 +198,9 @@ BEFORE_LINK: dict[str, Callable[[], None]] = {
     "before the tables": with_connection(executescript=lambda connection, script: die()),
     "half of the tables": with_connection(executescript=half_a_script),
     "marked": with_connection(execute=die_after_part("application_id =")),
-    "log made": with_connection(execute=die_after_part("journal_mode =")),
+    "identity made": with_connection(execute=die_after_part("INSERT INTO ledger")),
+    "before commit": with_connection(commit=lambda connection: die()),
+    "after commit": with_connection(commit=commit_and_die),
     "before close": with_connection(close=lambda connection: die()),
     "before link": die_before_link,
 }
@@ -208,6 +212,7 @@ def test_killed_while_the_ledger_is_made_there_is_none_or_a_whole_one(tmp_path: 
     path = tmp_path / "ledger.db"
 
     def act() -> None:
+        check_locks(path)
         MAKING[point]()
         Ledger(path)
 
@@ -219,7 +224,7 @@ def test_killed_while_the_ledger_is_made_there_is_none_or_a_whole_one(tmp_path: 
             check(connection)
             examine(connection)
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        assert tables == {"event", "head"}
+        assert tables == {"event", "head", "ledger"}
     assert Ledger(path, patience=0.2).names() == []
     first = ask(open_ledger(path), "votes/0")
     np.testing.assert_array_equal(ask(Ledger(path), "votes/0"), first)

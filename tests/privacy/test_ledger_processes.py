@@ -120,6 +120,6 @@ def test_a_process_that_holds_the_lock_is_waited_for(tmp_path: Path) -> None:
 
 def hold(path: Path, held: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
     """Keep the ledger locked until told to let go."""
-    with Ledger(path)._transaction():
+    with Ledger(path).file.writing():
         held.set()
         done.wait(300)

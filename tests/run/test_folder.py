@@ -16,11 +16,12 @@ from pretext.config.settings import Config
 from pretext.errors import RunFolderError
 from pretext.run.folder import Run
 from pretext.run.records import Candidate, ExpansionState, Phase, Seed, SeedLine, Selection
+from tests.support.runs import ACCOUNT
 
 
 def test_what_is_saved_is_loaded(make_config: Callable[..., Config], tmp_path: Path) -> None:
     config = make_config()
-    run = Run.create(tmp_path / "run", config)
+    run = Run.create(tmp_path / "run", config, ACCOUNT)
     population = [
         Candidate("emoji \U0001f600 and \u05e2\u05d1\u05e8\u05d9\u05ea", 1),
         Candidate("a lone surrogate \ud800"),
@@ -36,23 +37,23 @@ def test_what_is_saved_is_loaded(make_config: Callable[..., Config], tmp_path: P
 def test_the_same_configuration_continues_and_another_is_refused(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    run = Run.create(tmp_path / "run", make_config())
-    assert Run.create(tmp_path / "run", make_config("speed.batch_size=3")).id == run.id
+    run = Run.create(tmp_path / "run", make_config(), ACCOUNT)
+    assert Run.create(tmp_path / "run", make_config("speed.batch_size=3"), ACCOUNT).id == run.id
     with pytest.raises(RunFolderError, match=r"differs in privacy\.epsilon"):
-        Run.create(tmp_path / "run", make_config("privacy.epsilon=2"))
+        Run.create(tmp_path / "run", make_config("privacy.epsilon=2"), ACCOUNT)
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(make_config: Callable[..., Config], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("precious")
     with pytest.raises(RunFolderError, match="not a run folder"):
-        Run.create(tmp_path / "run", make_config())
+        Run.create(tmp_path / "run", make_config(), ACCOUNT)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
 
 def test_an_empty_folder_is_taken(make_config: Callable[..., Config], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    Run.create(tmp_path / "run", make_config())
+    Run.create(tmp_path / "run", make_config(), ACCOUNT)
     assert (tmp_path / "run" / "run.json").exists()
 
 
@@ -62,7 +63,7 @@ def test_an_empty_folder_is_taken(make_config: Callable[..., Config], tmp_path: 
 def test_what_the_file_system_refuses_is_one_sentence(
     number: int, words: str, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run.create(tmp_path / "run", make_config())
+    run = Run.create(tmp_path / "run", make_config(), ACCOUNT)
     run.save("thing.json", 1)
 
     def refuse(descriptor: int) -> None:
@@ -78,12 +79,12 @@ def test_what_the_file_system_refuses_is_one_sentence(
 def test_a_folder_that_cannot_be_made(make_config: Callable[..., Config], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match="cannot be written"):
-        Run.create(tmp_path / "file" / "run", make_config())
+        Run.create(tmp_path / "file" / "run", make_config(), ACCOUNT)
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.toml"])
 def test_damage_is_told(name: str, make_config: Callable[..., Config], tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", make_config())
+    run = Run.create(tmp_path / "run", make_config(), ACCOUNT)
     (run.folder / name).write_text("{ not valid")
     with pytest.raises(RunFolderError, match="damaged"):
         Run.open(run.folder)
@@ -93,7 +94,7 @@ def test_damage_is_told(name: str, make_config: Callable[..., Config], tmp_path:
 
 
 def test_a_damaged_round_is_told(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", make_config())
+    run = Run.create(tmp_path / "run", make_config(), ACCOUNT)
     run.save_population(0, [Candidate("a b c")])
     (run.folder / "population" / "000.json").write_text('{"candidates": [')
     with pytest.raises(RunFolderError, match=r"population/000\.json cannot be read"):
@@ -124,7 +125,7 @@ MISSHAPEN: dict[str, tuple[str, Any]] = {
 
 @pytest.mark.parametrize("case", MISSHAPEN)
 def test_a_round_of_a_wrong_shape_is_told(case: str, make_config: Callable[..., Config], tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", make_config())
+    run = Run.create(tmp_path / "run", make_config(), ACCOUNT)
     run.save("selected/000.json", SELECTED)
     assert run.selection(0) == Selection(**SELECTED)
     kind, content = MISSHAPEN[case]
@@ -134,7 +135,7 @@ def test_a_round_of_a_wrong_shape_is_told(case: str, make_config: Callable[..., 
 
 
 def test_seeds_are_readable_by_people(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", make_config())
+    run = Run.create(tmp_path / "run", make_config(), ACCOUNT)
     run.save_seeds([Seed("héllo", 1, 2, 17.25, 3.0)], ["a", "b"])
     assert json.loads((run.folder / "seeds.jsonl").read_text()) == {
         "text": "héllo",
@@ -149,7 +150,7 @@ def test_seeds_are_readable_by_people(make_config: Callable[..., Config], tmp_pa
 
 
 def test_records__saved_then_loaded__are_equal(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", make_config())
+    run = Run.create(tmp_path / "run", make_config(), ACCOUNT)
     assert (run.expansion_state(), run.timings(), run.drop_counts(0)) == (ExpansionState(0, 0, 0, {}), {}, {})
     assert (run.seed_lines(), run.statement()) == ([], None)
     state, phases = ExpansionState(2, 30, 512, {"duplicate": 3}), {"expansion": Phase(1.5, 10, 20)}
@@ -171,7 +172,7 @@ def test_records__saved_then_loaded__are_equal(make_config: Callable[..., Config
 def test_load__damaged__names_the_file(
     name: str, content: object, load: Callable[[Run], object], make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    run = Run.create(tmp_path / "run", make_config())
+    run = Run.create(tmp_path / "run", make_config(), ACCOUNT)
     run.save(name, content)
     with pytest.raises(RunFolderError, match=re.escape(name)):
         load(run)
@@ -181,18 +182,18 @@ def test_create__in_an_empty_folder__fills_it_in_place(make_config: Callable[...
     # A mount point cannot be renamed over.
     (tmp_path / "run").mkdir()
     before = (tmp_path / "run").stat().st_ino
-    Run.create(tmp_path / "run", make_config())
+    Run.create(tmp_path / "run", make_config(), ACCOUNT)
     assert (tmp_path / "run").stat().st_ino == before
 
 
 def test_create__after_a_killed_start__goes_on(make_config: Callable[..., Config], tmp_path: Path) -> None:
-    Run.create(tmp_path / "run", make_config())
+    Run.create(tmp_path / "run", make_config(), ACCOUNT)
     (tmp_path / "run" / "run.json").unlink()  # it is written last
-    assert Run.create(tmp_path / "run", make_config()).folder == tmp_path / "run"
+    assert Run.create(tmp_path / "run", make_config(), ACCOUNT).folder == tmp_path / "run"
 
 
 def test_create__beside_somebodys_config__leaves_it_alone(make_config: Callable[..., Config], tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("# my own\n")
     with pytest.raises(RunFolderError):
-        Run.create(tmp_path, make_config())
+        Run.create(tmp_path, make_config(), ACCOUNT)
     assert (tmp_path / "config.toml").read_text() == "# my own\n"

@@ -14,7 +14,7 @@ from pretext.errors import RunFolderError
 from pretext.home import open_ledger
 from pretext.jobs.run import synthesize
 from pretext.run.folder import Run
-from pretext.run.manifest import MANIFEST, Manifest, digest_files, file_digest, read_manifest, seal_run
+from pretext.run.manifest import MANIFEST, Manifest, digest_files, file_digest, read_manifest
 from tests.support.runs import make_parts
 
 
@@ -55,12 +55,6 @@ def test_the_ledger_holds_the_digest_of_the_last_manifest(run: Run) -> None:
     sealed = open_ledger().account("private").last_seal(run.id)
     assert sealed is not None
     assert sealed.manifest == file_digest(run.folder / MANIFEST)
-
-
-def test_without_a_statement_nothing_says_which_dataset(run: Run) -> None:
-    (run.folder / "privacy.json").unlink()
-    with pytest.raises(RunFolderError, match=r"privacy\.json"):
-        seal_run(run, open_ledger())
 
 
 @pytest.mark.parametrize(

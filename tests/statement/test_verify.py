@@ -19,6 +19,7 @@ from pretext.jobs.run import expand_run, synthesize
 from pretext.run.folder import Run
 from pretext.run.manifest import MANIFEST, file_digest
 from pretext.statement.verify import verify_folder
+from privacy import LedgerConflict
 from tests.support.runs import make_parts, rows_of, write_rows
 
 Make = Callable[..., Config]
@@ -157,23 +158,20 @@ def test_an_interrupted_evolution_is_not_verified(
     assert messages(run) == []
 
 
-def test_a_folder_carried_elsewhere_is_expanded_and_says_that_it_is_not_sealed(
-    make_config: Make, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("has_ledger", [True, False])
+def test_expand_run__beside_another_ledger__is_refused_and_names_both(
+    has_ledger: bool, make_config: Make, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = make_config("expansion.shard_texts=12")
-    home = tmp_path / "home"
+    config, home = make_config("expansion.shard_texts=12"), tmp_path / "elsewhere"
     with monkeypatch.context() as patch:
-        patch.setenv("PRETEXT_HOME", str(tmp_path / "elsewhere"))
-        expand_run(config, run, make_parts(config), 40)
-        assert "does not hold this run's releases as dataset 'private'" in caplog.text
-        assert any("ledger: expected the account of the run" in line for line in messages(run))
-        synthesize(make_config("privacy.epsilon=5"), tmp_path / "of the same name", make_parts(config))
-        expand_run(config, run, make_parts(config), 41)
-        assert open_ledger().account("private").last_seal(run.id) is None
-    assert (home / "ledger.sqlite").exists()
-    assert [line.split(",")[0] for line in messages(run)] == ["manifest.json"], (
-        "beside its ledger it lacks the last seal"
-    )
+        patch.setenv("PRETEXT_HOME", str(home))
+        if has_ledger:
+            assert any("is another one" in line for line in messages(run))
+        with pytest.raises(LedgerConflict) as caught:
+            expand_run(config, run, make_parts(config), 40)
+        assert str(home / "ledger.sqlite") in str(caught.value)
+        assert str(tmp_path / "home" / "ledger.sqlite") in str(caught.value)
+    assert messages(run) == [], "nothing was written"
 
 
 # Tampering with the folder
@@ -387,20 +385,20 @@ SIGMA = "content = json_set(content, '$.sigma', content ->> 'sigma' / 2)"
 UNWRITTEN = "is not as it was written, or not in its place"
 LEDGER: dict[str, tuple[list[str], str]] = {
     "deleted release": (["DELETE FROM event WHERE position = 4"], "event 4 of dataset 'private' is gone"),
-    "deleted end": (["DELETE FROM event WHERE position >= 5"], "event 7 of dataset 'private' is gone"),
-    "less noise": ([f"UPDATE event SET {SIGMA} WHERE position = 3"], f"/votes/0') {UNWRITTEN}"),
-    "another value": (["UPDATE event SET value = zeroblob(192) WHERE position = 4"], f"/votes/1') {UNWRITTEN}"),
+    "deleted end": (["DELETE FROM event WHERE position >= 6"], "event 9 of dataset 'private' is gone"),
+    "less noise": ([f"UPDATE event SET {SIGMA} WHERE position = 4"], f"/votes/0') {UNWRITTEN}"),
+    "another value": (["UPDATE event SET value = zeroblob(192) WHERE position = 5"], f"/votes/1') {UNWRITTEN}"),
     "another budget": (
         ["UPDATE event SET content = json_set(content, '$.epsilon', 99.0) WHERE position = 1"],
         f"event 1 of dataset 'private' (registration) {UNWRITTEN}",
     ),
     "another seal": (
-        ["UPDATE event SET content = json_set(content, '$.manifest', 'a') WHERE position = 6"],
-        "event 6 of dataset 'private' (seal",
+        ["UPDATE event SET content = json_set(content, '$.manifest', 'a') WHERE position = 8"],
+        "event 8 of dataset 'private' (seal",
     ),
     "events exchanged": (
         [
-            "UPDATE event SET position = CASE position WHEN 4 THEN -5 ELSE -4 END WHERE position IN (4, 5)",
+            "UPDATE event SET position = CASE position WHEN 5 THEN -6 ELSE -5 END WHERE position IN (5, 6)",
             "UPDATE event SET position = -position WHERE position < 0",
         ],
         f"/votes/2') {UNWRITTEN}",
@@ -429,8 +427,8 @@ def test_a_cut_tail_is_noticed_by_the_statement(run: Run, home: Path) -> None:
     """The chain cannot tell, but the statement knows more releases, and the seals are gone with them."""
     edit_ledger(
         home,
-        "DELETE FROM event WHERE position >= 5",
-        "UPDATE head SET (position, digest) = (SELECT position, digest FROM event WHERE position = 4)",
+        "DELETE FROM event WHERE position >= 6",
+        "UPDATE head SET (position, digest) = (SELECT position, digest FROM event WHERE position = 5)",
     )
     lines = messages(run)
     for words in (
@@ -444,7 +442,8 @@ def test_a_cut_tail_is_noticed_by_the_statement(run: Run, home: Path) -> None:
 
 def test_a_ledger_whose_chain_was_computed_anew_is_noticed_by_the_statement(run: Run, home: Path) -> None:
     """Somebody doubles a release's noise on paper and computes every later digest, seals too."""
-    from privacy.account import Entry, Release
+    from privacy import Release
+    from privacy.account import Entry
     from privacy.chain import append, read_chain
 
     with closing(sqlite3.connect(home / "ledger.sqlite")) as connection, connection:
@@ -458,7 +457,7 @@ def test_a_ledger_whose_chain_was_computed_anew_is_noticed_by_the_statement(run:
             last = append(connection, "private", last, event)
     lines = messages(run)
     for words in (
-        "privacy.json, guarantee.epsilon: expected",
+        "privacy.json, reading_epsilon: expected",
         "privacy.json, releases[0].noise_standard_deviation: expected",
         "privacy.json, dataset.ledger_head_sha256: expected",
         "config.toml, noise of round 0",

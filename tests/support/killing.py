@@ -129,8 +129,7 @@ def one(config: Config, folder: Path, counts: list[int]) -> dict[str, object]:
 
 def expansion(config: Config, seeds: Path, folder: Path, counts: list[int], goals: list[int]) -> dict[str, object]:
     """Expand a copy of the run in `seeds` to each goal, killed at each of the counts in turn, then let it finish."""
-    os.environ["PRETEXT_HOME"] = str(folder / "home")
-    run = Run(shutil.copytree(seeds, folder / "run"), "id", "created", "version")
+    run, _ = Run.open(shutil.copytree(seeds, folder / "run"))
 
     def work() -> None:
         for goal in goals:

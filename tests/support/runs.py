@@ -23,8 +23,11 @@ from pretext.lazy import Once
 from pretext.models.engines import Engine
 from pretext.models.engines.scripted import ScriptedEngine
 from pretext.prompts import HEADER, Prompt
+from pretext.run.account import AccountReference
 
 Command = Callable[..., tuple[int, str, str]]
+ACCOUNT = AccountReference("private", "0" * 32, "/nowhere/ledger.sqlite")
+"""Of a run folder without a ledger."""
 WORDS = [
     "kernel",
     "driver",

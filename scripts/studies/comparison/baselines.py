@@ -11,9 +11,13 @@ from pathlib import Path
 from pretext.config.settings import Config
 from pretext.jobs.parts import Parts
 from pretext.jobs.run import expand_seeds, make_first_population
+from pretext.run.account import AccountReference
 from pretext.run.folder import Run
 from pretext.run.records import Candidate, Seed
 from pretext.screening.screen import Screen
+
+NO_ACCOUNT = AccountReference("none", "none", "none")
+"""Nothing is released: there is nothing to charge."""
 
 
 def prompt_only(config: Config, folder: Path, parts: Parts, description: str, examples: Sequence[str]) -> Run:
@@ -35,7 +39,7 @@ def expand_only(config: Config, folder: Path, parts: Parts) -> Run:
 
     A population in the folder is used as it is.
     """
-    run = Run.create(folder, config)
+    run = Run.create(folder, config, NO_ACCOUNT)
     population = run.population(0) or run.save_population(
         0, make_first_population(config, Screen(config.screening), parts.engine() if config.initial.prompts else None)
     )
@@ -43,7 +47,7 @@ def expand_only(config: Config, folder: Path, parts: Parts) -> Run:
 
 
 def _expand_candidates(config: Config, folder: Path, parts: Parts, candidates: Sequence[Candidate]) -> Run:
-    run = Run.create(folder, config)
+    run = Run.create(folder, config, NO_ACCOUNT)
     seeds = [Seed(candidate.text, candidate.label, 0, 0.0, 1.0) for candidate in candidates]
     expand_seeds(config, run, seeds, parts.engine, config.expansion.texts)
     return run

@@ -28,15 +28,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from comparison.baselines import expand_only, prompt_only
+from comparison.baselines import NO_ACCOUNT, expand_only, prompt_only
 from comparison.costs import NOTHING, ClientCost, voting_cost
 from comparison.domains import Domain
 from pretext.api import Result
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
+from pretext.home import open_ledger
 from pretext.jobs.parts import Parts, open_variation_of
 from pretext.jobs.run import evolve_run, expand_run, save_seeds
 from pretext.lazy import Once
+from pretext.run.account import AccountReference
 from pretext.run.folder import Run
 from pretext.run.records import Candidate
 from pretext.screening.screen import Screen
@@ -171,7 +173,7 @@ def write_cell_texts(
     parts = replace(parts, variation=Once(lambda: open_variation_of(config, parts.engine)))
     if method == "prompt-only":
         return Result(prompt_only(config, folder, parts, domain.sentence, domain.examples).folder).texts
-    run = Run.create(folder / "run", config)
+    run = Run.create(folder / "run", config, _account_of(method, config, folder))
     if run.population(0) is None:
         run.save_population(0, initial)
     if method in METHODS_WITHOUT_VOTES:
@@ -198,11 +200,18 @@ def rewrite_survivors(config: Config, run: Run, parts: Parts) -> list[str]:
     return texts
 
 
+def _account_of(method: str, config: Config, folder: Path) -> AccountReference:
+    if method in METHODS_WITHOUT_VOTES:
+        return NO_ACCOUNT
+    with use_ledger_in(folder):
+        return AccountReference.of(str(config.privacy.dataset), open_ledger())
+
+
 @contextmanager
 def use_ledger_in(folder: Path) -> Iterator[None]:
     """Use a ledger in `folder`: these are experiments on public research data, not releases."""
     before = os.environ.get("PRETEXT_HOME")
-    os.environ["PRETEXT_HOME"] = str(folder / "home")
+    os.environ["PRETEXT_HOME"] = str(folder.absolute() / "home")
     try:
         yield
     finally:
