@@ -12,10 +12,12 @@ from pretext.config.resolve import resolve
 from pretext.errors import UsageError
 from pretext.formats.memory import collect_rows
 from pretext.run.shards import synthetic_rows
+from pretext.tables import read_rows
 
 if TYPE_CHECKING:
     import pandas
 
+    from pretext.config.settings import Config
     from pretext.evaluation.memorization import MemorizationCheck
     from pretext.jobs.fred import Answer
     from pretext.run.privacy_statement import PrivacyStatement
@@ -130,7 +132,7 @@ def synthesize(
             "public": public,
         }
     )
-    config = resolve(settings=settings, defaults=arguments)
+    config = _resolve(settings, arguments, rows)
     return Result(run_job(config, Path(out), Parts.of(config, rows)).folder)
 
 
@@ -185,8 +187,16 @@ def rank_public_sets(
             "dataset": dataset,
         }
     )
-    config = resolve(settings=settings, defaults=arguments)
+    config = _resolve(settings, arguments, rows)
     return run_fred(config, Path(out), Parts.of(config, rows), choose=choose)
+
+
+def _resolve(settings: Mapping[str, Any] | None, arguments: Mapping[str, Any], rows: Sequence[Any] | None) -> Config:
+    """Resolve the settings, and check rows from memory against them before anything is started."""
+    config = resolve(settings=settings, defaults=arguments)
+    if rows is not None:
+        next(read_rows(rows, config.data.columns, config.data.text_column))
+    return config
 
 
 def _locate_source(data: Data, dataset: str | None) -> tuple[str | None, list[Any] | None]:

@@ -13,13 +13,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from pretext.errors import UsageError
 from pretext.formats.faults import Record, explain_missing_column
 from pretext.formats.reading import FORMATS, DataFile, has_known_ending, read_records
+from pretext.texts import describe_cell, explain_other_cells, is_usable_text
 
 _BATCH_ROWS = 4096
 _BATCH_CHARACTERS = 2**26
@@ -82,6 +83,25 @@ def read_columns(source: Source, columns: Sequence[str]) -> Iterator[ColumnBatch
         seen.update(*records)
         yield {name: [record.get(name) for record in records] for name in columns}
     _require_columns(source, columns, seen)
+
+
+def read_texts(source: Source, column: str, most_rows: int | None = None) -> Iterator[str]:
+    """Read the usable texts of a column, of all rows or of the first `most_rows`.
+
+    Raises:
+        UsageError: as `read_columns`, or the column holds other values and no text.
+    """
+    cells = chain.from_iterable(batch[column] for batch in read_columns(source, [column]))
+    others: set[str] = set()
+    has_texts = False
+    for cell in islice(cells, most_rows):
+        if is_usable_text(cell):
+            has_texts = True
+            yield cell
+        elif (kind := describe_cell(cell)) is not None:
+            others.add(kind)
+    if others and not has_texts:
+        raise UsageError(f"In {source.location}, {explain_other_cells(column, others)}.")
 
 
 def read_rows(rows: Sequence[Any], columns: Sequence[str], text_column: str) -> Iterator[ColumnBatch]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any, Generic, TypeGuard, TypeVar
+from typing import Any, Final, Generic, TypeGuard, TypeVar
 
 Item = TypeVar("Item")
 
@@ -15,8 +15,10 @@ _IDEOGRAPHS = (
     "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
 _SYLLABLES = "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"
-_UNSPACED = re.compile(f"[{_IDEOGRAPHS}{_SYLLABLES}]")
-_WORD = re.compile(rf"[{_IDEOGRAPHS}][^\w\s]*|[{_SYLLABLES}]{{1,4}}[^\w\s]*|[^\s{_IDEOGRAPHS}{_SYLLABLES}]+")
+UNSPACED: Final = _IDEOGRAPHS + _SYLLABLES
+"""Letters of scripts without spaces, as they stand between the brackets of a regular expression."""
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+_WORD = re.compile(rf"[{_IDEOGRAPHS}][^\w\s]*|[{_SYLLABLES}]{{1,4}}[^\w\s]*|[^\s{UNSPACED}]+")
 
 _BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and a symbol that show nothing
 _BLANK_CATEGORIES = frozenset(("Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Mn", "Mc", "Me"))
@@ -33,13 +35,18 @@ def is_usable_text(value: Any) -> TypeGuard[str]:
     )
 
 
-def count_words(text: str) -> int:
-    """Count the words of a text: what stands between white space.
+def split_words(text: str) -> list[str]:
+    """Split a text into words: what stands between white space.
 
     In scripts that write no spaces between words, a Chinese or Japanese character is a word, and so are four
     characters of Thai, Lao, Tibetan, Burmese or Khmer: an estimate that needs no dictionary.
     """
-    return sum(1 for _ in _WORD.finditer(text)) if _UNSPACED.search(text) else len(text.split())
+    return _WORD.findall(text) if _UNSPACED.search(text) else text.split()
+
+
+def count_words(text: str) -> int:
+    """Count the words of a text, as `split_words` splits it."""
+    return len(split_words(text))
 
 
 def cut_words(text: str, most: int) -> str:
@@ -60,6 +67,11 @@ def describe_cell(value: Any) -> str | None:
         return None
     names = {bytes: "binary data", list: "lists", dict: "objects", bool: "truth values"}
     return names.get(type(value), "numbers or dates")
+
+
+def explain_other_cells(column: str, kinds: Iterable[str]) -> str:
+    """Say what a column holds in place of texts, by `describe_cell`."""
+    return f"column {column!r} holds {' and '.join(sorted(kinds))}; name a column of texts"
 
 
 class Reservoir(Generic[Item]):

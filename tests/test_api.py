@@ -83,3 +83,13 @@ def test_a_missing_column_in_memory(public_file: Path, tmp_path: Path) -> None:
             rows_of(), client_column="author", epsilon=20, delta=1e-3, public=public_file, dataset="notes",
             out=tmp_path / "run", settings=SETTINGS,
         )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_synthesize__of_columns_in_memory__reads_them_as_a_table(public_file: Path, tmp_path: Path) -> None:
+    rows = rows_of()
+    result = pretext.synthesize(
+        {name: [row[name] for row in rows] for name in rows[0]}, client_column="client_id", epsilon=20, delta=1e-3,
+        public=public_file, dataset="notes", out=tmp_path / "run", settings=SETTINGS,
+    )  # fmt: skip
+    assert result.privacy.unit.name == "client"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pretext.errors import UsageError
-from pretext.tables import Source, check_columns, read_columns
+from pretext.tables import Source, check_columns, read_columns, read_texts
 
 SECRET = "zqxj my secret words"
 ROWS = [{"text": f"{SECRET} {number}", "client_id": f"c{number % 3}"} for number in range(5)]
@@ -370,3 +370,15 @@ def test_read_columns__of_a_dataset_on_the_hub__reads_its_files_itself(
     for location in ("owner/name", "hf:owner/name"):
         batches = list(read_columns(Source(location, "en"), ["text"]))
         assert batches == [{"text": [row["text"] for row in ROWS]}]
+
+
+def test_read_texts__of_a_column__yields_the_usable_ones_of_the_first_rows(write: Any) -> None:
+    path = write("a.jsonl", encode_rows("jsonl", [{"text": value} for value in ("a", None, "\u200b", 5, "b", "c")]))
+    assert list(read_texts(Source(str(path)), "text", 5)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("value", "word"), [(["zqxj"], "lists"), ({"zqxj": 1}, "objects"), (5, "numbers")])
+def test_read_texts__of_a_column_without_texts__says_what_it_holds(write: Any, value: Any, word: str) -> None:
+    path = write("a.jsonl", encode_rows("jsonl", [{"text": value}]))
+    with pytest.raises(UsageError, match=word):
+        list(read_texts(Source(str(path)), "text"))

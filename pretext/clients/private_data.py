@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pretext.config.settings import Data
 from pretext.errors import UsageError
 from pretext.tables import ColumnBatch, Source, read_columns, read_rows
-from pretext.texts import Reservoir, describe_cell, is_usable_text
+from pretext.texts import Reservoir, describe_cell, explain_other_cells, is_usable_text
 
 MAX_PRIVATE_CHARACTERS = 4_000
 """Longer texts are cut here: the embedder reads far fewer characters, and one giant text cannot fill the memory."""
@@ -78,7 +78,7 @@ def read_private(data: Data, max_texts_per_client: int, records: Sequence[Any] |
 
 def _explain_no_texts(column: str, others: set[str]) -> str:
     if others:
-        return f"Column {column!r} holds {' and '.join(sorted(others))}; name a column of texts."
+        return f"In it, {explain_other_cells(column, others)}."
     return "Check the text column and the client column."
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pretext.errors import UsageError
 from pretext.fred.frechet import frechet
 from pretext.fred.public_sets import sum_in_groups
-from pretext.report.diversity import split_words
+from pretext.report.diversity import fold_words
 
 EmbeddingRows = NDArray[np.float32]
 
@@ -124,7 +124,7 @@ def self_bleu(texts: Sequence[str], sample: int = 200, seed: int = 0) -> float:
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
     rng = np.random.default_rng(seed)
-    words = [list(split_words(texts[row])) for row in rng.permutation(len(texts))[:sample]]
+    words = [list(fold_words(texts[row])) for row in rng.permutation(len(texts))[:sample]]
     smooth = SmoothingFunction().method1
     scores = [
         sentence_bleu(words[:row] + words[row + 1 :], own, smoothing_function=smooth) for row, own in enumerate(words)

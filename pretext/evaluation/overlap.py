@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.clients.nearest import find_nearest
+from pretext.texts import UNSPACED
 from pretext.vectors import Embedder
 
 Numbers = NDArray[np.int64]
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(rf"[^\W{UNSPACED}]+|[{UNSPACED}]")
 _ABSENT = -1  # ends a text, and stands for a word of the corpus that no text holds
 _BLOCK_WORDS = 2**22  # of the corpus at once, so that memory does not grow with it
 _BLOCK_TEXTS = 2**15  # embedded at once; below `nearest.APPROXIMATE_FROM`, so that the search is exact
@@ -29,7 +30,7 @@ def longest_runs(texts: Sequence[str], corpus: Iterable[str]) -> Numbers:
     """Return the most words in a row that each text shares with any one text of the corpus; shape (len(texts),).
 
     A word is a run of letters, digits and underscores, in any case; what stands between words does not count. In
-    scripts without spaces a "word" is all that stands between two punctuation marks.
+    scripts without spaces every character is a word.
 
     Exact, by naming (Karp, Miller and Rosenberg 1972): equal runs of n words have the same number, and a run of n + 1
     words is a pair of a run's number and a word. Every step drops the runs that the other side lacks. Memory holds the

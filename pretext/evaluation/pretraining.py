@@ -15,8 +15,7 @@ from pathlib import Path
 from pretext.errors import UsageError
 from pretext.evaluation.student import Score
 from pretext.evaluation.tiny import PRETRAINING, make_untrained_student, save_student
-from pretext.tables import Source, read_columns
-from pretext.texts import is_usable_text
+from pretext.tables import Source, read_texts
 
 _HELD_OUT_ONE_IN = 50
 _VALIDATION_ONE_IN = 10  # of the held-out texts; these are read at every check
@@ -59,7 +58,7 @@ def pretrain_tiny(
     learned: list[str] = []
     held_out: dict[str, list[str]] = {}
     for location in locations:
-        texts = _read_texts(location, text_column)
+        texts = list(read_texts(Source(location), text_column))
         learned += [text for text in texts if not _is_held_out(text)]
         held_out[location] = [text for text in texts if _is_held_out(text)]
     validation = [text for texts in held_out.values() for text in texts][::_VALIDATION_ONE_IN]
@@ -84,12 +83,6 @@ def _check_folder(folder: Path) -> None:
         return
     if folder.exists():
         raise UsageError(f"{folder} exists and holds no model, so nothing there is replaced; give another --folder.")
-
-
-def _read_texts(location: str, column: str) -> list[str]:
-    """Read the usable texts of a source."""
-    batches = read_columns(Source(location), [column])
-    return [text for batch in batches for text in batch[column] if is_usable_text(text)]
 
 
 def _is_held_out(text: str) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, islice
 
 from pretext.config.settings import Initial
-from pretext.tables import Source, read_columns
-from pretext.texts import count_words, cut_words, is_usable_text
+from pretext.tables import Source, read_texts
+from pretext.texts import count_words, cut_words
 
 
 def public_set_locations(initial: Initial) -> list[str]:
@@ -28,8 +27,7 @@ def read_public_texts(initial: Initial, location: str, max_words: int) -> Iterat
         UsageError: the set cannot be read.
     """
     longest = min(initial.max_words, max_words)
-    batches = read_columns(Source(location, initial.subset, initial.split), [initial.text_column])
-    rows = islice(chain.from_iterable(batch[initial.text_column] for batch in batches), initial.most_rows)
-    for text in rows:
-        if is_usable_text(text) and count_words(text) >= initial.min_words:
+    source = Source(location, initial.subset, initial.split)
+    for text in read_texts(source, initial.text_column, initial.most_rows):
+        if count_words(text) >= initial.min_words:
             yield cut_words(text, longest).encode(errors="replace").decode()

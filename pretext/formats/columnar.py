@@ -8,7 +8,8 @@ from typing import Any
 
 from pretext.formats.faults import MAX_RECORD_CHARACTERS, Fault, Record, check_names, make_length_fault
 
-_BATCH_ROWS = 4096
+_BATCH_ROWS = 64  # few: a dictionary holds a long cell once, and the rows of a batch each
+_BATCH_BYTES = MAX_RECORD_CHARACTERS
 
 
 def read_parquet(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Record]:
@@ -20,8 +21,12 @@ def read_parquet(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Rec
     table = ParquetFile(raw)
     check_names(table.schema_arrow.names, columns)
     for number in range(table.metadata.num_row_groups):
-        _check_mean_length(table.metadata.row_group(number), columns)
-    yield from _read_batches(table.iter_batches(_BATCH_ROWS, columns=list(columns)), columns)
+        group = table.metadata.row_group(number)
+        rows = min(_BATCH_ROWS, _BATCH_BYTES // _mean_length(group, columns))
+        if rows == 0:
+            raise make_length_fault("a group of rows")
+        batches = table.iter_batches(rows, row_groups=[number], columns=list(columns))
+        yield from _read_batches(batches, columns)
 
 
 def read_arrow(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Record]:
@@ -38,24 +43,21 @@ def read_arrow(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Recor
     yield from _read_batches(batches, columns)
 
 
-def _check_mean_length(group: Any, columns: Sequence[str]) -> None:
-    """Refuse a group of rows whose mean is too long, before it is unpacked into memory."""
+def _mean_length(group: Any, columns: Sequence[str]) -> int:
+    """Return the mean bytes of a row, at least 1, as the file states them before anything is unpacked."""
     chunks = [group.column(number) for number in range(group.num_columns)]
     size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns)
-    if size > MAX_RECORD_CHARACTERS * max(group.num_rows, 1):
-        raise make_length_fault("a group of rows")
+    return max(1, int(size // max(group.num_rows, 1)))
 
 
 def _read_batches(batches: Iterable[Any], columns: Sequence[str]) -> Iterator[Record]:
-    number = 0
     for batch in batches:
         for start in range(0, batch.num_rows, _BATCH_ROWS):
             part = batch.slice(start, _BATCH_ROWS)
             cells = [_read_cells(part.column(name)) for name in columns]
             for values in zip(*cells, strict=True):
-                number += 1
                 if any(isinstance(value, str | bytes) and len(value) > MAX_RECORD_CHARACTERS for value in values):
-                    raise make_length_fault(f"row {number}")
+                    raise make_length_fault("a row")
                 yield dict(zip(columns, values, strict=True))
 
 

@@ -18,6 +18,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_LEAST_LINE = 64  # a shorter line counts as so many characters: gigabytes of blank lines would take minutes
 _MAGIC = (
     (b"PK\x03\x04", "a zip archive or an Excel workbook"),
     (b"\xd0\xcf\x11\xe0", "an old Excel or Word file"),
@@ -33,7 +34,7 @@ _MAGIC = (
 
 
 class Lines:
-    """The lines of a text file; those of one record hold at most `MAX_RECORD_CHARACTERS`.
+    """The lines of a text file; a record with the blank lines before it holds at most `MAX_RECORD_CHARACTERS`.
 
     Attributes:
         number: of the line that was read last.
@@ -52,7 +53,7 @@ class Lines:
         if not line:
             raise StopIteration
         self.number += 1
-        self._room -= len(line)
+        self._room -= max(len(line), _LEAST_LINE)
         if self._room < 0:
             raise make_length_fault(f"line {self.number}")
         return line

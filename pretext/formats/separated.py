@@ -28,8 +28,8 @@ def read_csv(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Record]
         while (row := _next_row(rows, lines)) is not None:
             if not _is_blank(row):
                 _check_width(row, header, start)
+                lines.end_record()
                 yield {name: row[place] for name, place in places.items()}
-            lines.end_record()
             start = lines.number + 1
 
 

@@ -23,8 +23,8 @@ from pretext.errors import UsageError
 from pretext.files import open_atomically
 from pretext.fred.estimation import Moments
 from pretext.progress import show_progress
-from pretext.tables import Source, read_columns
-from pretext.texts import Reservoir, is_usable_text
+from pretext.tables import Source, read_texts
+from pretext.texts import Reservoir
 from pretext.vectors import Embedder
 from privacy.moments import Floats, MomentQuery
 
@@ -45,9 +45,8 @@ class PublicSet:
     column: str = "text"
 
     def texts(self) -> Iterator[str]:
-        """Yield its usable texts: strings that are not blank. Raises UsageError as `read_columns` does."""
-        for batch in read_columns(self.source, [self.column]):
-            yield from filter(is_usable_text, batch[self.column])
+        """Yield its usable texts. Raises UsageError as `read_texts` does."""
+        return read_texts(self.source, self.column)
 
 
 @dataclass(frozen=True)

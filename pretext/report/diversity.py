@@ -9,6 +9,8 @@ from itertools import chain
 
 import numpy as np
 
+from pretext.texts import split_words
+
 _START_WORDS = 5
 
 
@@ -33,7 +35,7 @@ class Diversity:
 
 def measure_diversity(texts: Sequence[str]) -> Diversity | None:
     """Measure the diversity of texts; None if there is no word in them."""
-    words = [split for text in texts if (split := split_words(text))]
+    words = [words for text in texts if (words := fold_words(text))]
     if not words:
         return None
     low, median, high = np.percentile([len(text) for text in words], [10, 50, 90]).round().astype(int).tolist()
@@ -46,9 +48,9 @@ def measure_diversity(texts: Sequence[str]) -> Diversity | None:
     )
 
 
-def split_words(text: str) -> tuple[str, ...]:
-    """Split a text at white space, without regard to case."""
-    return tuple(text.casefold().split())
+def fold_words(text: str) -> tuple[str, ...]:
+    """Split a text into words, without regard to case."""
+    return tuple(split_words(text.casefold()))
 
 
 def distinct_share(texts: Sequence[str], n: int) -> float:
@@ -56,11 +58,11 @@ def distinct_share(texts: Sequence[str], n: int) -> float:
 
     It falls as texts are added, so compare it at equal numbers of texts only.
     """
-    words = [split_words(text) for text in texts]
+    words = [fold_words(text) for text in texts]
     runs = list(chain.from_iterable(zip(*(text[start:] for start in range(n)), strict=False) for text in words))
     return len(set(runs)) / len(runs) if runs else math.nan
 
 
 def repetition_share(texts: Sequence[str]) -> float:
     """Compute the share of texts that repeat an earlier one but for case and white space; NaN without texts."""
-    return 1 - len({split_words(text) for text in texts}) / len(texts) if texts else math.nan
+    return 1 - len({fold_words(text) for text in texts}) / len(texts) if texts else math.nan

@@ -65,3 +65,7 @@ def test_cosines_are_those_of_the_nearest(monkeypatch: pytest.MonkeyPatch) -> No
         np.testing.assert_allclose(highest_cosines(texts, corpus, HashEmbedder()), expected, atol=1e-3)
     assert highest_cosines(texts, corpus, HashEmbedder())[0] == pytest.approx(1)
     assert highest_cosines(texts, [], HashEmbedder()).tolist() == [-1, -1, -1]
+
+
+def test_longest_runs__of_a_script_without_spaces__counts_characters() -> None:
+    assert longest_runs(["我的笔记本电脑坏了。"], ["他说我的笔记本电脑很好"]).tolist() == [7]

@@ -310,6 +310,12 @@ def test_read_columns__of_a_record_without_end__refuses(
     assert "64 MiB" in refuse(path, ["text"])
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt"])
+def test_read_columns__of_blank_lines_without_end__refuses(name: str, tmp_path: Path) -> None:
+    path = put(tmp_path / f"{name}.gz", gzip.compress(b"text\n" * (name == "a.csv") + b"\n" * (2 * MIB), 1))
+    assert "64 MiB" in refuse(path, ["text"])
+
+
 def test_read_columns__of_a_giant_cell_of_parquet__refuses(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["x" * (65 * MIB)]}), tmp_path / "a.parquet", compression="zstd")
     assert "64 MiB" in refuse(tmp_path / "a.parquet", ["text"])

@@ -31,3 +31,9 @@ def test_diversity_by_hand() -> None:
     assert diversity.lengths[1] == 4
     assert measure_diversity(["one two three four five six", "one two three four five seven"]).same_start == 0.5  # type: ignore[union-attr]
     assert measure_diversity(["", "  "]) is None
+
+
+def test_measure_diversity__of_a_script_without_spaces__counts_characters() -> None:
+    diversity = measure_diversity(["我的笔记本电脑", "我的笔记本坏了"])
+    assert diversity is not None
+    assert diversity.lengths == (7, 7, 7) and diversity.same_start == 0.5
