@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from pretext.errors import UsageError
 from pretext.profile.features import MARKS, START, text_features
+from pretext.texts import Reservoir
 
-_GENERAL_SHARE, _GENERAL_STARTS = 1 / 6, 1 / 12
+_GENERAL_SHARE, _GENERAL_STARTS = 1 / 6, 1 / 6
 """Shares of a vocabulary for general words, and for starts with them, that the pool need not have: what the pool lacks
 must be asked for too."""
 
+_COUNTED = 50_000  # texts of the pool whose features are counted; more would only cost memory
 _LEAST_COUNT = 3  # texts of the pool that have a feature; rarer ones cannot be weighed by it
 _CLIP_SAMPLE = 400
 _CLIP_QUANTILE = 0.5  # clients of few or short texts are below it; the bound scales longer ones down
@@ -41,7 +43,7 @@ class Vocabulary:
         ends, columns = [0], list[int]()
         places = self._places
         for text in texts:
-            columns += sorted(places[feature] for feature in text_features(text) if feature in places)
+            columns += sorted(places[feature] for feature in places.keys() & text_features(text))
             ends.append(len(columns))
         shape = (len(ends) - 1, len(self.features))
         return scipy.sparse.csr_array(
@@ -57,15 +59,17 @@ def build_vocabulary(pool: Iterable[str], general_words: Sequence[str], size: in
     """Choose at most `size` features: marks, general words and starts, then the most common features of the pool.
 
     Args:
-        pool: public texts.
+        pool: public texts; of more than 50,000 a sample is counted.
         general_words: public words, the most common first; may be empty.
         size: largest number of features.
 
     Raises:
         UsageError: the vocabulary or the pool is too small for more than marks.
     """
-    counts = Counter(feature for text in pool for feature in text_features(text))
-    starts = (f"{START} {word}" for word in general_words)
+    counts = Counter[str]()
+    for text in _sample(pool, _COUNTED):
+        counts.update(text_features(text))
+    starts = (f"{START} {case}" for word in general_words for case in dict.fromkeys([word, word.capitalize()]))
     chosen = dict.fromkeys(
         [*MARKS, *general_words[: int(_GENERAL_SHARE * size)], *islice(starts, int(_GENERAL_STARTS * size))]
     )
@@ -93,6 +97,13 @@ def public_clip(vocabulary: Vocabulary, texts: Sequence[str], texts_per_client: 
     marks = vocabulary.matrix(texts[row] for row in sample)
     norms = [_norm_of_sum(marks[first : first + texts_per_client]) for first in range(0, len(sample), texts_per_client)]
     return float(max(np.quantile(norms, _CLIP_QUANTILE), 1.0))
+
+
+def _sample(pool: Iterable[str], size: int) -> list[str]:
+    reservoir = Reservoir[str](size, np.random.default_rng(0).integers)
+    for text in pool:
+        reservoir.add(text)
+    return reservoir.sample
 
 
 def _norm_of_sum(rows: scipy.sparse.csr_array) -> float:
