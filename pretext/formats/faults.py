@@ -20,11 +20,11 @@ def make_length_fault(place: str) -> Fault:
     return Fault(f"{place} holds a record of more than {MAX_RECORD_CHARACTERS // 2**20} MiB, the most that is read")
 
 
-def check_names(names: Sequence[str], columns: Sequence[str]) -> None:
+def check_names(names: Sequence[str], columns: Sequence[str], hint: str = "") -> None:
     """Check that a header or a schema has every column once. Never list it: without a header it is a record."""
     for name in columns:
         if name not in names:
-            raise Fault(explain_missing_column(name))
+            raise Fault(explain_missing_column(name) + hint)
         if names.count(name) > 1:
             raise Fault(f"the column {name!r} is there twice; rename or remove one")
 

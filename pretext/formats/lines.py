@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import BinaryIO, TextIO
 
-from pretext.formats.faults import MAX_RECORD_CHARACTERS, Record, make_length_fault
+from pretext.formats.faults import MAX_RECORD_CHARACTERS, Record, check_names, make_length_fault
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -78,28 +78,30 @@ def _find_marked_encoding(head: bytes) -> str | None:
 
 def read_text_lines(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Record]:
     """Read one text a line, as column "text". No line is a header: the first is a text like all others."""
+    check_names(["text"], columns, "; a txt file holds one text a line, as column 'text': name a table .tsv or .csv")
     with open_text(raw, begins_in_ascii=False) as stream:
         lines = Lines(stream)
         for line in lines:
             if text := line.strip():
                 lines.end_record()
-                yield {name: text for name in columns if name == "text"}
+                yield {"text": text}
 
 
-def explain_undecodable(raw: io.BufferedReader) -> str:
-    """Say which line of a file is not text, and a remedy that loses no character."""
+def explain_undecodable(raw: io.BufferedReader, *, is_packed: bool) -> str:
+    """Say which line of a file, perhaps a compressed one, is not text, and a remedy that loses no character."""
     head = raw.peek(8)[:8]
     kind = next((name for magic, name in _MAGIC if head.startswith(magic)), None)
     if kind is not None:
         return f"the content is {kind}, unlike the name's ending; rename the file, or export it as csv or jsonl"
-    if _find_marked_encoding(head) not in (None, "utf-8-sig"):
+    if _find_marked_encoding(head) not in (None, "utf-8-sig") or 0 in head[:2]:
         return "the text begins as UTF-16 or UTF-32 and does not go on so; give a complete file, or save it as UTF-8"
     first, is_mixed = _find_undecodable_line(raw)
     if is_mixed:
         return f"line {first} is not valid UTF-8, though other lines are; mend or remove it"
     return (
-        f"line {first} is not valid UTF-8; convert the file with `iconv -f ENCODING -t UTF-8`, where ENCODING is what "
-        "the program that wrote it used (Excel in western Europe and America: WINDOWS-1252), or save it as UTF-8 there"
+        f"line {first} is not valid UTF-8; {'unpack the file and ' if is_packed else ''}convert it with "
+        "`iconv -f ENCODING -t UTF-8`, where ENCODING is what the program that wrote it used (Excel in western Europe "
+        "and America: WINDOWS-1252), or save it as UTF-8 there"
     )
 
 

@@ -98,7 +98,7 @@ def read_records(file: DataFile, columns: Sequence[str]) -> Iterator[Record]:
 
 def _explain_undecodable(file: DataFile) -> str:
     with file.open() as raw, _unpack(file.name, raw)[0] as stream:
-        return explain_undecodable(stream)
+        return explain_undecodable(stream, is_packed=PurePath(file.name).suffix.lower() not in _READERS)
 
 
 def _find_ending(name: str) -> str:

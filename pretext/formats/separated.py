@@ -12,6 +12,7 @@ from pretext.formats.faults import MAX_RECORD_CHARACTERS, Fault, Record, check_n
 from pretext.formats.lines import Lines, open_text
 
 _DELIMITERS = ",;\t|"
+_HEADER_HINT = "; the first line must be the header, with names separated by commas, semicolons, tabs or pipes"
 
 
 def read_csv(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Record]:
@@ -21,7 +22,7 @@ def read_csv(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Record]
         lines = Lines(stream)
         rows = _split_rows(lines, columns)
         header = [name.strip() for name in _next_row(rows, lines) or []]
-        check_names(header, columns)
+        check_names(header, columns, _HEADER_HINT)
         places = {name: header.index(name) for name in columns}
         lines.end_record()
         start = lines.number + 1

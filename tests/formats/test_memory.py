@@ -124,3 +124,11 @@ def test_read_rows__where_one_lacks_a_column__reads_a_gap() -> None:
 def test_read_rows__where_all_lack_a_column__refuses() -> None:
     with pytest.raises(UsageError, match="'id'"):
         list(read_rows([{"text": "a"}, "b"], ["text", "id"], "text"))
+
+
+@pytest.mark.parametrize("odd", ["NA", 5, 1.5, None, pd.NA, ["a"], {"a": 1}, b"\xff", np.array([1, 2])], ids=repr)
+def test_collect_rows__with_one_row_more__reads_all_others_alike(odd: Any) -> None:
+    rows = [{"text": "01", "id": 1}, {"text": "NA", "id": "01"}, {"text": "a", "id": None}]
+    for place in range(len(rows) + 1):
+        collected = collect_rows([*rows[:place], {"text": odd, "id": odd}, *rows[place:]])
+        assert collected[:place] + collected[place + 1 :] == rows

@@ -279,7 +279,8 @@ def test_refusal__of_another_encoding__never_gives_a_command_that_loses_characte
 ) -> None:
     message = refuse(put(tmp_path / "a.csv", b"text,id\n" + content))
     assert "-c" not in message
-    assert "iconv -f ENCODING" in message
+    assert "iconv -f ENCODING" in message and "unpack" not in message
+    assert "unpack" in refuse(put(tmp_path / "a.csv.gz", gzip.compress(b"text,id\n" + content)))
 
 
 def test_refusal__of_one_damaged_line_of_utf8__gives_no_command(tmp_path: Path) -> None:
