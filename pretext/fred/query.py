@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.errors import RunFolderError
-from pretext.files import replace_nonfinite
+from pretext.files import read_file, replace_nonfinite
 from privacy import Cost, DiscreteGaussian, Relation
 from privacy.moments import Floats, MomentQuery, moments_cost, moments_mechanism
 
@@ -124,14 +124,16 @@ def load_query(folder: Path) -> FredQuery | None:
     """
     path = folder / QUERY_FILE
     try:
-        return FredQuery.from_json(path.read_text(encoding="utf-8"))
+        query = FredQuery.from_json(read_file(path).decode())
+        query.cost(query.relation)  # numbers that no query has fail here, not in the middle of the work
     except FileNotFoundError:
         return None
-    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+    except Exception:  # an edited file may raise anything
         raise RunFolderError(
             f"{path} is damaged; put it back from a copy, or delete it and give the same command again: if nothing "
             "else changed, the ledger replays the release at no cost."
         ) from None
+    return query
 
 
 def _pack_array(array: NDArray[Any]) -> dict[str, object]:

@@ -163,7 +163,7 @@ def read_evaluation(path: Path, run: str) -> Evaluation:
         evaluation = Evaluation.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"There is no file {path}; give the JSON file that `pretext evaluate` wrote.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} is no evaluation, or a damaged one ({error}); give the JSON file that `pretext evaluate` wrote."
         ) from None

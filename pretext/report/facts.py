@@ -166,6 +166,8 @@ def _read_rounds(run: Run) -> Iterator[Round]:
         selection, population = run.selection(number), run.population(number)
         if selection is None or population is None:
             return
+        if len(population) != len(selection.noisy):
+            raise RunFolderError(f"{run.folder} holds votes of round {number} for other candidates; restore its files.")
         yield Round(
             number,
             votes=np.sort(np.array(selection.noisy, dtype=np.float64))[::-1],

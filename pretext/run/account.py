@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pretext.files import read_file
 from pretext.run.privacy_statement import STATEMENT_FILE
 from privacy import Ledger, LedgerConflict
 
@@ -90,6 +91,6 @@ def holds_ranking(run: Run) -> bool:
 def _stated_labels(path: Path) -> list[str]:
     """List the labels in a statement; one that is damaged, which a resume writes anew, has none."""
     try:
-        return [str(release["label"]) for release in json.loads(path.read_bytes())["releases"]]
-    except (OSError, ValueError, LookupError, TypeError):
+        return [str(release["label"]) for release in json.loads(read_file(path))["releases"]]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return []

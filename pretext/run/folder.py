@@ -30,12 +30,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import tomlkit
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import NonNegativeInt, StringConstraints, TypeAdapter, ValidationError
 
 from pretext.config.resolve import compare_configs, dump_settings, validate_settings
 from pretext.config.settings import Config
@@ -47,6 +47,7 @@ from pretext.run.records import (
     Candidate,
     ExpansionState,
     Origin,
+    OriginKind,
     Phase,
     Seed,
     SeedLine,
@@ -65,16 +66,18 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class _RunFile:
-    id: str
-    created: str
-    pretext: str
+    id: Annotated[str, StringConstraints(pattern="^[0-9a-f]{12}$")]
     account: AccountReference
+    created: str = ""
+    pretext: str = ""
 
 
 _RUN_FILE = TypeAdapter(_RunFile)
+_ORIGIN = TypeAdapter(tuple[OriginKind, int])
 _SELECTION = TypeAdapter(Selection)
 _EXPANSION_STATE = TypeAdapter(ExpansionState)
 _TIMINGS = TypeAdapter(dict[str, Phase])
+_DROP_COUNTS = TypeAdapter(dict[str, NonNegativeInt])
 _SEED_LINE = TypeAdapter(SeedLine)
 
 
@@ -137,14 +140,14 @@ class Run:
     def _save_beginning(self, settings: str) -> None:
         self.write("config.toml", settings)
         # Last: with this file the folder is a run folder.
-        self.save("run.json", asdict(_RunFile(self.id, self.created, self.version, self.account)))
+        self.save("run.json", asdict(_RunFile(self.id, self.account, self.created, self.version)))
 
     @classmethod
     def open(cls, folder: Path) -> tuple[Run, Config]:
         """Open an existing run folder and its configuration. Raises RunFolderError if it is none, or damaged."""
         try:
-            file = _RUN_FILE.validate_json((folder / "run.json").read_bytes())
-            config = validate_settings(tomllib.loads((folder / "config.toml").read_text(encoding="utf-8")))
+            file = _RUN_FILE.validate_json(read_file(folder / "run.json"))
+            config = validate_settings(tomllib.loads(read_file(folder / "config.toml").decode()))
             return cls(folder, file.id, file.created, file.pretext, file.account), config
         except FileNotFoundError:
             raise RunFolderError(
@@ -153,7 +156,7 @@ class Run:
             ) from None
         except OSError as error:
             raise RunFolderError(f"The run folder {folder} cannot be read: {error.strerror}.") from None
-        except ValueError as error:
+        except (ValueError, UsageError, RecursionError) as error:
             raise RunFolderError(
                 f"The run folder {folder} is damaged ({type(error).__name__} in run.json or config.toml)."
             ) from None
@@ -164,9 +167,8 @@ class Run:
         if (stored := self.load(name)) is None:
             return None
         try:
-            origins = [origin and Origin(*origin) for origin in stored["origins"]]
-            pairs = zip(stored["candidates"], origins, strict=True)
-            return [Candidate(text, label, origin) for (text, label), origin in pairs]
+            pairs = zip(stored["candidates"], stored["origins"], strict=True)
+            return [_parse_candidate(text, label, origin) for (text, label), origin in pairs]
         except (KeyError, TypeError, ValueError):
             raise self._damage_error(name) from None
 
@@ -179,8 +181,8 @@ class Run:
         name = _population_file(round_number)
         stored = self.load(name)
         try:
-            return {} if stored is None else {str(reason): int(count) for reason, count in stored["dropped"].items()}
-        except (AttributeError, KeyError, TypeError, ValueError):
+            return {} if stored is None else _DROP_COUNTS.validate_python(stored["dropped"])
+        except (KeyError, TypeError, ValueError):
             raise self._damage_error(name) from None
 
     def save_population(
@@ -200,8 +202,13 @@ class Run:
         """
         path = self.folder / f"positions/{round_number:03}.npy"
         try:
-            return np.load(path, allow_pickle=False).astype(np.float32) if path.exists() else None
-        except (OSError, ValueError, EOFError):
+            points: NDArray[Any] = np.load(io.BytesIO(read_file(path)), allow_pickle=False)
+            if points.ndim != 2 or points.dtype.kind != "f" or not np.isfinite(points).all():
+                raise ValueError("no positions")
+            return points.astype(np.float32)
+        except FileNotFoundError:
+            return None
+        except Exception:  # a damaged header is evaluated as Python, and may raise anything
             raise RunFolderError(f"{path} is damaged; delete it: only a picture in the report needs it.") from None
 
     def save_positions(self, round_number: int, points: NDArray[np.float32]) -> None:
@@ -234,7 +241,7 @@ class Run:
         """
         path = self.folder / _SEEDS_FILE
         try:
-            return [_SEED_LINE.validate_json(line) for line in path.read_bytes().splitlines()]
+            return [_SEED_LINE.validate_json(line) for line in read_file(path).splitlines()]
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
@@ -251,7 +258,7 @@ class Run:
         """Load the privacy statement. Raises RunFolderError if it is damaged."""
         path = self.folder / STATEMENT_FILE
         try:
-            return PrivacyStatement.from_json(path.read_bytes(), path)
+            return PrivacyStatement.from_json(read_file(path), path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -282,8 +289,11 @@ class Run:
         self.save(_EXPANSION_FILE, asdict(state))
 
     def timings(self) -> dict[str, Phase]:
-        """Load what each phase took so far. Raises RunFolderError if the file is damaged."""
-        return self._load_value(_TIMINGS_FILE, _TIMINGS) or {}
+        """Load what each phase took so far; nothing if the file is damaged, as only the report shows it."""
+        try:
+            return self._load_value(_TIMINGS_FILE, _TIMINGS) or {}
+        except RunFolderError:
+            return {}
 
     def save_timings(self, phases: Mapping[str, Phase]) -> None:
         """Save what each phase took so far."""
@@ -309,10 +319,10 @@ class Run:
     def load(self, name: str) -> Any:
         """Load a JSON file, or None if it was not written yet. Raises RunFolderError if it is damaged."""
         try:
-            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+            return json.loads(read_file(self.folder / name))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise self._damage_error(name, type(error).__name__) from None
 
     def _load_value(self, name: str, adapter: TypeAdapter[Value]) -> Value | None:
@@ -352,6 +362,14 @@ def _check_is_free(folder: Path, settings: str) -> None:
 
 def _config_file(config: Config) -> str:
     return tomlkit.dumps(dump_settings(config))
+
+
+def _parse_candidate(text: object, label: object, origin: object) -> Candidate:
+    """Check the parts of a candidate as a file holds it. Raises ValueError."""
+    if not isinstance(text, str) or type(label) is not int or label < 0:
+        raise ValueError("no candidate")
+    # A lone surrogate is allowed in a text: `digest_population` needs it as it is.
+    return Candidate(text, label, None if origin is None else Origin(*_ORIGIN.validate_python(origin)))
 
 
 def _population_file(round_number: int) -> str:

@@ -2,37 +2,34 @@
 
 manifest.json lists SHA-256 and size of every such file. Its own SHA-256 is recorded in the chain of the dataset's
 history, so a file that is changed later differs from the manifest, and a manifest that is changed with it differs from
-the seal. Files that only record how the work went (run.log, timings.json, expansion.json, parts) are left out.
+the seal. Files that only record how the work went (run.log, timings.json, parts) are left out. Whatever else lies in
+the folder, and every link, is a stray: it is none of ours, and `pretext privacy verify` names it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from pretext.errors import RunFolderError
+from pretext.files import open_regular
 from pretext.run.folder import Run
 from privacy import Ledger
 
 MANIFEST = "manifest.json"
-_RESULT_FILES = (
-    "config.toml",
-    "run.json",
-    "population/*.json",
-    "positions/*.npy",
-    "selected/*.json",
-    "seeds.jsonl",
-    "query.json",
-    "ranking.json",
-    "privacy.json",
-    "README.md",
-    "synthetic.jsonl",
-    "synthetic.parquet",
-    "synthetic/*",
+_RESULT = re.compile(
+    r"config\.toml|run\.json|population/\d{3,}\.json|positions/\d{3,}\.npy|selected/\d{3,}\.json|seeds\.jsonl|"
+    r"query\.json|ranking\.json|privacy\.json|README\.md|expansion\.json|synthetic\.(?:jsonl|parquet)|"
+    r"synthetic/\d{5,}\.(?:jsonl|parquet)",
+    re.ASCII,
 )
+_WORK = re.compile(r"manifest\.json|run\.log|timings\.json|synthetic\.\d{5,}\.part|\.lock", re.ASCII)
+_FOLDERS = frozenset({"population", "positions", "selected", "synthetic"})
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,19 @@ class FileDigest:
 
     sha256: str
     bytes: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What lies in a run folder.
+
+    Attributes:
+        files: the digest of every file of the result, by its path in the folder.
+        strays: what is no file of ours, by its path: what it is, in words.
+    """
+
+    files: dict[str, FileDigest]
+    strays: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -70,17 +80,50 @@ def seal_run(run: Run, ledger: Ledger) -> None:
     Raises:
         RunFolderError: the folder cannot be written.
     """
-    run.save(MANIFEST, asdict(Manifest(run.id, digest_files(run.folder))))
+    run.save(MANIFEST, asdict(Manifest(run.id, read_contents(run.folder).files)))
     ledger.seal(run.account.dataset, run.id, file_digest(run.folder / MANIFEST))
 
 
-def digest_files(folder: Path) -> dict[str, FileDigest]:
-    """Compute the digest of every file of the result, by its path in the folder."""
-    paths = sorted(path for pattern in _RESULT_FILES for path in folder.glob(pattern) if not path.name.startswith("."))
-    return {path.relative_to(folder).as_posix(): FileDigest(file_digest(path), path.stat().st_size) for path in paths}
+def read_contents(folder: Path) -> Contents:
+    """Compute the digest of every file of the result, and find what does not belong there.
+
+    Raises:
+        RunFolderError: a file or folder in there cannot be read.
+    """
+    contents = Contents({}, {})
+    try:
+        for path in sorted(_walk(folder)):
+            name = path.relative_to(folder).as_posix()
+            if (stray := _describe_stray(path, name)) is not None:
+                contents.strays[name] = stray
+            elif _RESULT.fullmatch(name):
+                contents.files[name] = FileDigest(file_digest(path), path.stat().st_size)
+    except OSError as error:
+        raise RunFolderError(f"{error.filename or folder} cannot be read: {error.strerror}.") from None
+    return contents
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """List what lies in a run folder and in the folders that belong to it."""
+    for path in folder.iterdir():
+        if path.name in _FOLDERS and path.is_dir() and not path.is_symlink():
+            yield from path.iterdir()
+        else:
+            yield path
+
+
+def _describe_stray(path: Path, name: str) -> str | None:
+    """Say what something is that is no file of ours; None if it is one."""
+    if path.is_symlink():
+        return "a link"
+    if path.is_dir():
+        return "a folder"
+    if not path.is_file():
+        return "no regular file"
+    return None if _RESULT.fullmatch(name) or _WORK.fullmatch(name) else "an unknown file"
 
 
 def file_digest(path: Path) -> str:
     """Compute the SHA-256 of a file, read as a stream."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, TypeAdapter, ValidationError
 
 from pretext.errors import RunFolderError
 from pretext.files import replace_nonfinite
@@ -21,8 +21,10 @@ from privacy import Budget
 STATEMENT_FILE = "privacy.json"
 FORMAT: Literal["pretext privacy statement, version 1"] = "pretext privacy statement, version 1"
 
-Loss = Annotated[float, BeforeValidator(lambda value: math.inf if value is None else value)]
+Loss = Annotated[float, Field(ge=0), BeforeValidator(lambda value: math.inf if value is None else value)]
 """An epsilon; infinite where no finite one holds at its delta."""
+Delta = Annotated[float, Field(gt=0, lt=1)]
+"""A probability that bounds what epsilon does not."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Guarantee:
     unit: str
     relation: str
     epsilon: Loss
-    delta: float
+    delta: Delta
     epsilon_by_renyi_accounting: Loss
 
 
@@ -60,8 +62,8 @@ class Neighbors:
 class Rounds:
     """Rounds of voting: how many the settings plan, and how many the ledger has released."""
 
-    planned: int
-    released: int
+    planned: NonNegativeInt
+    released: NonNegativeInt
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,13 @@ class StatedRelease:
     label: str
     subject_sha256: str
     mechanism: str
-    coordinates: int
-    noise_standard_deviation: float
-    l2_sensitivity: float
-    noise_multiplier: float
-    grid: float
-    mu_squared: float
-    slack: float
+    coordinates: NonNegativeInt
+    noise_standard_deviation: NonNegativeFloat
+    l2_sensitivity: NonNegativeFloat
+    noise_multiplier: NonNegativeFloat
+    grid: NonNegativeFloat
+    mu_squared: NonNegativeFloat
+    slack: NonNegativeFloat
     time: str
     code: str
 
@@ -107,7 +109,7 @@ class VoteBounding:
         labels: how the bound extends over labels; None without labels.
     """
 
-    max_texts_per_client: int
+    max_texts_per_client: NonNegativeInt
     choice: str
     vote_norm: float
     normalized: bool
@@ -124,7 +126,7 @@ class MomentBounding:
         clients: whether their number is public or a part of the release.
     """
 
-    max_texts_per_client: int
+    max_texts_per_client: NonNegativeInt
     vector: str
     clients: str
 
@@ -144,7 +146,7 @@ class RunCharge:
 
     time: str
     run: str
-    releases: int
+    releases: NonNegativeInt
     epsilon: Loss
     spent_epsilon: Loss
 
@@ -172,11 +174,11 @@ class DatasetAccount:
     budget: Budget
     spent_epsilon: Loss
     reserved_epsilon: Loss
-    left_epsilon: float
-    releases: int
+    left_epsilon: NonNegativeFloat
+    releases: NonNegativeInt
     history: tuple[RunCharge, ...]
     ledger: str
-    ledger_position: int
+    ledger_position: NonNegativeInt
     ledger_head_sha256: str
 
 

@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
+OriginKind = Literal["public", "prompt", "kept", "variation", "again"]
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -21,7 +23,7 @@ class Origin:
         number: of the public source (0 for prompts), or the row in the population of the round before.
     """
 
-    kind: Literal["public", "prompt", "kept", "variation", "again"]
+    kind: OriginKind
     number: int
 
 

@@ -12,21 +12,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from pretext.config.settings import Expansion
 from pretext.errors import RunFolderError
-from pretext.files import Row, json_line, open_atomically, write_parquet
+from pretext.files import Row, json_line, open_atomically, open_regular, write_parquet
 from pretext.progress import show_progress
 from pretext.run.folder import Run
 
 _ROWS_PER_BATCH = 16_384
 _ANNOUNCED_ROWS, _PROGRESS_STEP = 100_000, 1000
 _UNLIMITED = 2**62
+_READ_ERRORS = (OSError, ValueError, TypeError, LookupError, NotImplementedError, RecursionError)
+"""What a damaged file raises: pyarrow's errors are among them."""
+_PART = re.compile(r"synthetic\.([0-9]{5,})\.part")
+_SHARDS = {kind: re.compile(rf"([0-9]{{5,}})\.{kind}") for kind in ("jsonl", "parquet")}
 
 
 def synthetic_rows(folder: Path, announce: str | None = None) -> Iterator[Row]:
@@ -45,7 +50,7 @@ def synthetic_rows(folder: Path, announce: str | None = None) -> Iterator[Row]:
         raise RunFolderError(f"{folder} holds no synthetic texts yet; continue the run with `pretext resume {folder}`.")
     total = 0 if announce is None else run.expansion_state().kept
     with show_progress(announce if total >= _ANNOUNCED_ROWS else None, total) as advance:
-        for number, row in enumerate(chain.from_iterable(map(_read_whole_shard, shards.files)), 1):
+        for number, row in enumerate(chain.from_iterable(map(_read_shard, shards.files)), 1):
             yield row
             if number % _PROGRESS_STEP == 0:
                 advance(_PROGRESS_STEP)
@@ -136,12 +141,12 @@ class Shards:
         return self.run.folder / f"synthetic.{number:05}.part"
 
     def _part_numbers(self) -> list[int]:
-        return sorted(int(path.name.split(".")[1]) for path in self.run.folder.glob("synthetic.[0-9]*.part"))
+        return _find_numbers(self.run.folder, _PART)
 
     def _shard_numbers(self) -> list[int]:
         if self.texts is None:
-            return [0] if self.target.exists() else []
-        return sorted(int(path.stem) for path in self.target.glob(f"[0-9]*.{self.format}"))
+            return [0] if self.target.is_file() else []
+        return _find_numbers(self.target, _SHARDS[self.format])
 
     def _append(self, number: int, rows: Iterable[Row]) -> int:
         part, shard = self._part(number), self._shard(number)
@@ -174,21 +179,38 @@ class Shards:
         )
 
 
-def _read_whole_shard(path: Path) -> Iterator[Row]:
-    """Read a finished file. Raises RunFolderError if it is damaged."""
-    try:
-        yield from _read_shard(path)
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} cannot be read ({type(error).__name__}); put a whole copy of it back.") from None
+def _find_numbers(folder: Path, name: re.Pattern[str]) -> list[int]:
+    """List the numbers in the names of files, ascending; a name that only begins like one is somebody else's."""
+    names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+    return sorted(int(found[1]) for found in map(name.fullmatch, names) if found)
 
 
 def _read_shard(path: Path) -> Iterator[Row]:
-    if path.suffix != ".parquet":
-        with path.open(encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
-        return
+    """Stream the rows of a file. Raises RunFolderError if it is damaged."""
+    read = _read_parquet if path.suffix == ".parquet" else _read_lines
+    try:
+        yield from map(_check_row, read(path))
+    except _READ_ERRORS as error:
+        raise RunFolderError(f"{path} cannot be read ({type(error).__name__}); put a whole copy of it back.") from None
+
+
+def _read_lines(path: Path) -> Iterator[Any]:
+    with open_regular(path) as lines:
+        yield from map(json.loads, lines)
+
+
+def _read_parquet(path: Path) -> Iterator[Any]:
     from pyarrow.parquet import ParquetFile
 
-    with ParquetFile(path) as table:
+    with open_regular(path) as file, ParquetFile(file) as table:
         for batch in table.iter_batches(_ROWS_PER_BATCH):
             yield from batch.to_pylist()
+
+
+def _check_row(row: Any) -> Row:
+    """Check that a row is what the expansion writes: a text, perhaps with a label. Raises ValueError or TypeError."""
+    if not isinstance(row, dict) or "text" not in row or not row.keys() <= {"text", "label"}:
+        raise ValueError("no row")
+    for value in row.values():
+        str.encode(value)  # half a character is damage as well: none is ever written
+    return row

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -19,11 +20,12 @@ from typing import Any
 
 from pretext.calibration import Calibration
 from pretext.config.settings import Config
-from pretext.errors import NoSignal, PretextError, RunFolderError, UsageError
+from pretext.errors import PretextError, RunFolderError
 from pretext.evolution.selection import collect_seeds, select_round
+from pretext.files import read_file
 from pretext.fred.query import QUERY_FILE, load_query
 from pretext.run.folder import Run
-from pretext.run.manifest import MANIFEST, digest_files, file_digest, read_manifest
+from pretext.run.manifest import MANIFEST, file_digest, read_contents, read_manifest
 from pretext.run.privacy_statement import STATEMENT_FILE
 from pretext.run.records import format_seed
 from pretext.statement.accountants import find_account, find_releases
@@ -31,9 +33,6 @@ from pretext.statement.provenance import ABSENT, Difference, check_candidates, c
 from pretext.statement.statement import make_fred_statement, make_statement, releases_of_run
 from privacy import Account, Ledger, LedgerConflict, LedgerCorrupted, Release
 from privacy.bounding import grid_for
-
-_READ_ERRORS = (RunFolderError, UsageError, NoSignal, KeyError, TypeError, ValueError, IndexError, AttributeError)
-"""What reading an edited file may raise."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +98,11 @@ class _Evidence:
 def _check_evolution(evidence: _Evidence) -> list[Check]:
     run, config = evidence.run, evidence.config
     votes = {
-        int(label[-1]): release for release in evidence.releases if (label := release.label.split("/"))[1] == "votes"
+        int(found[1]): release
+        for release in evidence.releases
+        if (found := re.fullmatch(r".*/votes/(\d{1,9})", release.label, re.ASCII))
     }
-    selections = {int(path.stem) for path in run.folder.glob("selected/[0-9]*.json")}
+    selections = {int(path.stem) for path in run.folder.glob("selected/*.json") if re.fullmatch(r"\d{3,9}", path.stem)}
     noise = "the noise of every round is what config.toml plans"
     checks = [_run_check("config.toml", noise, partial(_compare_noise, evidence, votes))]
     for number in sorted({*votes, *selections, *range(config.privacy.rounds)}):
@@ -124,18 +125,21 @@ def _run_check(file: str, words: str, compare: Callable[[], Iterator[Difference]
     """Run a check; a file that cannot even be read is a difference too."""
     try:
         return Check(words, list(compare()))
-    except _READ_ERRORS as error:
+    except Exception as error:  # an edited file may raise anything; whatever it is, nothing was verified
         reason = str(error) if isinstance(error, PretextError) else f"one that is damaged ({type(error).__name__})"
         return Check(words, [Difference(file, "", "a readable file", reason)])
 
 
 def _compare_files(run: Run) -> Iterator[Difference]:
+    contents = read_contents(run.folder)
+    for name, kind in contents.strays.items():
+        yield Difference(name, "", "no such thing", kind)
     manifest = read_manifest(run)
     if manifest is None:
         yield Difference(MANIFEST, "", "the file", f"{ABSENT}; `pretext resume {run.folder}` finishes and seals a run")
         return
     yield from _diff_values(MANIFEST, run.id, manifest.run, "run")
-    listed, present = manifest.files, digest_files(run.folder)
+    listed, present = manifest.files, contents.files
     for name in sorted(listed.keys() | present.keys()):
         if name not in present or name not in listed:
             yield Difference(name, "", *("a file" if name in files else "no file" for files in (listed, present)))
@@ -211,7 +215,7 @@ def _compare_round(evidence: _Evidence, number: int, release: Release | None) ->
 def _compare_seeds(evidence: _Evidence) -> Iterator[Difference]:
     run, config = evidence.run, evidence.config
     path = run.folder / "seeds.jsonl"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = read_file(path).decode() if path.exists() else ""
     lines = text.removesuffix("\n").split("\n") if text else []  # an unterminated last line counts too
     seeds = collect_seeds(run, config.seed_rounds, config.evolution.seed_power)
     yield from _diff_values("seeds.jsonl", [format_seed(seed, config.data.labels) for seed in seeds], lines, "lines")

@@ -14,8 +14,10 @@ import pytest
 
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError
+from pretext.fred.query import load_query
 from pretext.run.folder import Run
 from pretext.run.records import Candidate, ExpansionState, Phase, Seed, SeedLine, Selection
+from pretext.run.shards import synthetic_rows
 from tests.support.runs import ACCOUNT
 
 
@@ -164,7 +166,6 @@ def test_records__saved_then_loaded__are_equal(make_config: Callable[..., Config
     ("name", "content", "load"),
     [
         ("expansion.json", {"chunks": 1, "kept": -1, "size": 0, "dropped": {}}, Run.expansion_state),
-        ("timings.json", {"expansion": {"seconds": "long"}}, Run.timings),
         ("population/000.json", {"candidates": [], "origins": []}, lambda run: run.drop_counts(0)),
         ("privacy.json", {"run": "a"}, Run.statement),
     ],
@@ -197,3 +198,55 @@ def test_create__beside_somebodys_config__leaves_it_alone(make_config: Callable[
     with pytest.raises(RunFolderError):
         Run.create(tmp_path, make_config(), ACCOUNT)
     assert (tmp_path / "config.toml").read_text() == "# my own\n"
+
+
+def test_timings__damaged__are_none(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    # They only hold seconds: no run should fail because of them.
+    run = Run.create(tmp_path / "run", make_config(), ACCOUNT)
+    for content in ('{"expansion": {"seconds": "long"}}', "[", "[" * 100_000):
+        (run.folder / "timings.json").write_text(content)
+        assert run.timings() == {}
+
+
+LOADERS: dict[str, Callable[[Run], object]] = {
+    "run.json": lambda run: Run.open(run.folder),
+    "config.toml": lambda run: Run.open(run.folder),
+    "population/000.json": lambda run: run.population(0),
+    "selected/000.json": lambda run: run.selection(0),
+    "positions/000.npy": lambda run: run.positions(0),
+    "seeds.jsonl": Run.seed_lines,
+    "privacy.json": Run.statement,
+    "expansion.json": Run.expansion_state,
+    "query.json": lambda run: load_query(run.folder),
+    "synthetic.jsonl": lambda run: list(synthetic_rows(run.folder)),
+}
+CONTENTS = {
+    "nested": b"[" * 100_000,
+    "no UTF-8": b'{"a": "\xff"}',
+    "another value": b"3",
+    "a list": b"[]",
+    "half a character": b'{"text": "\\ud800"}',
+    "no text": b'{"label": "a"}',
+    "a number for a text": b'{"text": 1}',
+    "a header that Python cannot read": b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f2', 'shape': (((,",
+    "an archive": b"PK\x03\x04",
+    "infinite numbers": b'{"epsilon": 1e999, "candidates": [["a", 1e999]], "origins": [null]}',
+}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_load__of_any_content__is_one_error_of_ours(
+    name: str, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    run = Run.create(tmp_path / "run", make_config(), ACCOUNT)
+    path = run.folder / name
+    path.parent.mkdir(exist_ok=True)
+    for content in CONTENTS.values():
+        path.write_bytes(content)
+        with pytest.raises(RunFolderError) as caught:
+            LOADERS[name](run)
+        assert len(str(caught.value)) < 1000
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(RunFolderError):
+        LOADERS[name](run)

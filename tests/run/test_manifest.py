@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pretext.errors import RunFolderError
 from pretext.home import open_ledger
 from pretext.jobs.run import synthesize
 from pretext.run.folder import Run
-from pretext.run.manifest import MANIFEST, Manifest, digest_files, file_digest, read_manifest
+from pretext.run.manifest import MANIFEST, Manifest, file_digest, read_contents, read_manifest
 from tests.support.runs import make_parts
 
 
@@ -25,14 +26,24 @@ def run(make_config: Callable[..., Config], tmp_path: Path) -> Run:
 
 
 def test_the_files_of_the_result_are_listed(run: Run) -> None:
-    for beside in ("report.html", ".privacy.json.tmp", "synthetic.00003.part", "synthetic/.00009.jsonl.tmp"):
+    strays = ("report.html", ".privacy.json.tmp", "synthetic/.00009.jsonl", "selected/001 (copy).json", "private.jsonl")
+    for beside in ("synthetic.00003.part", *strays):
         (run.folder / beside).write_text("not of the result")
+    (run.folder / "population" / "009.json").symlink_to("009.json")
+    os.mkfifo(run.folder / "population" / "010.json")
+    (run.folder / "synthetic" / "more").mkdir()
+    assert read_contents(run.folder).strays == dict.fromkeys(strays, "an unknown file") | {
+        "population/009.json": "a link",
+        "population/010.json": "no regular file",
+        "synthetic/more": "a folder",
+    }
     listed = json.loads((run.folder / MANIFEST).read_text())
-    assert read_manifest(run) == Manifest(run.id, digest_files(run.folder))
+    assert read_manifest(run) == Manifest(run.id, read_contents(run.folder).files)
     assert listed["run"] == run.id
     assert list(listed["files"]) == [
         "README.md",
         "config.toml",
+        "expansion.json",
         "population/000.json",
         "population/001.json",
         "positions/000.npy",
