@@ -1,4 +1,4 @@
-"""Write prompts, and extract the text from a completion.
+"""Write prompts.
 
 There are two formats: `base` continues a list of samples (PrE-Text's expansion prompt), `chat` asks an
 instruction-tuned model. `pretext.models.chat_format` encodes both; nothing in a text is read as a control token.
@@ -6,7 +6,6 @@ instruction-tuned model. `pretext.models.chat_format` encodes both; nothing in a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,14 +18,6 @@ _ANSWER_ONLY = "Answer with the text only."
 _FRAGMENTS = [
     piece.casefold().rstrip(".") for piece in (HEADER, INSTRUCTION, _REWRITE_HEADER, _REQUEST, _REWRITE, _ANSWER_ONLY)
 ]
-# How chat models introduce an answer although we ask for the text only; the line names what it introduces.
-_PREAMBLE = re.compile(
-    r"\A(?:(?:sure|certainly|of course|absolutely)\b[^\n:]{0,30})?\bhere(?:'s|’s| is| are)\b[^\n:]{0,80}"
-    r"\b(?:samples?|texts?|examples?|versions?|rewrites?|rewritten|in other words)\b[^\n:]{0,40}:[ \t]*(?:\n|\Z)",
-    re.IGNORECASE,
-)
-_NUMBERED_HEADER = re.compile(r"^[*#_ \t]*sample \d+[*:._ \t]*$", re.IGNORECASE | re.MULTILINE)
-_QUOTED_ANSWER = re.compile(r"\A(?:\"([^\"]+)\"|“([^“”]+)”)\Z")
 
 
 @dataclass(frozen=True)
@@ -57,9 +48,14 @@ class PromptStyle:
     anchors: tuple[str, ...] = ()
 
     @property
-    def stops(self) -> tuple[str, ...]:
-        """The strings that end an answer: the next header, and with `one_paragraph` a blank line."""
+    def ends(self) -> tuple[str, ...]:
+        """The strings that end a text: the next header, and with `one_paragraph` a blank line."""
         return (HEADER, "\n\n") if self.one_paragraph else (HEADER,)
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Those of `ends` at which an engine may stop: none in a chat, where more than the text may stand before it."""
+        return () if self.chat else self.ends
 
     def about(self, label: int) -> str | None:
         """Return what a prompt says about the texts that it asks for: the label, or the description of the domain."""
@@ -107,22 +103,6 @@ def make_description_prompt(description: str, chat: bool) -> Prompt:
     if chat:
         return Prompt(f"{description}\n\nWrite one such text. {_ANSWER_ONLY}", chat=True)
     return Prompt(f"{description}\n\nList of 6 {INSTRUCTION}:\n\n{HEADER} 1\n")
-
-
-def extract_answer(completion: str | None) -> str | None:
-    """Extract the text before the next header, without surrounding white space, preamble or quotes.
-
-    Everything else that a generator may write stays: a line is a preamble only if it names a sample, a text, ..., and
-    quotes are removed only if there are none inside.
-    """
-    if completion is None:
-        return None
-    text = _PREAMBLE.sub("", completion.split(HEADER)[0].strip()).strip()
-    if _NUMBERED_HEADER.match(text):
-        text = _NUMBERED_HEADER.sub("", text, count=1)
-    text = _NUMBERED_HEADER.split(text)[0].strip()
-    quoted = _QUOTED_ANSWER.match(text)
-    return (quoted[1] or quoted[2]).strip() if quoted else text
 
 
 def has_prompt_leak(text: str) -> bool:

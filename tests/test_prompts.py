@@ -7,7 +7,7 @@ from pretext.models.chat_format import encode_prompt, escape_control_tokens, fin
 from pretext.prompts import (
     HEADER,
     Prompt,
-    extract_answer,
+    PromptStyle,
     has_prompt_leak,
     make_description_prompt,
     make_few_shot_prompt,
@@ -76,48 +76,6 @@ def test_description() -> None:
 
 
 @pytest.mark.parametrize(
-    ("completion", "text"),
-    [
-        (None, None),
-        ("", ""),
-        ("  a text \n", "a text"),
-        (f"a text\n\n{HEADER} 5\nanother", "a text"),
-        (f"{HEADER} 5\nanother", ""),
-        ("two\n\nparagraphs", "two\n\nparagraphs"),
-        ("Here is one more sample:\n\na text", "a text"),
-        ("Sure! Here's another text on a subject of its own:\na text", "a text"),
-        ("Of course. Here are the same words, rewritten:\n\na text", "a text"),
-        ("Here is another sample of the same kind:", ""),
-        ("**Sample 4**\na text", "a text"),
-        ("a text\n\nSample 5:\nanother", "a text"),
-        ('"a text in quotes"', "a text in quotes"),
-        ("“a text in quotes”", "a text in quotes"),
-        ('Here is a sample:\n"a text"', "a text"),
-    ],
-)
-def test_an_answer_ends_at_the_next_header(completion: str | None, text: str | None) -> None:
-    assert extract_answer(completion) == text
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Here is what I did:\nI restarted it.",
-        "Here's the plan: we sample the text: twice.",
-        "sure, here is the text you asked me for, and nothing ends it",
-        "Sample 5 of the rock was the heaviest.",
-        "We took\nSample 5 and went on.",
-        '"Yes," she said, "I do."',
-        'He said "no"',
-        '"',
-        '""',
-    ],
-)
-def test_what_may_be_a_text_is_left_alone(text: str) -> None:
-    assert extract_answer(text) == text
-
-
-@pytest.mark.parametrize(
     "text",
     [
         f"x {HEADER} 1",
@@ -139,6 +97,12 @@ def test_every_instruction_is_known_as_a_leak() -> None:
         make_description_prompt("Notes.", True),
     ):
         assert has_prompt_leak(prompt.text)
+
+
+def test_style__of_a_chat__lets_no_engine_stop_before_the_text_has_begun() -> None:
+    assert PromptStyle(chat=True).stops == () and PromptStyle(chat=True).ends == (HEADER, "\n\n")
+    assert PromptStyle().stops == PromptStyle().ends == (HEADER, "\n\n")
+    assert PromptStyle(one_paragraph=False).ends == (HEADER,)
 
 
 # Token ids

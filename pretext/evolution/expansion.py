@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pretext.answers import extract_answer
 from pretext.config.settings import Expansion, Screening
 from pretext.files import Row
 from pretext.models.engines import Engine, Sampling
 from pretext.progress import show_progress
-from pretext.prompts import Prompt, PromptStyle, extract_answer
+from pretext.prompts import Prompt, PromptStyle
 from pretext.run.folder import Run
 from pretext.run.records import ExpansionState, Seed
 from pretext.run.shards import Shards
@@ -90,15 +91,16 @@ class Writer:
         self._sampler = PromptSampler(seeds, expansion.examples, style)
         self._engine = engine
         self._expansion = expansion
-        self._stops = style.stops
+        self._style = style
         self._seed = seed
 
     def write(self, number: int, prompts: int, screen: Screen, advance: Callable[[int], None]) -> list[Row]:
         """Ask `prompts` prompts and return the rows of the answers that pass the screen."""
         rng = np.random.default_rng([self._seed, number, 4])
         requests, rows = self._sampler.draw(prompts, rng)
-        sampling = Sampling.from_section(self._expansion, self._stops, rng)
-        answers = map(extract_answer, self._engine.complete(requests, sampling, advance))
+        sampling = Sampling.from_section(self._expansion, self._style.stops, rng)
+        completions = self._engine.complete(requests, sampling, advance)
+        answers = [extract_answer(completion, self._style.ends) for completion in completions]
         return [{"text": text or "", **row} for text, row in zip(answers, rows, strict=True) if screen.keep(text)]
 
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pretext.answers import extract_answer
 from pretext.config.settings import Evolution, Initial, Variation
 from pretext.errors import UsageError
 from pretext.evolution.public_texts import read_public_texts
 from pretext.models.engines import Engine, Sampling
 from pretext.progress import show_progress
-from pretext.prompts import PromptStyle, extract_answer
+from pretext.prompts import PromptStyle
 from pretext.run.records import Candidate, Origin
 from pretext.screening.screen import Screen
 from pretext.screening.usable import LEAST_SHARE, make_barren_error
@@ -103,8 +104,9 @@ def _write_from_prompts(
             count = min(max(wanted - len(texts), _MIN_PROMPTS_AT_ONCE), left)
             left -= count
             sampling = Sampling.from_section(variation, style.stops, rng)
-            answers = engine.complete([prompts[i % len(prompts)] for i in range(count)], sampling)
-            fresh = [text for text in map(extract_answer, answers) if screen.keep(text)]
+            completions = engine.complete([prompts[i % len(prompts)] for i in range(count)], sampling)
+            answers = [extract_answer(completion, style.ends) for completion in completions]
+            fresh = [text for text in answers if screen.keep(text)]
             advance(min(len(fresh), wanted - len(texts)))
             texts += [text for text in fresh if text is not None]
             asked = most - left

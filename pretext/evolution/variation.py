@@ -7,12 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
+from pretext.answers import extract_answer
 from pretext.config import settings
 from pretext.evolution.mask_filling import MaskFill
 from pretext.models.engines import Engine, Sampling
 from pretext.models.masked_lm import MaskedLM
 from pretext.progress import show_progress
-from pretext.prompts import Prompt, PromptStyle, extract_answer
+from pretext.prompts import Prompt, PromptStyle
 from pretext.run.records import Candidate
 
 
@@ -44,7 +45,8 @@ class PromptedVariation:
         prompts = [self._make_prompt(parent, by_label.get(parent.label, []), rng) for parent in parents]
         sampling = Sampling.from_section(self._variation, self._style.stops, rng)
         with show_progress("Writing variations", len(prompts)) as advance:
-            return [extract_answer(completion) for completion in self._engine.complete(prompts, sampling, advance)]
+            completions = self._engine.complete(prompts, sampling, advance)
+        return [extract_answer(completion, self._style.ends) for completion in completions]
 
     def _make_prompt(self, parent: Candidate, pool: Sequence[str], rng: np.random.Generator) -> Prompt:
         if self._variation.kind == "rewrite":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pretext.answers import extract_answer
 from pretext.clients.voting import Ballot, Clients
 from pretext.config.settings import Config
 from pretext.evolution.expansion import PromptSampler
@@ -14,7 +15,6 @@ from pretext.jobs.parts import Parts, TimedModels
 from pretext.jobs.run import make_first_population, vote_rule
 from pretext.jobs.timing import Meter
 from pretext.models.engines import Sampling
-from pretext.prompts import extract_answer
 from pretext.run.records import Candidate, Phase, Seed
 from pretext.screening.screen import Screen
 
@@ -124,8 +124,8 @@ class _Sample:
         prompts, _ = PromptSampler(seeds, expansion.examples, style).draw(len(population), rng)
         screen = Screen(self.config.screening)
         with self.meter.phase("expansion"):
-            answers = [extract_answer(completion) for completion in self.parts.engine().complete(prompts, sampling)]
-        return max(1, sum(screen.keep(text) for text in answers))
+            completions = self.parts.engine().complete(prompts, sampling)
+        return max(1, sum(screen.keep(extract_answer(completion, style.ends)) for completion in completions))
 
     def client_seconds(self, seconds_per_text: float, dimension: int) -> float:
         """Embedding all clients' texts once, and voting with them in every round."""

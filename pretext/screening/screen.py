@@ -16,10 +16,12 @@ import struct
 from collections import Counter
 from collections.abc import Iterable
 
+from pretext.answers import find_leftover
 from pretext.config.settings import Screening
 from pretext.prompts import has_prompt_leak
 from pretext.screening.identifiers import find_identifiers
 from pretext.screening.language import guess_language
+from pretext.screening.refusals import is_refusal
 from pretext.texts import count_words, is_usable_text
 
 MAX_SCREENED_CHARACTERS = 10_000
@@ -89,6 +91,10 @@ class Screen:
             return "no answer"
         if not is_usable_text(text):
             return "empty"
+        if leftover := find_leftover(text[:MAX_SCREENED_CHARACTERS]):
+            return leftover
+        if is_refusal(text):
+            return "refusal"
         if len(text) > MAX_SCREENED_CHARACTERS:
             return "too long"
         words = count_words(text)

@@ -11,6 +11,8 @@ LEAST_SHARE = 0.1
 
 _DEFAULT_REMEDY = "try another models.generator, another models.prompt_format or a wider screening"
 _REMEDIES = {
+    "reasoning": "switch the model's thinking off (with speed.request for a server) or set a higher max_tokens",
+    "refusal": "describe the texts with other prompts or try another models.generator",
     "no answer": "see the log for why the requests failed",
     "duplicate": "set a higher temperature or try another models.generator",
     "too long": "set a lower max_tokens or a higher screening.max_words",

@@ -242,10 +242,12 @@ def test_expand__five_texts_of_a_barren_generator__take_a_few_hundred_prompts(
     assert engine.usage.written < 300  # words, one an answer
 
 
-def test_a_half_character_is_written_as_a_question_mark(make_run: Callable[..., tuple[Config, Run]]) -> None:
+def test_expand__half_a_character_at_the_end_of_an_answer__is_cut_off(
+    make_run: Callable[..., tuple[Config, Run]],
+) -> None:
     config, run = make_run("expansion.format=parquet")
-    expand_seeds(config, run, SEEDS, lambda: ScriptedEngine(lambda _, rng: f"a \ud800 b {rng.integers(2**40)}"), 5)
-    assert all(row["text"].startswith("a ? b ") for row in synthetic_rows(run.folder))
+    expand_seeds(config, run, SEEDS, lambda: ScriptedEngine(lambda _, rng: f"a b {rng.integers(2**40)} \ud800"), 5)
+    assert all(row["text"].startswith("a b ") and row["text"][-1].isdigit() for row in synthetic_rows(run.folder))
 
 
 def test_labels_get_their_share_and_examples_of_their_own(make_config: Callable[..., Config]) -> None:

@@ -65,9 +65,19 @@ def test_no_answer_may_hold_a_piece_of_our_prompts(chat: bool) -> None:
         assert dict(screen.dropped) == {"prompt leak": 1}
 
 
-def test_half_a_character_is_no_reason_to_fall_over() -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("lone \ud800 surrogate", "broken character"),
+        ("<think> it over", "reasoning"),
+        ("left over <|im_end|>", "control token"),
+        ("a \x00 b", "control character"),
+        ("I cannot help with that.", "refusal"),
+    ],
+)
+def test_screen__what_is_no_text__is_counted_under_a_reason_of_its_own(text: str, reason: str) -> None:
     screen = Screen(RULES)
-    assert screen.keep("lone \ud800 surrogate") and not screen.keep("LONE \ud800 surrogate")
+    assert not screen.keep(text) and dict(screen.dropped) == {reason: 1}
 
 
 @settings(deadline=None)
