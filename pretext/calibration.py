@@ -25,17 +25,17 @@ class Calibration:
     Attributes:
         privacy: the guarantee.
         initial: whether FreD finds public sets, and with which share of epsilon.
-        population: candidates of a round at most; a population may shrink, never grow.
+        coordinates: of a round's release at most; a population may shrink, never grow.
     """
 
     privacy: Privacy
     initial: Initial
-    population: int
+    coordinates: int
 
     @classmethod
     def of(cls, config: Config) -> Calibration:
         """Take what a configuration asks for."""
-        return cls(config.privacy, config.initial, config.evolution.population)
+        return cls(config.privacy, config.initial, config.coordinates)
 
     @cached_property
     def noise_multiplier(self) -> float:
@@ -90,7 +90,7 @@ class Calibration:
 
     def _round_cost(self, multiplier: float, relation: Relation) -> Cost:
         _, bound = grid_for(self.privacy.norm_squared)
-        return self._mechanism(multiplier).cost(self.population, sensitivity_squared(bound, True, relation))
+        return self._mechanism(multiplier).cost(self.coordinates, sensitivity_squared(bound, True, relation))
 
 
 def moments_multiplier(privacy: Privacy, epsilon: float | None = None) -> float:

@@ -67,6 +67,21 @@ class PromptStyle:
             return make_few_shot_prompt(examples, description, self.chat)
         return make_description_prompt(description, self.chat)
 
+    def of_label(self, description: str, examples: Sequence[str], label: int) -> Prompt:
+        """Ask for a text of the domain, of one of its labels if there are any."""
+        named = f"{description.rstrip(' .')} ({self.labels[label]})" if self.labels else description
+        return self.describe(named, examples)
+
+    def begin(self, prompt: Prompt, start: str) -> Prompt:
+        """Ask the same for a text that begins with `start`; `finish` puts the answer together."""
+        if not start:
+            return prompt
+        return Prompt(f'{prompt.text} Begin with "{start}".', chat=True) if self.chat else Prompt(prompt.text + start)
+
+    def finish(self, start: str, completion: str | None) -> str | None:
+        """Return the whole answer to a prompt that `begin` made: a continued sample lacks its start."""
+        return completion if completion is None or self.chat else start + completion
+
     def few_shot(self, examples: Sequence[str], label: int) -> Prompt:
         """Ask for one more text like the anchors and the examples."""
         return make_few_shot_prompt([*self.anchors, *examples], self.about(label), self.chat)

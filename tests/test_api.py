@@ -50,7 +50,7 @@ def test_a_path(private_file: Path, public_file: Path, tmp_path: Path) -> None:
     before = result.texts
     assert len(result.expand(15).texts) == 15
     assert result.texts[:10] == before
-    assert result.privacy.rounds == Rounds(planned=2, released=2)
+    assert result.privacy.rounds == Rounds(planned=2, released=2, release="votes")
 
 
 @pytest.mark.parametrize("kind", ["texts", "rows", "frame"])

@@ -149,23 +149,35 @@ def _plan_to_json(plan: Plan, forecast: Forecast | None) -> str:
     return json.dumps(replace_nonfinite(document), indent=1)
 
 
-def _format_run_plan(plan: Plan, forecast: Forecast | None, privacy: Privacy, unit: Unit, ranks_sets: bool) -> str:
-    from privacy.rounding import round_up
-
-    terms = f"delta {privacy.delta:g}, unit {unit.name}, relation {privacy.relation.value}"
+def _format_signal(plan: Plan, privacy: Privacy) -> list[str]:
+    if plan.texts_noise is not None:
+        clients = "not known (state privacy.clients)" if privacy.clients is None else f"{privacy.clients:,}"
+        return [
+            f"Noise of the profile {plan.texts_noise:,.0f} texts in their number (standard deviation)",
+            f"Clients              {clients}, with {privacy.max_texts_per_client} texts at most",
+        ]
     votes = (
         "not known (state privacy.clients)"
         if plan.votes_per_candidate is None
         else f"{plan.votes_per_candidate:.2f} at most"
     )
+    return [
+        f"Noise per candidate  {plan.sigma:.2f} votes (standard deviation)",
+        f"Votes per candidate  {votes}, on average",
+    ]
+
+
+def _format_run_plan(plan: Plan, forecast: Forecast | None, privacy: Privacy, unit: Unit, ranks_sets: bool) -> str:
+    from privacy.rounding import round_up
+
+    terms = f"delta {privacy.delta:g}, unit {unit.name}, relation {privacy.relation.value}"
     ranking = " and the ranking of public sets" if ranks_sets else ""
     lines = [
         f"Epsilon              {round_up(plan.epsilon)} for all {privacy.rounds} rounds{ranking}, "
         f"{round_up(plan.epsilon_per_round)} for one ({terms})",
         f"                     {round_up(plan.epsilon_rdp)} by Renyi accounting, for comparison with papers",
         f"Noise multiplier     {plan.noise_multiplier:.5f}",
-        f"Noise per candidate  {plan.sigma:.2f} votes (standard deviation)",
-        f"Votes per candidate  {votes}, on average",
+        *_format_signal(plan, privacy),
         f"Tokens to generate   {plan.tokens:,} at most",
         *(f"Warning: {warning}" for warning in plan.warnings),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pretext.clients.voting import Ballot, Clients, VoteRule
+from pretext.profile.query import ProfileQuery
 from privacy import Bounded
 from privacy.moments import MomentQuery
 
@@ -15,6 +16,10 @@ class Federation(Protocol):
 
     def vote(self, ballot: Ballot, rule: VoteRule) -> Bounded:
         """Sum all clients' bounded votes. Private: the sum goes to `Ledger.release` and nowhere else."""
+        ...
+
+    def profile(self, query: ProfileQuery) -> Bounded:
+        """Sum all clients' bounded profiles. Private likewise."""
         ...
 
     def sum_moments(self, query: MomentQuery) -> Bounded:
@@ -33,6 +38,10 @@ class LocalFederation:
     def vote(self, ballot: Ballot, rule: VoteRule) -> Bounded:
         """See `Federation`."""
         return self._open_clients().vote(ballot, rule)
+
+    def profile(self, query: ProfileQuery) -> Bounded:
+        """See `Federation`."""
+        return self._open_clients().profile(query)
 
     def sum_moments(self, query: MomentQuery) -> Bounded:
         """See `Federation`."""

@@ -1,7 +1,8 @@
-"""The clients' side: embed the texts once, then vote. Only a `Bounded` leaves this module."""
+"""The clients' side: embed the texts once, then answer. Only a `Bounded` leaves this module."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from pretext.clients.nearest import find_nearest
 from pretext.clients.private_data import PrivateTexts
+from pretext.profile.query import NORM_SQUARED, ProfileQuery
 from pretext.vectors import Embedder
-from privacy import Bounded, bounded_sum
+from privacy import Bounded, InvalidParameter, bounded_sum
 from privacy.moments import MomentQuery, bounded_moments
 
 
@@ -51,16 +53,19 @@ class Clients:
         embeddings: shape (m, d), unit rows, one per text.
         client: shape (m,), int64, whose text it is.
         label: shape (m,), int64.
+        texts: the m texts, whose features a profile counts; may be missing where none is asked for.
     """
 
     embeddings: NDArray[np.float32] = field(repr=False)
     client: NDArray[np.int64] = field(repr=False)
     label: NDArray[np.int64] = field(repr=False)
+    texts: Sequence[str] = field(default=(), repr=False)
 
     @classmethod
     def embed(cls, private: PrivateTexts, embed: Embedder) -> Clients:
-        """Embed every text once, and forget the texts."""
-        return cls(embed(private.texts, announce="Clients embed their texts"), private.client, private.label)
+        """Embed every text once."""
+        embeddings = embed(private.texts, announce="Clients embed their texts")
+        return cls(embeddings, private.client, private.label, private.texts)
 
     def vote(self, ballot: Ballot, rule: VoteRule) -> Bounded:
         """Sum the clients' votes: each text votes for its nearest candidates of the same label.
@@ -76,6 +81,26 @@ class Clients:
             dimension=len(ballot.label),
             norm_squared=rule.norm_squared,
             normalize=rule.normalize,
+        )
+
+    def profile(self, query: ProfileQuery) -> Bounded:
+        """Sum the clients' profiles; `pretext.profile.query` says what a client's vector is.
+
+        The vectors of all labels are one vector with one bound; `privacy.bounding` proves the sensitivity, and neither
+        the features of a text nor its nearest center enter the proof.
+        """
+        if len(self.texts) != len(self.client):
+            raise InvalidParameter("A profile counts the features of texts, and these clients hold only embeddings.")
+        text, feature = query.vocabulary.matrix(self.texts).nonzero()
+        cluster = find_nearest(query.centers, self.embeddings, 1)[:, 0]
+        first, features = self.label * query.width, len(query.vocabulary.features)
+        weights = (query.feature_weight, query.cluster_weight, query.count_weight)
+        return bounded_sum(
+            np.concatenate([self.client[text], self.client, self.client]),
+            np.concatenate([first[text] + feature, first + features + cluster, first + query.width - 1]),
+            np.repeat(weights, [len(text), len(self.client), len(self.client)]),
+            dimension=query.dimension,
+            norm_squared=NORM_SQUARED,
         )
 
     def sum_moments(self, query: MomentQuery) -> Bounded:

@@ -10,6 +10,8 @@ Settings: TypeAlias = dict[str, Any]
 PRESETS: Final[dict[str, Settings]] = {
     # The best settings known at equal epsilon: the defaults of `pretext.config.settings`.
     "default": {},
+    # One release of what the clients' texts are like; a pool is weighed by it and the generator adapted to the pool.
+    "profile": {"privacy": {"release": "profile", "rounds": 1}},
     # The PrE-Text paper's own setting (arXiv 2406.02958), for anyone to repeat. Its sensitivity is k = 8: all votes
     # of a client may fall on one candidate. Its threshold is one standard deviation, k times the noise multiplier.
     "icml2024": {
@@ -17,6 +19,7 @@ PRESETS: Final[dict[str, Settings]] = {
             "noise_multiplier": 11.3,
             "delta": 3e-6,
             "relation": "add/remove",
+            "release": "votes",
             "rounds": 11,
             "max_texts_per_client": 8,
             "vote_norm": 8.0,

@@ -15,6 +15,9 @@ from pretext.prompts import PromptStyle
 from privacy import Relation, Unit
 from privacy.accounting import LEAST_DELTA
 
+_FEATURES = 6000
+"""Features of a profile where nothing is known of the clients' number."""
+
 
 class Section(BaseModel):
     """A table of the configuration file; an unknown key is an error."""
@@ -72,18 +75,23 @@ class Privacy(Section):
         description="probability mass outside of epsilon; keep it below one over the number of clients",
     )
     relation: Relation = Field(Relation.ADD_REMOVE, description="neighboring datasets: add/remove or replace-one")
-    rounds: int = Field(8, ge=1, le=1000, description="rounds of voting, each one release")
+    release: Literal["votes", "profile"] = Field(
+        "votes",
+        description="what clients answer in a round: votes for each candidate, as in PrE-Text, or a profile, counts of "
+        "public features and of votes for clusters of a large pool",
+    )
+    rounds: int = Field(8, ge=1, le=1000, description="rounds, each one release")
     max_texts_per_client: int = Field(
-        8, ge=1, le=10_000, description="most texts that a client votes with, chosen at random"
+        8, ge=1, le=10_000, description="most texts that a client answers with, chosen at random"
     )
     vote_norm: float | None = Field(
         None,
         ge=1e-3,
         le=1e6,
-        description="L2 bound C on a client's votes; default: sqrt(max_texts_per_client)",
+        description="votes: L2 bound C on a client's votes; default: sqrt(max_texts_per_client)",
     )
     normalize_votes: bool = Field(
-        True, description="scale every client's votes up to the bound too, so that all clients count alike"
+        True, description="votes: scale every client's votes up to the bound too, so that all clients count alike"
     )
     dataset: str | None = Field(None, description="name of the dataset in the ledger; default: the file's name")
     budget_epsilon: float | None = Field(
@@ -103,7 +111,9 @@ class Privacy(Section):
 
     @property
     def norm_squared(self) -> Fraction:
-        """Bound on a client's squared L2 norm, in squared votes; exact."""
+        """Bound on the squared L2 norm of a client's answer, exact; of votes in squared votes, of a profile 1."""
+        if self.release == "profile":
+            return Fraction(1)
         if self.vote_norm is None:
             return Fraction(self.max_texts_per_client)
         return Fraction(self.vote_norm) ** 2
@@ -150,6 +160,51 @@ class Initial(Section):
     public_sets_share: float = Field(
         0.1, gt=0, lt=1, description="share of epsilon that ranking the public sets may spend; the rounds get the rest"
     )
+
+
+class Profile(Section):
+    """What a profile asks, and how the pool is weighed by it. All of it is public."""
+
+    prompted_texts: int = Field(2000, ge=0, le=1_000_000, description="texts of the pool written from the prompts")
+    guided_texts: int = Field(
+        2000, ge=0, le=1_000_000, description="texts written after the release, from sentence starts drawn from it"
+    )
+    adapted_texts: int = Field(
+        2000, ge=100, le=1_000_000, description="texts by which the adapted generator is judged, and its first ones"
+    )
+    public_texts: int = Field(
+        20_000, ge=0, le=1_000_000, description="most texts of each public source in the pool, drawn at random"
+    )
+    features: int | None = Field(
+        None,
+        ge=16,
+        le=1_000_000,
+        description="public features to count: words, word pairs and triples, starts, ends, lengths and marks; "
+        "default: 5 for each client and unit of epsilon, 1,000 to 12,000",
+    )
+    clusters: int = Field(256, ge=2, le=100_000, description="clusters of the pool that clients vote for")
+    feature_share: float = Field(
+        0.7, gt=0, lt=1, description="share of a client's squared norm for the features; the clusters get the rest"
+    )
+    box: float = Field(
+        2.5,
+        gt=0,
+        allow_inf_nan=False,
+        description="the weighed pool may miss a released count by this many standard deviations of its noise",
+    )
+
+
+class Adapt(Section):
+    """How the generator is adapted to the weighed pool. Post-processing: it costs no privacy."""
+
+    method: Literal["lora", "none"] = Field(
+        "lora", description="lora: train a LoRA adapter; none: use the model as it is"
+    )
+    texts: int = Field(1600, ge=32, le=1_000_000, description="draws from the weighed pool to train on")
+    passes: int = Field(3, ge=1, le=100, description="most passes over them; fewer where the held-out loss rises")
+    rank: int = Field(32, ge=1, le=1024, description="rank of the adapter")
+    learning_rate: float = Field(5e-4, gt=0, le=1, description="largest step size")
+    batch_size: int = Field(16, ge=1, le=4096, description="texts per step")
 
 
 class Evolution(Section):
@@ -343,6 +398,8 @@ class Config(Section):
     data: Data = Data()
     privacy: Privacy
     initial: Initial = Initial()
+    profile: Profile = Profile()
+    adapt: Adapt = Adapt()
     evolution: Evolution = Evolution()
     variation: Variation = Variation()
     expansion: Expansion = Expansion()
@@ -362,6 +419,23 @@ class Config(Section):
             description=prompts[0] if len(prompts) == 1 else None,
             anchors=() if labels else self.initial.examples,
         )
+
+    @property
+    def coordinates(self) -> int:
+        """Most coordinates of a round's release."""
+        if self.privacy.release == "votes":
+            return self.evolution.population
+        return max(1, len(self.data.labels)) * (self.profile_features + self.profile.clusters + 1)
+
+    @property
+    def profile_features(self) -> int:
+        """Most features of a profile: the configured number, or as many as clients and epsilon can tell from noise."""
+        privacy = self.privacy
+        if self.profile.features is not None:
+            return self.profile.features
+        if privacy.clients is None:
+            return _FEATURES
+        return round(min(max(5 * privacy.clients * (privacy.epsilon or 1.0), 1000), 12_000))
 
     @property
     def seed_rounds(self) -> range:

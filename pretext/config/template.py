@@ -43,8 +43,16 @@ def render_template(preset: str, settings: Mapping[str, Any]) -> str:
         document.add(tomlkit.nl())
         if name in _HEADINGS:
             document.add(tomlkit.comment(_HEADINGS[name]))
-        document.add(name, _build_table(section, settings.get(name) or _EXAMPLES.get(name, {})))
+        document.add(name, _build_table(section, _choose_values(name, settings.get(name, {}))))
     return tomlkit.dumps(document)
+
+
+def _choose_values(name: str, preset: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a preset's values of a table, with an example where they leave it useless."""
+    has_target = bool({"epsilon", "noise_multiplier"} & preset.keys())
+    if preset and (name != "privacy" or has_target):
+        return preset
+    return {**_EXAMPLES.get(name, {}), **preset}
 
 
 def _build_table(section: type[Section], values: Mapping[str, Any]) -> Table:

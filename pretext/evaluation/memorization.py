@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from pretext.clients.private_data import read_private
 from pretext.errors import RunFolderError, UsageError
 from pretext.evaluation.overlap import highest_cosines, longest_runs
-from pretext.evolution.expansion import Writer
+from pretext.evolution.expansion import SeedWriter
 from pretext.evolution.public_texts import public_set_locations, read_public_texts
 from pretext.models.engines import Engine
 from pretext.progress import show_progress
@@ -162,7 +162,7 @@ def check_memorization(
     control_group = initial
     if engine is not None and control:
         seeds = [Seed(candidate.text, candidate.label, 0, 0.0, 1.0) for candidate in population]
-        writer = Writer(seeds, engine, config.expansion, config.prompt_style, config.evolution.seed)
+        writer = SeedWriter(seeds, engine, config.expansion, config.prompt_style, config.evolution.seed)
         control_group = _write_control_group(writer, Screen(config.screening), control)
     later = [candidate.text for number in range(1, config.privacy.rounds) for candidate in run.population(number) or []]
     public = chain.from_iterable(
@@ -189,7 +189,7 @@ def _measure_overlap(
     return longest_runs(texts, corpus), None if embed is None else highest_cosines(texts, corpus, embed)
 
 
-def _write_control_group(writer: Writer, screen: Screen, texts: int) -> list[str]:
+def _write_control_group(writer: SeedWriter, screen: Screen, texts: int) -> list[str]:
     """Write texts after examples that no private text has chosen."""
     with show_progress("Writing the control group", texts) as advance:
         return [row["text"] for row in writer.write(0, texts, screen, advance)]

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,31 +37,33 @@ _MIN_PROMPTS = 32
 _log = logging.getLogger("pretext")
 
 
+class Writer(Protocol):
+    """Writes texts chunk by chunk; a chunk's choices depend on its number and size only."""
+
+    def write(self, number: int, prompts: int, screen: Screen, advance: Callable[[int], None]) -> list[Row]:
+        """Ask `prompts` prompts and return the rows of the answers that pass the screen."""
+        ...
+
+
 def expand(
     run: Run,
-    seeds: Sequence[Seed],
-    engine: Callable[[], Engine],
+    open_writer: Callable[[], Writer],
+    known: Iterable[str],
     texts: int,
     *,
     expansion: Expansion,
-    style: PromptStyle,
     screening: Screening,
-    seed: int,
     prompts_at_once: int,
 ) -> Path:
     """Write synthetic texts until there are `texts`; continue where an earlier call ended.
 
-    With labels, every label gets its share of the seeds' noisy weight. Seeds are drawn in proportion to their weight.
-
     Args:
         run: the folder.
-        seeds: examples to write from.
-        engine: called for only if texts are missing.
+        open_writer: called for only if texts are missing.
+        known: texts whose duplicates are dropped.
         texts: synthetic texts in all.
-        expansion: how to sample, and which files to write.
-        style: how prompts are written.
+        expansion: which files to write.
         screening: what a synthetic text must be.
-        seed: of all choices.
         prompts_at_once: most prompts of a chunk.
 
     Returns:
@@ -72,18 +75,19 @@ def expand(
     shards, state = Shards.of(expansion, run), run.expansion_state()
     shards.restore(state.kept, state.size)
     if state.kept < texts:
-        known = chain(style.anchors, (seed.text for seed in seeds), _texts(shards.read_first(state.kept)))
-        screen = Screen(screening, known)
+        screen = Screen(screening, chain(known, _texts(shards.read_first(state.kept))))
         screen.dropped = Counter(state.dropped)
-        writer = Writer(seeds, engine(), expansion, style, seed)
-        state = _write_chunks(run, writer, screen, texts, shards, state, prompts_at_once)
+        state = _write_chunks(run, open_writer(), screen, texts, shards, state, prompts_at_once)
         _log.info("Expansion: %d texts written; dropped: %s.", state.kept, state.dropped or "none")
     shards.seal(state.kept, last=True)
     return shards.target
 
 
-class Writer:
-    """Writes synthetic texts from seeds, chunk by chunk; a chunk's choices depend on its number and size only."""
+class SeedWriter:
+    """Writes synthetic texts from seeds, drawn in proportion to their weight.
+
+    With labels, every label gets its share of the seeds' noisy weight.
+    """
 
     def __init__(
         self, seeds: Sequence[Seed], engine: Engine, expansion: Expansion, style: PromptStyle, seed: int
@@ -95,7 +99,7 @@ class Writer:
         self._seed = seed
 
     def write(self, number: int, prompts: int, screen: Screen, advance: Callable[[int], None]) -> list[Row]:
-        """Ask `prompts` prompts and return the rows of the answers that pass the screen."""
+        """See `Writer`."""
         rng = np.random.default_rng([self._seed, number, 4])
         requests, rows = self._sampler.draw(prompts, rng)
         sampling = Sampling.from_section(self._expansion, self._style.stops, rng)

@@ -56,7 +56,7 @@ def make_initial_population(
     origins: list[Origin] = []
     if initial.prompts and engine is not None:
         wanted = size if not locations else round(size * initial.prompted_share)
-        texts += _write_from_prompts(initial, variation, style, engine, wanted, screen, rng)
+        texts += write_from_prompts(initial, variation, style, engine, wanted, screen, rng)
         origins += [Origin("prompt", 0)] * len(texts)
     for number, location in enumerate(locations):
         wanted = (size - len(texts)) // (len(locations) - number)
@@ -86,7 +86,7 @@ def _sample_public_texts(
     return reservoir.sample
 
 
-def _write_from_prompts(
+def write_from_prompts(
     initial: Initial,
     variation: Variation,
     style: PromptStyle,

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pretext.clients.federation import Federation
 from pretext.clients.voting import Ballot, VoteRule
 from pretext.config.settings import Evolution, Screening
+from pretext.evolution.releases import RoundReleases
 from pretext.evolution.selection import select_round
-from pretext.evolution.votes import Votes
 from pretext.run.folder import Run
-from pretext.run.records import Candidate, Origin, Selection
+from pretext.run.records import Candidate, Origin, Selection, digest_population
 from pretext.screening.screen import Screen
 from pretext.screening.usable import LEAST_SHARE, make_barren_error
 from pretext.texts import is_usable_text
@@ -46,7 +46,7 @@ class Models(Protocol):
 def evolve(
     run: Run,
     population: list[Candidate],
-    votes: Votes,
+    releases: RoundReleases,
     federation: Federation,
     models: Models,
     *,
@@ -60,7 +60,7 @@ def evolve(
     Args:
         run: the folder; holds populations and selections afterwards.
         population: the first one, as it is saved in the folder.
-        votes: replays and releases.
+        releases: of this run's votes.
         federation: asks the clients.
         models: write variations and embed candidates.
         rounds: how many.
@@ -72,13 +72,14 @@ def evolve(
         BudgetExceeded: the ledger refused a round.
     """
     for number in range(rounds):
-        release = votes.replay(number, population)  # None unless this round was released before
+        release = releases.replay(number, digest_population(population))  # None unless this round was released before
         if release is None:
             models.open_all()  # a model that cannot be loaded must not cost budget
             points = candidate_points(number, population, models, evolution)  # 1. public
             run.save_positions(number, points)
             bounded = federation.vote(make_ballot(points, population), rule)  # 2. private: only here clients are asked
-            release = votes.release(number, population, bounded)  # 3. charged and drawn at once
+            # 3. charged and drawn at once
+            release = releases.release(number, digest_population(population), bounded)
         selection = run.selection(number)  # 4. post-processing from here on
         if selection is None:
             selection = select_round(number, release.noisy, release.mechanism.standard_deviation, evolution)

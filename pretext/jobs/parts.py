@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from pretext.clients.federation import Federation, LocalFederation
 from pretext.clients.private_data import read_private
 from pretext.clients.voting import Clients
 from pretext.config.settings import Config, Models, Speed
+from pretext.errors import UsageError
 from pretext.evolution.variation import Variation, open_variation
 from pretext.jobs.timing import Meter
 from pretext.lazy import Once
@@ -23,6 +25,10 @@ from pretext.vectors import Embedder
 ModelPair: TypeAlias = tuple[Engine, Embedder]
 
 
+def _refuse_adapter(adapter: Path) -> Engine:
+    raise UsageError(f"The generator here takes no adapter, so {adapter} is of no use; set adapt.method to none.")
+
+
 @dataclass(frozen=True)
 class Parts:
     """What is expensive to open: models, each opened once when it is first needed, and clients, opened when asked."""
@@ -31,6 +37,8 @@ class Parts:
     embedder: Once[Embedder]
     variation: Once[Variation]
     federation: Federation
+    general_words: Callable[[], Sequence[str]] = tuple
+    open_adapted: Callable[[Path], Engine] = _refuse_adapter
 
     @classmethod
     def of(cls, config: Config, rows: Sequence[Any] | None = None, models: ModelPair | None = None) -> Parts:
@@ -47,6 +55,8 @@ class Parts:
             embedder,
             Once(lambda: open_variation_of(config, engine)),
             LocalFederation(gather),
+            tuple if models is not None else lambda: _read_general_words(config.models),
+            lambda adapter: _open_engine(config.models.model_copy(update={"adapter": str(adapter)}), config.speed),
         )
 
 
@@ -96,6 +106,12 @@ def _open_engine(models: Models, speed: Speed) -> Engine:
     from pretext.models.engines import open_engine
 
     return open_engine(models, speed)
+
+
+def _read_general_words(models: Models) -> list[str]:
+    from pretext.models.words import read_general_words
+
+    return read_general_words(models.embedder)
 
 
 def _open_embedder(models: Models, speed: Speed) -> Embedder:

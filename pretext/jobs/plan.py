@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from pretext.calibration import Calibration
 from pretext.config.settings import Config, Evolution, Privacy
+from pretext.evolution.distillation import WRITTEN_PER_TEXT
+from pretext.profile.query import count_noise, least_texts
 from pretext.screening.language import check_languages
 from privacy import DiscreteGaussian, Unit, epsilon, rdp_epsilon
 
@@ -23,7 +25,8 @@ class Plan:
         epsilon_per_round: of one round.
         epsilon_rdp: of all releases by the looser Renyi accounting, for comparison with papers.
         votes_per_candidate: the most votes per candidate that clients can give on average, see `max_votes_per_client`;
-            None without a public number of clients.
+            None without a public number of clients, and for a profile.
+        texts_noise: of a profile, standard deviation of the noise of the number of texts; None for votes.
         tokens: most tokens that variations and expansion generate.
         warnings: sentences about what may go wrong.
     """
@@ -35,6 +38,7 @@ class Plan:
     epsilon_per_round: float
     epsilon_rdp: float
     votes_per_candidate: float | None
+    texts_noise: float | None
     tokens: int
     warnings: tuple[str, ...] = ()
 
@@ -49,11 +53,11 @@ def make_plan(config: Config) -> Plan:
     check_languages(config.screening.languages)
     privacy, evolution, calibration = config.privacy, config.evolution, Calibration.of(config)
     total = calibration.total_cost()
-    votes = None
-    if privacy.clients is not None:
+    votes = noise = None
+    if privacy.release == "profile":
+        noise = count_noise(calibration.mechanism.standard_deviation, privacy.max_texts_per_client)
+    elif privacy.clients is not None:
         votes = privacy.clients * max_votes_per_client(privacy, evolution) / evolution.population
-    variations = evolution.population * (privacy.rounds - 1 + evolution.lookahead * privacy.rounds)
-    prompted = evolution.population if config.initial.prompts else 0
     plan = Plan(
         calibration.noise_multiplier,
         calibration.mechanism,
@@ -62,9 +66,24 @@ def make_plan(config: Config) -> Plan:
         epsilon(calibration.round_cost(), privacy.delta),
         rdp_epsilon(total, privacy.delta),
         votes,
-        (variations + prompted) * config.variation.max_tokens + config.expansion.texts * config.expansion.max_tokens,
+        noise,
+        _count_tokens(config),
     )
     return replace(plan, warnings=tuple(_warnings(privacy, evolution, config.unit, plan)))
+
+
+def _count_tokens(config: Config) -> int:
+    """Count the most tokens that the generator writes."""
+    privacy, evolution, profile = config.privacy, config.evolution, config.profile
+    if privacy.release == "profile":
+        prompted = profile.prompted_texts if config.initial.prompts else 0
+        varied = prompted + profile.guided_texts * privacy.rounds
+        written = WRITTEN_PER_TEXT * config.expansion.texts + profile.adapted_texts
+    else:
+        prompted = evolution.population if config.initial.prompts else 0
+        varied = prompted + evolution.population * (privacy.rounds - 1 + evolution.lookahead * privacy.rounds)
+        written = config.expansion.texts
+    return varied * config.variation.max_tokens + written * config.expansion.max_tokens
 
 
 def max_votes_per_client(privacy: Privacy, evolution: Evolution) -> float:
@@ -93,6 +112,14 @@ def _warnings(privacy: Privacy, evolution: Evolution, unit: Unit, plan: Plan) ->
             f"delta {privacy.delta:g} is above one over the number of clients ({1 / privacy.clients:.2g}): it would "
             "allow giving a client away."
         )
+    if plan.texts_noise is not None:
+        least = least_texts(plan.sigma, privacy.max_texts_per_client)
+        if privacy.clients < least:
+            warnings.append(
+                f"There are too few clients: a profile is read from about {least:,.0f} texts on, and below several "
+                "times as many it says little; take a larger epsilon, more clients or fewer rounds."
+            )
+        return warnings
     assert plan.votes_per_candidate is not None
     if plan.votes_per_candidate < evolution.threshold * plan.sigma:
         better = max(2, math.floor(privacy.clients * plan.epsilon / math.sqrt(privacy.rounds)))

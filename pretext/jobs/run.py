@@ -13,13 +13,13 @@ from pretext.calibration import Calibration
 from pretext.clients.voting import VoteRule
 from pretext.config.settings import Config, Data, Initial, Privacy
 from pretext.errors import UsageError
-from pretext.evolution.expansion import Writer, expand
+from pretext.evolution.expansion import SeedWriter, expand
 from pretext.evolution.initial import make_initial_population
 from pretext.evolution.loop import evolve
 from pretext.evolution.public_texts import read_public_texts
+from pretext.evolution.releases import RoundReleases
 from pretext.evolution.selection import collect_seeds
 from pretext.evolution.trial import try_variation, try_writer
-from pretext.evolution.votes import Votes
 from pretext.fred.design import require_client_estimate
 from pretext.fred.query import QUERY_FILE, load_query
 from pretext.fred.recommend import ask_clients, rank_sets, resolve_public_sets
@@ -36,6 +36,7 @@ from pretext.jobs.accounts import (
 from pretext.jobs.fred import make_query, measure_public_sets
 from pretext.jobs.parts import Parts, TimedModels
 from pretext.jobs.plan import make_plan
+from pretext.jobs.profile import ProfileRun
 from pretext.jobs.timing import Meter
 from pretext.models.engines import Engine
 from pretext.report.card import write_card
@@ -44,10 +45,11 @@ from pretext.run.lock import lock_folder
 from pretext.run.manifest import seal_run
 from pretext.run.records import Candidate, Seed
 from pretext.screening.screen import Screen
-from pretext.statement.statement import count_voting_rounds, releases_of_run
+from pretext.statement.statement import count_rounds, releases_of_run
 from pretext.tables import Source, check_columns
 from privacy import Account, Cost, Ledger, compose
 
+_TRIED = 64  # texts of a pool that serve the trial of the generator as examples
 _SAMPLES = 16  # texts of each public set for the trial of the generator
 _log = logging.getLogger("pretext")
 
@@ -93,7 +95,7 @@ def _evolve(config: Config, folder: Path, parts: Parts, confirmed: bool, ledger:
     account = open_account(config, ledger, run, plan.epsilon, confirmed)
     run = run or begin_run(config, folder, ledger, account)
     meter = Meter(parts.engine)
-    varies = config.privacy.rounds > 1 or config.evolution.lookahead > 0
+    varies = config.privacy.release == "votes" and (config.privacy.rounds > 1 or config.evolution.lookahead > 0)
     models = TimedModels(parts, meter, varies)
     evolution = _Evolution(config, calibration, run, ledger, account, parts, models)
     with _log_to_folder(run):
@@ -126,7 +128,10 @@ def _expand(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledger |
     ledger = charged_ledger(run, ledger)
     meter = Meter(parts.engine)
     with meter.persist(run), meter.phase("expansion"):
-        target = expand_seeds(config, run, save_seeds(config, run), parts.engine, texts)
+        if config.privacy.release == "profile":
+            target = ProfileRun(config, run, parts, TimedModels(parts, Meter(parts.engine), False)).expand(texts)
+        else:
+            target = expand_seeds(config, run, save_seeds(config, run), parts.engine, texts)
     write_card(run.folder)
     seal_run(run, ledger)
     return target
@@ -134,15 +139,14 @@ def _expand(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledger |
 
 def expand_seeds(config: Config, run: Run, seeds: Sequence[Seed], engine: Callable[[], Engine], texts: int) -> Path:
     """Write synthetic texts from seeds as a configuration describes; see `expand`."""
+    style = config.prompt_style
     return expand(
         run,
-        seeds,
-        engine,
+        lambda: SeedWriter(seeds, engine(), config.expansion, style, config.evolution.seed),
+        chain(style.anchors, (seed.text for seed in seeds)),
         texts,
         expansion=config.expansion,
-        style=config.prompt_style,
         screening=config.screening,
-        seed=config.evolution.seed,
         prompts_at_once=config.speed.prompts_at_once,
     )
 
@@ -188,7 +192,7 @@ class _Evolution:
 
     def rounds_to_release(self) -> int:
         """Count the rounds that were not released when this job began."""
-        return self.config.privacy.rounds - count_voting_rounds(releases_of_run(self.account, self.run.id))
+        return self.config.privacy.rounds - count_rounds(releases_of_run(self.account, self.run.id))
 
     def try_generator(self, candidates: Sequence[Candidate]) -> None:
         """Open all models and ask for a few texts, so that none that fails or writes nothing usable costs budget."""
@@ -198,20 +202,28 @@ class _Evolution:
             if self.models.varies:
                 try_variation(parts.variation(), candidates, config.screening, seed)
             seeds = [Seed(candidate.text, candidate.label, 0, 1.0, 1.0) for candidate in candidates]
-            writer = Writer(seeds, parts.engine(), config.expansion, config.prompt_style, seed)
+            writer = SeedWriter(seeds, parts.engine(), config.expansion, config.prompt_style, seed)
             try_writer(writer, config.screening)
 
     def work(self) -> None:
         """Run all rounds and save the seeds."""
-        config = self.config
+        config, kind = self.config, self.config.privacy.release
         mechanism = self.calibration.mechanism
+        releases = RoundReleases(self.ledger, self.account.name, self.run.id, kind, mechanism, config.privacy.relation)
+        if kind == "profile":
+            profile = ProfileRun(config, self.run, self.parts, self.models)
+            pool = profile.make_pool(self.public_locations)
+            if self.rounds_to_release():
+                self.try_generator(pool[:_TRIED])
+            profile.work(releases, pool)
+            return
         population = self.first_population()
         if self.rounds_to_release():
             self.try_generator(population)
         evolve(
             self.run,
             population,
-            Votes(self.ledger, self.account.name, self.run.id, mechanism, config.privacy.relation),
+            releases,
             self.parts.federation,
             self.models,
             rounds=config.privacy.rounds,
@@ -226,12 +238,21 @@ class _Evolution:
         if (population := self.run.population(0)) is not None:
             return population
         initial, screen = self.config.initial, Screen(self.config.screening)
-        # Finding public sets asks the clients: how long that takes is private, so it is not timed.
-        locations = self.find_public_sets() if initial.public_sets else []
+        locations = self.public_locations()
         with self.models.meter.phase("initial population"):
             engine = self.parts.engine() if initial.prompts else None
             population = make_first_population(self.config, screen, engine, locations)
         return self.run.save_population(0, population, dict(screen.dropped))
+
+    def public_locations(self) -> list[str]:
+        """Name the public sets, which FreD may have to find first.
+
+        That asks the clients: how long it takes is private, so it is not timed.
+        """
+        initial = self.config.initial
+        if initial.public_sets:
+            return self.find_public_sets()
+        return [] if initial.texts is None else [initial.texts]
 
     def find_public_sets(self) -> list[str]:
         """Find where the public sets lie whose mixture is nearest, by a release of the run's own."""

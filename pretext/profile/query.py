@@ -36,6 +36,21 @@ _COUNT_SHARE = 0.02  # of the squared norm; 8,000 texts at epsilon 1 are then kn
 _LEAST_SIGNAL = 3.0  # standard deviations by which the number of texts must exceed the noise
 
 
+def count_noise(sigma: float, texts: int) -> float:
+    """Compute the standard deviation of the noise of a released number of texts.
+
+    Args:
+        sigma: of the noise of each coordinate.
+        texts: most texts of a client.
+    """
+    return sigma * texts / math.sqrt(_COUNT_SHARE)
+
+
+def least_texts(sigma: float, texts: int, labels: int = 1) -> float:
+    """Compute the number of texts below which nothing can be read; arguments as `count_noise`."""
+    return _LEAST_SIGNAL * count_noise(sigma, texts) * math.sqrt(labels)
+
+
 @dataclass(frozen=True)
 class ProfileQuery:
     """What all clients are asked. Public.

@@ -17,6 +17,7 @@ from pretext.config.settings import Config
 from pretext.errors import RunFolderError
 from pretext.files import Row
 from pretext.report.diversity import Diversity, measure_diversity
+from pretext.report.profile_facts import ProfileFacts
 from pretext.run.folder import Run
 from pretext.run.privacy_statement import PrivacyStatement
 from pretext.run.records import Phase, SeedLine
@@ -94,7 +95,8 @@ class Facts:
     Attributes:
         run, config: the folder and its settings.
         privacy: the statement; None where it was not written yet.
-        rounds: the finished ones, in order.
+        rounds: the finished ones of votes, in order.
+        profile: of a run that released profiles; None for one of votes.
         initial_texts: texts of the first population.
         seeds: heaviest first.
         synthetic: a uniform sample of at most COMPARED_TEXTS rows, in order.
@@ -107,6 +109,7 @@ class Facts:
     config: Config
     privacy: PrivacyStatement | None
     rounds: list[Round]
+    profile: ProfileFacts | None
     initial_texts: list[str]
     seeds: list[SeedLine]
     synthetic: list[Row]
@@ -131,6 +134,7 @@ class Facts:
             config,
             privacy,
             list(_read_rounds(run)),
+            ProfileFacts.read(run) if config.privacy.release == "profile" else None,
             [candidate.text for candidate in run.population(0) or []],
             run.seed_lines(),
             sample_rows(rows, COMPARED_TEXTS, np.random.default_rng(config.evolution.seed)),
@@ -143,8 +147,9 @@ class Facts:
     def missing(self) -> list[str]:
         """What an unfinished run lacks, a sentence each."""
         planned, wanted = self.config.privacy.rounds, self.config.expansion.texts
+        finished = len(self.rounds if self.profile is None else self.profile.rounds)
         lacks = {
-            f"{len(self.rounds)} of {planned} rounds of voting are finished.": len(self.rounds) < planned,
+            f"{finished} of {planned} rounds are finished.": finished < planned,
             "There is no privacy statement yet; the ledger knows what was spent.": self.privacy is None,
             "There are no seeds yet.": not self.seeds,
             f"{self.texts_written:,} of {wanted:,} synthetic texts are written.": self.texts_written < wanted,

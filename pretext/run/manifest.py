@@ -24,12 +24,14 @@ from privacy import Ledger
 MANIFEST = "manifest.json"
 _RESULT = re.compile(
     r"config\.toml|run\.json|population/\d{3,}\.json|positions/\d{3,}\.npy|selected/\d{3,}\.json|seeds\.jsonl|"
+    r"profile/\d{3,}(?:\.released)?\.json|profile/\d{3,}\.npy|writer\.json|"
+    r"adapter/(?:adapter_config\.json|adapter_model\.safetensors|adaptation\.json|README\.md)|"
     r"query\.json|ranking\.json|privacy\.json|README\.md|expansion\.json|synthetic\.(?:jsonl|parquet)|"
     r"synthetic/\d{5,}\.(?:jsonl|parquet)",
     re.ASCII,
 )
 _WORK = re.compile(r"manifest\.json|run\.log|timings\.json|synthetic\.\d{5,}\.part|\.lock", re.ASCII)
-_FOLDERS = frozenset({"population", "positions", "selected", "synthetic"})
+_FOLDERS = frozenset({"population", "positions", "selected", "profile", "adapter", "synthetic"})
 
 
 @dataclass(frozen=True)

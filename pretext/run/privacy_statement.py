@@ -60,10 +60,11 @@ class Neighbors:
 
 @dataclass(frozen=True)
 class Rounds:
-    """Rounds of voting: how many the settings plan, and how many the ledger has released."""
+    """Rounds: how many the settings plan, how many the ledger has released, and of what."""
 
     planned: NonNegativeInt
     released: NonNegativeInt
+    release: Literal["votes", "profile"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,36 @@ class VoteBounding:
     vote_norm: float
     normalized: bool
     labels: str | None
+
+    @property
+    def words(self) -> str:
+        """What one unit counts with."""
+        return (
+            f"with {self.max_texts_per_client} texts at most, and a vote vector of Euclidean length "
+            f"{self.vote_norm:.4g} at most"
+        )
+
+
+@dataclass(frozen=True)
+class ProfileBounding:
+    """How a client's profile is bounded.
+
+    Attributes:
+        max_texts_per_client: texts that are counted, at most.
+        choice: how they are chosen where there are more.
+        vector: what a client gives, and its norm.
+        labels: how the bound extends over labels; None without labels.
+    """
+
+    max_texts_per_client: int
+    choice: str
+    vector: str
+    labels: str | None
+
+    @property
+    def words(self) -> str:
+        """What one unit counts with."""
+        return f"with {self.max_texts_per_client} texts at most, and {self.vector}"
 
 
 @dataclass(frozen=True)
@@ -211,7 +242,7 @@ class PrivacyStatement:
     relation: Neighbors
     rounds: Rounds | None
     releases: tuple[StatedRelease, ...]
-    bounding: VoteBounding | MomentBounding
+    bounding: VoteBounding | ProfileBounding | MomentBounding
     accountant: Accounting
     dataset: DatasetAccount
     not_covered: tuple[str, ...]

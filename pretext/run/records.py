@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
-OriginKind = Literal["public", "prompt", "kept", "variation", "again"]
+OriginKind = Literal["public", "prompt", "guided", "adapted", "kept", "variation", "again"]
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,10 @@ class Origin:
     """Where a candidate comes from.
 
     Attributes:
-        kind: a text of a public source; written from a prompt; a survivor kept unchanged; a variation of a parent; or
-            one of the round before, carried over as it was because no variation passed the screening.
-        number: of the public source (0 for prompts), or the row in the population of the round before.
+        kind: a text of a public source; written from a prompt; written after a release, by the generator as it was or
+            adapted; a survivor kept unchanged; a variation of a parent; or one of the round before, carried over as it
+            was because no variation passed the screening.
+        number: of the public source (0 for what was written), or the row in the population of the round before.
     """
 
     kind: OriginKind

@@ -80,6 +80,13 @@ def check_origins(run: Run, rounds: int, initial: Initial, max_words: int) -> It
         initial: the sources of the first candidates.
         max_words: longest public text that passes the screening.
     """
+    yield from check_pool_origins(run, initial, max_words)
+    for number in range(1, rounds):
+        yield from _check_parents(run, number)
+
+
+def check_pool_origins(run: Run, initial: Initial, max_words: int) -> Iterator[Difference]:
+    """Check the origins of the first candidates, or of a profile's pool; arguments as `check_origins`."""
     first, sources = run.population(0) or [], public_set_locations(initial)
     kinds = {"public": "a public source"} if sources else {}
     kinds |= {"prompt": "a prompt"} if initial.prompts else {}
@@ -91,8 +98,6 @@ def check_origins(run: Run, rounds: int, initial: Initial, max_words: int) -> It
     if sources and public:
         texts = chain.from_iterable(read_public_texts(initial, source, max_words) for source in sources)
         yield from _check_public_texts(public, texts, " or ".join(sources))
-    for number in range(1, rounds):
-        yield from _check_parents(run, number)
 
 
 def _check_public_texts(candidates: set[str], texts: Iterator[str], sources: str) -> Iterator[Difference]:

@@ -15,6 +15,7 @@ from pretext.run.privacy_statement import (
     MomentBounding,
     Neighbors,
     PrivacyStatement,
+    ProfileBounding,
     Rounds,
     RunCharge,
     StatedRelease,
@@ -47,9 +48,9 @@ def releases_of_run(account: Account, run_id: str) -> list[Release]:
     return [release for release in account.releases if release.label.startswith(f"{run_id}/")]
 
 
-def count_voting_rounds(releases: Sequence[Release]) -> int:
-    """Count the releases that are rounds of voting."""
-    return sum("/votes/" in release.label for release in releases)
+def count_rounds(releases: Sequence[Release]) -> int:
+    """Count the releases that are rounds, of votes or profiles."""
+    return sum(release.label.split("/")[1] in ("votes", "profile") for release in releases)
 
 
 def make_statement(
@@ -66,13 +67,6 @@ def make_statement(
     """
     privacy = config.privacy
     releases = releases_of_run(account, run_id)
-    bounding = VoteBounding(
-        max_texts_per_client=privacy.max_texts_per_client,
-        choice="uniform at random, from the operating system's entropy",
-        vote_norm=float(privacy.norm_squared) ** 0.5,
-        normalized=privacy.normalize_votes,
-        labels="one vector and one bound over all labels" if config.data.labels else None,
-    )
     return _state(
         run_id,
         releases,
@@ -80,9 +74,27 @@ def make_statement(
         privacy,
         ledger,
         account,
-        rounds=Rounds(privacy.rounds, count_voting_rounds(releases)),
-        bounding=bounding,
+        rounds=Rounds(privacy.rounds, count_rounds(releases), privacy.release),
+        bounding=_bounding(privacy, config.data.labels),
         proof="PRIVACY.md and the docstring of privacy.mechanisms",
+    )
+
+
+def _bounding(privacy: Privacy, labels: Sequence[str]) -> VoteBounding | ProfileBounding:
+    choice = "uniform at random, from the operating system's entropy"
+    over_labels = "one vector and one bound over all labels" if labels else None
+    if privacy.release == "profile":
+        vector = (
+            "a vector of weighted counts of public features, votes for clusters and texts, non-negative, of Euclidean "
+            "length 1 at most"
+        )
+        return ProfileBounding(privacy.max_texts_per_client, choice, vector, over_labels)
+    return VoteBounding(
+        max_texts_per_client=privacy.max_texts_per_client,
+        choice=choice,
+        vote_norm=float(privacy.norm_squared) ** 0.5,
+        normalized=privacy.normalize_votes,
+        labels=over_labels,
     )
 
 
@@ -117,7 +129,7 @@ def _state(
     account: Account,
     *,
     rounds: Rounds | None,
-    bounding: VoteBounding | MomentBounding,
+    bounding: VoteBounding | ProfileBounding | MomentBounding,
     proof: str,
 ) -> PrivacyStatement:
     unit, relation, delta = account.unit, privacy.relation, privacy.delta
@@ -236,7 +248,8 @@ def describe_releases(statement: PrivacyStatement) -> str:
     """Describe what was released in a few words."""
     rounds, parts = statement.rounds, []
     if rounds is not None:
-        parts.append(f"{rounds.released} of {format_count(rounds.planned, 'round')} of votes")
+        of = "votes" if rounds.release == "votes" else "a profile"
+        parts.append(f"{rounds.released} of {format_count(rounds.planned, 'round')} of {of}")
     if len(statement.releases) > (0 if rounds is None else rounds.released):
         parts.append("moments of the clients' embeddings")
     return " and ".join(parts)

@@ -29,7 +29,8 @@ from pretext.run.manifest import MANIFEST, file_digest, read_contents, read_mani
 from pretext.run.privacy_statement import STATEMENT_FILE
 from pretext.run.records import format_seed
 from pretext.statement.accountants import find_account, find_releases
-from pretext.statement.provenance import ABSENT, Difference, check_candidates, check_origins
+from pretext.statement.profile_checks import check_profile, check_writer
+from pretext.statement.provenance import ABSENT, Difference, check_candidates, check_origins, check_pool_origins
 from pretext.statement.statement import make_fred_statement, make_statement, releases_of_run
 from privacy import Account, Ledger, LedgerConflict, LedgerCorrupted, Release
 from privacy.bounding import grid_for
@@ -100,8 +101,10 @@ def _check_evolution(evidence: _Evidence) -> list[Check]:
     votes = {
         int(found[1]): release
         for release in evidence.releases
-        if (found := re.fullmatch(r".*/votes/(\d{1,9})", release.label, re.ASCII))
+        if (found := re.fullmatch(rf".*/{config.privacy.release}/(\d{{1,9}})", release.label, re.ASCII))
     }
+    if config.privacy.release == "profile":
+        return _check_profiles(evidence, votes)
     selections = {int(path.stem) for path in run.folder.glob("selected/*.json") if re.fullmatch(r"\d{3,9}", path.stem)}
     noise = "the noise of every round is what config.toml plans"
     checks = [_run_check("config.toml", noise, partial(_compare_noise, evidence, votes))]
@@ -119,6 +122,20 @@ def _check_evolution(evidence: _Evidence) -> list[Check]:
     )
     words = "the seeds follow from the selections"
     return [*checks, _run_check("seeds.jsonl", words, partial(_compare_seeds, evidence))]
+
+
+def _check_profiles(evidence: _Evidence, releases: dict[int, Release]) -> list[Check]:
+    run, config = evidence.run, evidence.config
+    noise = "the noise of every round is what config.toml plans"
+    checks = [_run_check("config.toml", noise, partial(_compare_noise, evidence, releases))]
+    for number in sorted({*releases, *range(config.privacy.rounds)}):
+        words = f"round {number}: the question and the noisy answer are those of its release"
+        compare = partial(check_profile, run, number, releases.get(number))
+        checks.append(_run_check(f"profile/{number:03}.json", words, compare))
+    words = "every text of the pool comes from a public source, a prompt or the generator"
+    origins = partial(check_pool_origins, run, config.initial, config.screening.max_words)
+    checks.append(_run_check("population", words, origins))
+    return [*checks, _run_check("writer.json", "the writer is one that was judged", partial(check_writer, run))]
 
 
 def _run_check(file: str, words: str, compare: Callable[[], Iterator[Difference]]) -> Check:

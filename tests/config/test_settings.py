@@ -249,7 +249,7 @@ def test_the_default_preset_holds_the_square_root_of_the_cap() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_plain_values_round_trip_through_toml(preset: str) -> None:
-    required = BASE if preset == "default" else {}
+    required = BASE if preset != "icml2024" else {}
     config = resolve(
         settings={**required, "preset": preset}, overrides=["data.labels=['é', 'b']", "data.label_column=k"]
     )

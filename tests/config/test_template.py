@@ -18,10 +18,10 @@ def test_the_file_resolves_to_its_preset(preset: str, tmp_path: Path) -> None:
     file.write_text(render_template(preset, PRESETS[preset]), encoding="utf-8")
     assert tomllib.loads(file.read_text(encoding="utf-8"))["preset"] == preset
     written = resolve(file)
-    required = {"privacy": {"epsilon": 1.0}, "initial": {"prompts": ["x"]}} if preset == "default" else {}
+    required = {"privacy": {"epsilon": 1.0}, "initial": {"prompts": ["x"]}} if preset != "icml2024" else {}
     expected = resolve(settings={**required, "preset": preset})
     # The examples fill in what only the user can know; everything else is the preset's.
-    examples = {"data.path", "data.client_column", *(["initial.prompts"] if preset == "default" else [])}
+    examples = {"data.path", "data.client_column", *(["initial.prompts"] if preset != "icml2024" else [])}
     assert set(compare_configs(written, expected)) <= examples
 
 

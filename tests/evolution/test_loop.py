@@ -20,8 +20,8 @@ from pretext.clients.voting import VoteRule
 from pretext.config.settings import Config, Evolution, Screening
 from pretext.errors import EngineError, ModelError, NoSignal
 from pretext.evolution.loop import candidate_points, evolve
+from pretext.evolution.releases import RoundReleases
 from pretext.evolution.selection import collect_seeds, select_survivors
-from pretext.evolution.votes import Votes
 from pretext.jobs.run import synthesize
 from pretext.run.folder import Run
 from pretext.run.records import Candidate
@@ -96,7 +96,7 @@ class World:
         evolve(
             self.run,
             self.population,
-            Votes(self.ledger, "fake", self.run.id, mechanism, relation),
+            RoundReleases(self.ledger, "fake", self.run.id, "votes", mechanism, relation),
             self.federation,
             self.models,
             rounds=rounds,

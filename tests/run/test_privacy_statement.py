@@ -34,7 +34,7 @@ STATEMENT = PrivacyStatement(
     reading_epsilon=1.2,
     unit=UnitOfProtection("client", "author", "all texts of one author"),
     relation=Neighbors("add/remove", "one unit is there or not"),
-    rounds=Rounds(3, 2),
+    rounds=Rounds(3, 2, "votes"),
     releases=(
         StatedRelease("a1/votes/0", "ab", "gaussian", 24, 4.0, 1.0, 4.0, 0.5, 0.0625, 1e-12, "now", "pretext 1"),
     ),

@@ -1,0 +1,115 @@
+"""Whole runs of the profile's method, with a scripted generator and a hashing embedder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pretext.config.settings import Config
+from pretext.errors import NoSignal, UsageError
+from pretext.home import open_ledger
+from pretext.jobs.run import expand_run, synthesize
+from pretext.report.page import write_report
+from pretext.run.profiles import load_profile_answer, load_profile_query
+from pretext.run.writers import load_writer
+from pretext.statement.verify import verify_folder
+from tests.support.runs import make_parts, rows_of, write_rows
+
+PROFILE = (
+    "preset=profile",
+    "privacy.rounds=1",
+    "privacy.epsilon=200",
+    "initial.prompts=['short lists of words']",
+    "profile.prompted_texts=120",
+    "profile.guided_texts=60",
+    "profile.features=200",
+    "profile.clusters=8",
+    "adapt.method=none",
+)
+
+
+@pytest.fixture
+def profile_config(make_config: Callable[..., Config]) -> Config:
+    return make_config(*PROFILE)
+
+
+def test_profile_run__small_data__writes_texts_a_statement_and_a_report(profile_config: Config, tmp_path: Path) -> None:
+    run = synthesize(profile_config, tmp_path / "run", make_parts(profile_config))
+    lines = (run.folder / "synthetic.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len({json.loads(line)["text"] for line in lines}) == len(lines) == 30
+    statement = run.require_statement()
+    assert statement.rounds is not None
+    assert (statement.rounds.released, statement.rounds.release) == (1, "profile")
+    assert [release.label for release in statement.releases] == [f"{run.id}/profile/0"]
+    assert statement.guarantee.epsilon <= 200
+    record = load_writer(run)
+    assert record is not None
+    assert set(record.distances) == {"prompted", "guided"}
+    write_report(run.folder, tmp_path / "report.html", None)
+    assert "preset" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_profile_run__finished__is_verified_and_its_edited_answer_is_not(
+    profile_config: Config, tmp_path: Path
+) -> None:
+    run = synthesize(profile_config, tmp_path / "run", make_parts(profile_config))
+    assert not [check for check in verify_folder(run.folder, open_ledger()) if check.differences]
+    answer = run.folder / "profile/000.released.json"
+    values = json.loads(answer.read_text())
+    values["noisy"][0] += 1.0
+    answer.write_text(json.dumps(values))
+    found = [difference.file for check in verify_folder(run.folder, open_ledger()) for difference in check.differences]
+    assert "profile/000.released.json" in found
+
+
+def test_profile_run__again_and_larger__draws_nothing_more(profile_config: Config, tmp_path: Path) -> None:
+    run = synthesize(profile_config, tmp_path / "run", make_parts(profile_config))
+    answer = load_profile_answer(run, 0)
+    for name in ("writer.json", "profile/000.released.json", "population/001.json"):
+        (run.folder / name).unlink()
+    again = synthesize(profile_config, run.folder, make_parts(profile_config))
+    assert load_profile_answer(again, 0) == answer
+    assert len(again.require_statement().releases) == 1
+    expand_run(profile_config, again, make_parts(profile_config), 60)
+    assert len((run.folder / "synthetic.jsonl").read_text(encoding="utf-8").splitlines()) == 60
+
+
+def test_profile_run__two_rounds_and_labels__asks_all_labels_in_one_vector(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "private.jsonl", rows_of(label=True))
+    config = make_config(
+        *PROFILE,
+        "privacy.rounds=2",
+        "data.label_column=label",
+        "data.labels=['computers','home']",
+        "expansion.texts=20",
+    )
+    run = synthesize(config, tmp_path / "run", make_parts(config))
+    query = load_profile_query(run, 1)
+    assert query is not None
+    assert query.labels == 2
+    assert [release.coordinates for release in run.require_statement().releases][1] == query.dimension
+    labels = {json.loads(line)["label"] for line in (run.folder / "synthetic.jsonl").read_text().splitlines()}
+    assert labels == {"computers", "home"}
+
+
+def test_profile_run__too_much_noise__says_that_there_is_no_signal(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config(*PROFILE, "privacy.epsilon=0.1")
+    with pytest.raises(NoSignal):
+        synthesize(config, tmp_path / "run", make_parts(config))
+    assert len(open_ledger().account("private").releases) == 1
+
+
+def test_profile_run__a_pool_of_a_few_texts__is_refused_before_the_release(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config(*PROFILE, "profile.prompted_texts=20", "profile.public_texts=20")
+    with pytest.raises(UsageError):
+        synthesize(config, tmp_path / "run", make_parts(config))
+    assert not open_ledger().account("private").releases
