@@ -186,7 +186,7 @@ class _Evolution:
         """Compute what the releases still to come cost at most, under the account's relation."""
         calibration, relation = self.calibration, self.account.relation
         releases = releases_of_run(self.account, self.run.id)
-        finds = bool(self.config.initial.public_sets) and len(releases) == count_voting_rounds(releases)
+        finds = bool(self.config.initial.public_sets) and len(releases) == count_rounds(releases)
         rounds = [calibration.round_cost(relation)] * self.rounds_to_release()
         return compose([calibration.fred_cost(relation)] * finds + rounds)
 

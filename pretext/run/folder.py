@@ -58,7 +58,7 @@ from pretext.run.records import (
 _MAX_POSITIONS = 10_000
 LOCK_FILE = ".lock"
 _SEEDS_FILE, _EXPANSION_FILE, _TIMINGS_FILE = "seeds.jsonl", "expansion.json", "timings.json"
-_FIRST_STEPS = ("population/*.json", "positions/*.npy", "query.json", STATEMENT_FILE, _TIMINGS_FILE)
+_FIRST_STEPS = ("population/*.json", "positions/*.npy", "profile/*", "query.json", STATEMENT_FILE, _TIMINGS_FILE)
 """What a run writes before its first release."""
 
 Value = TypeVar("Value")

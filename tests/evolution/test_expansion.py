@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import math
@@ -155,7 +156,7 @@ def test_a_full_disk_loses_nothing_that_was_done(
 ) -> None:
     """Refused at each fsync in turn, each time told, and gone on from there to the same texts."""
     config, run = make_run(f"expansion.format={form}", "expansion.shard_texts=7")
-    whole = Run(tmp_path / "whole", "id", "created", "version")
+    whole = dataclasses.replace(run, folder=tmp_path / "whole")
     shutil.copytree(run.folder, whole.folder)
     expand_seeds(config, whole, SEEDS, _scripted, 20)
     real, left = os.fsync, 0
