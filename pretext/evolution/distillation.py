@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pretext.evolution.weighing import Target, fit_texts, weigh_texts
-from pretext.profile.fit import Fit
+from pretext.evolution.weighing import Target, weigh_texts
+from pretext.profile.fit import Fit, measure_fit
 from pretext.run.records import Candidate
 from pretext.run.writers import Acceptance
 from pretext.vectors import Embedder
@@ -65,7 +65,7 @@ def judge_writer(targets: Sequence[Target], sample: Sequence[Candidate], embed: 
         embed: places texts among the clusters.
         box: see `settings.Profile`.
     """
-    acceptances, residuals = [], []
+    acceptances, residuals, fitted = [], [], 0
     for label, target in enumerate(targets):
         texts = [candidate.text for candidate in sample if candidate.label == label]
         marks = target.matrix(texts, embed(texts))
@@ -75,8 +75,10 @@ def judge_writer(targets: Sequence[Target], sample: Sequence[Candidate], embed: 
         places = np.flatnonzero(weights.multipliers).tolist()
         acceptances.append(Acceptance(places, weights.multipliers[places].tolist(), log_level))
         accepted = np.exp(np.minimum(exponents - log_level, 0.0))
-        residuals.append(fit_texts(target, marks, accepted / accepted.sum()).residuals)
-    return Judgment(acceptances, Fit(np.concatenate(residuals)))
+        accepted /= accepted.sum()
+        residuals.append(measure_fit(marks, target.mean, target.deviation, accepted).residuals)
+        fitted += weights.active
+    return Judgment(acceptances, Fit(np.concatenate(residuals), fitted))
 
 
 def choose_writer(judgments: Mapping[str, Judgment]) -> str:

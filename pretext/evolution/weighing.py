@@ -88,9 +88,9 @@ def weigh_texts(target: Target, marks: scipy.sparse.csr_array, box: float) -> We
     return maximum_entropy(marks, target.mean, target.deviation, box=box)
 
 
-def fit_texts(target: Target, marks: scipy.sparse.csr_array, weights: NDArray[np.float64] | None = None) -> Fit:
-    """Measure how far texts, with weights or alike, are from a target beyond its noise."""
-    return measure_fit(marks, target.mean, target.deviation, weights)
+def fit_texts(target: Target, marks: scipy.sparse.csr_array, weights: Weights) -> Fit:
+    """Measure how far weighed texts are from the target that they were weighed by, beyond its noise."""
+    return measure_fit(marks, target.mean, target.deviation, weights.p, weights.active)
 
 
 def _mark_clusters(centers: NDArray[np.float32], embeddings: NDArray[np.float32]) -> scipy.sparse.csr_array:

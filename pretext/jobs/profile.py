@@ -140,7 +140,7 @@ class ProfileRun:
                 weigh_texts(target, mark, self.config.profile.box) for target, mark in zip(targets, marks, strict=True)
             ]
         for target, mark, label_weights in zip(targets, marks, weights, strict=True):
-            _log_weights(target, label_weights, fit_texts(target, mark, label_weights.p).distance)
+            _log_weights(target, label_weights, fit_texts(target, mark, label_weights).distance)
         self.run.save_seeds(self.make_seeds(pool, targets, weights), self.config.data.labels)
         samples = {
             PROMPTED: [candidate for candidate in pool if candidate.origin and candidate.origin.kind == "prompt"],
