@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from pretext.formats.faults import MAX_RECORD_CHARACTERS, Fault, Record, check_names, make_length_fault
@@ -40,7 +41,18 @@ def read_arrow(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Recor
     else:
         batches = ipc.open_stream(raw)
         check_names(batches.schema.names, columns)
-    yield from _read_batches(batches, columns)
+    yield from _read_batches(map(partial(_validate, columns), batches), columns)
+
+
+def _validate(columns: Sequence[str], batch: Any) -> Any:
+    """Return a batch whose offsets lie within it: those of a damaged file may point anywhere in memory."""
+    import pyarrow
+
+    bytes_of = {pyarrow.string(): pyarrow.binary(), pyarrow.large_string(): pyarrow.large_binary()}
+    for column in map(batch.column, columns):
+        # As bytes: a single text that is not UTF-8 is no damage.
+        column.view(bytes_of.get(column.type, column.type)).validate(full=True)
+    return batch
 
 
 def _mean_length(group: Any, columns: Sequence[str]) -> int:

@@ -324,6 +324,15 @@ def test_read_columns__of_a_giant_cell_of_parquet__refuses(tmp_path: Path) -> No
     assert "64 MiB" in refuse(tmp_path / "b.parquet", ["text"])
 
 
+@pytest.mark.parametrize("ending", [".arrow", "-stream.arrow"])
+def test_read_columns__of_offsets_that_point_outside__refuses(ending: str, tmp_path: Path) -> None:
+    content = bytearray(FORMATS[ending](ROWS))
+    lengths = [len(row["text"]) for row in ROWS]
+    place = content.index(b"".join(sum(lengths[:number]).to_bytes(4, "little") for number in range(4)))
+    content[place + 4 : place + 8] = (2**31 - 1).to_bytes(4, "little")
+    refuse(put(tmp_path / f"a{ending}", bytes(content)))
+
+
 def test_read_columns__of_an_archive_of_two_files__refuses(tmp_path: Path) -> None:
     assert "one file" in refuse(put(tmp_path / "a.zip", encode_zip(encode_csv(ROWS), "a.csv", "b.csv")))
     archive = put(tmp_path / "b.zip", encode_zip(encode_csv(ROWS), "a.csv"))
