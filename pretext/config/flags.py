@@ -9,6 +9,7 @@ This module imports nothing heavy: `pretext --help` reads it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -123,5 +124,8 @@ def nest_flags(values: Mapping[str, Any]) -> Settings:
 
 def resolve_location(source: str | Path) -> str:
     """Return the absolute path of a file, so that a run resumes from any folder, or a dataset's id as it is."""
-    path = Path(source).expanduser()
-    return str(path.resolve()) if str(source) and (path.is_file() or path.is_dir()) else str(source)
+    with suppress(OSError, RuntimeError):  # a name that is too long, a user without a home
+        path = Path(source).expanduser()
+        if str(source) and (path.is_file() or path.is_dir()):
+            return str(path.resolve())
+    return str(source)

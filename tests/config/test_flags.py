@@ -76,3 +76,8 @@ def test_nest_flags__locations__become_absolute_where_a_file_exists(
 def test_nest_flags__of_one_string_for_a_list__refuses(name: str) -> None:
     with pytest.raises(UsageError, match=name):
         nest_flags({name: "Short notes."})
+
+
+@pytest.mark.parametrize("location", ["a" * 5000, "~no-such-user/notes.csv", "nul\0.csv", "/dev/null", ""])
+def test_resolve_location__of_no_file__leaves_it(location: str) -> None:
+    assert resolve_location(location) == location
