@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pretext.answers import extract_answer
 from pretext.config.settings import Variation
 from pretext.evolution.weighing import Target
 from pretext.models.engines import Engine, Sampling
 from pretext.profile.features import join_words, read_start
 from pretext.progress import show_progress
-from pretext.prompts import Prompt, PromptStyle, extract_answer
+from pretext.prompts import Prompt, PromptStyle
 from pretext.run.records import Candidate, Origin
 from pretext.screening.screen import Screen
 
@@ -100,7 +101,7 @@ def write_guided(
             requests = [style.begin(prompts[label], start) for label, start in zip(labels, drawn, strict=True)]
             before = len(pool)
             for label, start, answer in zip(labels, drawn, engine.complete(requests, sampling), strict=True):
-                text = extract_answer(style.finish(start, answer))
+                text = extract_answer(style.finish(start, answer), style.ends)
                 if screen.keep(text):
                     pool.append(Candidate(text or "", label, Origin("guided", 0)))
             advance(min(len(pool), wanted) - min(before, wanted))

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pretext.answers import extract_answer
 from pretext.config.settings import Expansion
 from pretext.evolution.distillation import acceptance_probabilities
 from pretext.evolution.guided import Starts
 from pretext.evolution.weighing import Target
 from pretext.files import Row
 from pretext.models.engines import Engine, Sampling
-from pretext.prompts import Prompt, PromptStyle, extract_answer
+from pretext.prompts import Prompt, PromptStyle
 from pretext.run.records import Candidate
 from pretext.run.writers import Acceptance
 from pretext.screening.screen import Screen
@@ -90,7 +91,7 @@ class AcceptedWriter:
         sampling = Sampling.from_section(self._expansion, self._style.stops, rng)
         completions = self._engine().complete(requests, sampling, advance)
         answers = (
-            extract_answer(self._style.finish(start, completion))
+            extract_answer(self._style.finish(start, completion), self._style.ends)
             for start, completion in zip(starts, completions, strict=True)
         )
         return [Candidate(text, label) for text, label in zip(answers, labels, strict=True) if text]

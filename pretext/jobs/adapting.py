@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from pretext.answers import extract_answer
 from pretext.config.settings import Config
 from pretext.evolution.distillation import draw_rows
 from pretext.evolution.weighing import Target
@@ -16,7 +17,7 @@ from pretext.models.adaptation import Example, adapt
 from pretext.models.engines import Engine, Sampling
 from pretext.profile.weights import Weights
 from pretext.progress import show_progress
-from pretext.prompts import Prompt, extract_answer
+from pretext.prompts import Prompt
 from pretext.run.folder import Run
 from pretext.run.records import Candidate, Origin
 from pretext.screening.screen import Screen
@@ -85,7 +86,8 @@ def write_sample(
             left -= count
             labels = rng.choice(len(prompts), count, p=shares).tolist()
             sampling = Sampling.from_section(config.expansion, style.stops, rng)
-            answers = map(extract_answer, engine.complete([prompts[label] for label in labels], sampling))
+            completions = engine.complete([prompts[label] for label in labels], sampling)
+            answers = [extract_answer(completion, style.ends) for completion in completions]
             fresh = [
                 Candidate(text or "", label, Origin("adapted", 0))
                 for text, label in zip(answers, labels, strict=True)
