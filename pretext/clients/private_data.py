@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pretext.clients.identity import describe_identity, normalize_identity
 from pretext.config.settings import Data
 from pretext.errors import UsageError
 from pretext.tables import ColumnBatch, Source, read_columns, read_rows
@@ -66,42 +67,59 @@ def read_private(data: Data, max_texts_per_client: int, records: Sequence[Any] |
         batches = read_columns(Source(data.path, data.subset, data.split), data.columns)
     else:
         batches = read_rows(records, data.columns, data.text_column)
-    others: set[str] = set()
-    samples = _sample_per_client(_parse_batches(data, batches, others), max_texts_per_client)
+    parser = _Parser(data)
+    samples = _sample_per_client(parser.parse(batches), max_texts_per_client)
     if len(samples) < 2:
         raise UsageError(
             f"{name} holds usable texts of fewer than two clients; a guarantee for each client among others needs "
-            f"others. {_explain_no_texts(data.text_column, others)}"
+            f"others. {parser.explain_no_texts()}"
         )
     return _join_samples(samples)
 
 
-def _explain_no_texts(column: str, others: set[str]) -> str:
-    if others:
-        return f"In it, {explain_other_cells(column, others)}."
-    return "Check the text column and the client column."
+class _Parser:
+    """Takes the usable records out of batches, and remembers which kinds of cells were no texts and no clients."""
 
+    def __init__(self, data: Data) -> None:
+        self._data = data
+        self._labels = {normalize_identity(label) or label: place for place, label in enumerate(data.labels)}
+        self._other_texts: set[str] = set()
+        self._other_clients: set[str] = set()
 
-def _parse_batches(data: Data, batches: Iterable[ColumnBatch], others: set[str]) -> Iterator[PrivateRecord]:
-    """Yield the usable records, and collect in `others` what the text column holds besides texts."""
-    number = 0
-    for batch in batches:
-        for position, text in enumerate(batch[data.text_column]):
-            number += 1
-            client = batch[data.client_column][position] if data.client_column else number
-            label = batch[data.label_column][position] if data.label_column else None
-            if (kind := describe_cell(text)) is not None:
-                others.add(kind)
-            yield from _parse_record(data, text, client, label)
+    def explain_no_texts(self) -> str:
+        """Say why there are too few clients."""
+        column = self._data.client_column
+        if self._other_clients:
+            return (
+                f"In it, the column {column!r} holds {' and '.join(sorted(self._other_clients))}, which name nobody; "
+                f"name a column that holds the identity itself, for example {column}.id."
+            )
+        if self._other_texts:
+            return f"In it, {explain_other_cells(self._data.text_column, self._other_texts)}."
+        return "Check the text column and the client column."
 
+    def parse(self, batches: Iterable[ColumnBatch]) -> Iterator[PrivateRecord]:
+        """Yield the usable records."""
+        data, number = self._data, 0
+        for batch in batches:
+            for position, text in enumerate(batch[data.text_column]):
+                number += 1
+                client = batch[data.client_column][position] if data.client_column else number
+                label = batch[data.label_column][position] if data.label_column else None
+                yield from self._parse_record(text, client, label)
 
-def _parse_record(data: Data, text: Any, client: Any, label: Any) -> Iterator[PrivateRecord]:
-    if not is_usable_text(text) or client is None or client == "" or client != client:
-        return  # a missing value of a DataFrame differs from itself
-    if data.label_column is None:
-        yield PrivateRecord(text[:MAX_PRIVATE_CHARACTERS], str(client), 0)
-    elif str(label) in data.labels:
-        yield PrivateRecord(text[:MAX_PRIVATE_CHARACTERS], str(client), data.labels.index(str(label)))
+    def _parse_record(self, text: Any, client: Any, label: Any) -> Iterator[PrivateRecord]:
+        if (kind := describe_cell(text)) is not None:
+            self._other_texts.add(kind)
+        if (kind := describe_identity(client)) is not None:
+            self._other_clients.add(kind)
+        identity = normalize_identity(client)
+        if not is_usable_text(text) or identity is None:
+            return
+        if self._data.label_column is None:
+            yield PrivateRecord(text[:MAX_PRIVATE_CHARACTERS], identity, 0)
+        elif (place := self._labels.get(normalize_identity(label) or "")) is not None:
+            yield PrivateRecord(text[:MAX_PRIVATE_CHARACTERS], identity, place)
 
 
 def _sample_per_client(records: Iterable[PrivateRecord], cap: int) -> list[list[PrivateRecord]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pretext.config.presets import PRESETS
 from pretext.prompts import PromptStyle
@@ -47,6 +47,13 @@ class Data(Section):
         """The columns to read, each once."""
         columns = [self.text_column, self.client_column, self.label_column]
         return list(dict.fromkeys(column for column in columns if column is not None))
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _accept_numbers(cls, labels: object) -> object:
+        if not isinstance(labels, list | tuple):
+            return labels
+        return tuple(str(label) if isinstance(label, int | float) else label for label in labels)
 
     @model_validator(mode="after")
     def _check_labels(self) -> Self:

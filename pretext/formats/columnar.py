@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from pretext.formats.faults import MAX_RECORD_CHARACTERS, Fault, Record, check_names, make_length_fault
+from pretext.formats.faults import MAX_RECORD_CHARACTERS, Fault, Record, check_names, find_root, make_length_fault
 
 _BATCH_ROWS = 64  # few: a dictionary holds a long cell once, and the rows of a batch each
 _BATCH_BYTES = MAX_RECORD_CHARACTERS
@@ -20,7 +20,7 @@ def read_parquet(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Rec
     if not raw.seekable():
         raise Fault("the rows are compressed once more; unpack the file first")
     table = ParquetFile(raw)
-    check_names(table.schema_arrow.names, columns)
+    columns = _find_roots(columns, table.schema_arrow.names)
     for number in range(table.metadata.num_row_groups):
         group = table.metadata.row_group(number)
         rows = min(_BATCH_ROWS, _BATCH_BYTES // _mean_length(group, columns))
@@ -36,11 +36,11 @@ def read_arrow(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Recor
 
     if raw.peek(6).startswith(b"ARROW1"):
         file = ipc.open_file(raw)
-        check_names(file.schema.names, columns)
+        columns = _find_roots(columns, file.schema.names)
         batches = map(file.get_batch, range(file.num_record_batches))
     else:
         batches = ipc.open_stream(raw)
-        check_names(batches.schema.names, columns)
+        columns = _find_roots(columns, batches.schema.names)
     yield from _read_batches(map(partial(_validate, columns), batches), columns)
 
 
@@ -53,6 +53,13 @@ def _validate(columns: Sequence[str], batch: Any) -> Any:
         # As bytes: a single text that is not UTF-8 is no damage.
         column.view(bytes_of.get(column.type, column.type)).validate(full=True)
     return batch
+
+
+def _find_roots(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Find the columns that hold the wanted ones, each once, and check that they are there."""
+    roots = list(dict.fromkeys(find_root(name, names) for name in columns))
+    check_names(names, roots)
+    return roots
 
 
 def _mean_length(group: Any, columns: Sequence[str]) -> int:

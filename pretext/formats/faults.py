@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, TypeAlias
 
 Record: TypeAlias = dict[str, Any]
@@ -27,6 +27,12 @@ def check_names(names: Sequence[str], columns: Sequence[str], hint: str = "") ->
             raise Fault(explain_missing_column(name) + hint)
         if names.count(name) > 1:
             raise Fault(f"the column {name!r} is there twice; rename or remove one")
+
+
+def find_root(name: str, names: Collection[str]) -> str:
+    """Find the column that holds a column: `user` holds `user.id` where there is no column of that very name."""
+    root = name.partition(".")[0]
+    return root if name not in names and root in names else name
 
 
 def explain_missing_column(name: str) -> str:

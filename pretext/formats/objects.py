@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TextIO
 
-from pretext.formats.faults import MAX_RECORD_CHARACTERS, Fault, Record, make_length_fault
+from pretext.formats.faults import MAX_RECORD_CHARACTERS, Fault, Record, find_root, make_length_fault
 from pretext.formats.lines import Lines, open_text
 
 _PIECE_CHARACTERS = 2**16
@@ -27,7 +27,8 @@ def read_json(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Record
         for place, value in read(stream, decoder):
             if not isinstance(value, dict):
                 raise Fault(f"{place} is not one JSON object; write one object a line, or one array of objects")
-            record = {name: value[name] for name in columns if name in value}
+            roots = dict.fromkeys(find_root(name, value) for name in columns)
+            record = {name: value[name] for name in roots if name in value}
             if any(cell is _TWICE for cell in record.values()):
                 raise Fault(f"{place} has the same column twice; rename or remove one")
             yield record
