@@ -16,13 +16,14 @@ from comparison.federated import (
     tree_noise,
     white_noise,
 )
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 updates = hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(width=32, allow_nan=True, allow_infinity=True))
 
 
+@example(np.array([2.6120628e38], np.float32), 0.125)  # the factor is no normal float32
 @given(updates, st.floats(1e-6, 1e6))
 def test_an_update_never_exceeds_the_clip_norm(update: Vector, norm: float) -> None:
     bounded = clip_update(update, norm)
@@ -123,3 +124,13 @@ def test_noise_of_a_step_is_the_multiplier_times_the_clip_norm() -> None:
 
 def never(model: Vector, client: int) -> Vector:
     raise AssertionError
+
+
+def test_adaptive_steps_have_the_learning_rate_at_first_and_follow_the_sign_of_the_mean() -> None:
+    server = Server(clip=10.0, learning_rate=0.1, momentum=0.9, cohort=1.0, adaptive=True)
+    mean = np.array([2.0, -0.01, 0.0], np.float32)
+    for steps in (1, 5):
+        model = train_federated(
+            np.zeros(3, np.float32), [np.array([0])] * steps, zeros(3), lambda _model, _client: mean, server
+        )
+        np.testing.assert_allclose(model, [0.1 * steps, -0.1 * steps, 0], rtol=1e-3)

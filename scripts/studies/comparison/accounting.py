@@ -11,15 +11,15 @@ from typing import Any
 from privacy import Budget, Cost, calibrate
 
 
-def fedavg_multiplier(budget: Budget, rounds: int, rate: float) -> float:
+def fedavg_multiplier(budget: Budget | None, rounds: int, rate: float) -> float:
     """Return the noise multiplier of `rounds` Gaussian sums over clients who each join a round with chance `rate`.
 
     Its source are pessimistic privacy loss distributions of the Poisson-sampled Gaussian; it is verified before it is
-    returned. With rate 1 it follows the exact curve; an infinite epsilon needs no noise.
+    returned. With rate 1 it follows the exact curve; no budget means no noise.
     """
     from dp_accounting import calibrate_dp_mechanism
 
-    if math.isinf(budget.epsilon):
+    if budget is None:
         return 0.0
     if rate == 1:
         return calibrate(budget.epsilon, budget.delta, lambda multiplier: Cost(rounds / multiplier**2))
@@ -38,7 +38,7 @@ def fedavg_epsilon(multiplier: float, delta: float, rounds: int, rate: float) ->
     return float(_accountant().compose(_fedavg_event(multiplier, rounds, rate)).get_epsilon(delta))
 
 
-def ftrl_multiplier(budget: Budget, epochs: int, steps: int) -> float:
+def ftrl_multiplier(budget: Budget | None, epochs: int, steps: int) -> float:
     """Return the noise multiplier of every node of the trees, one tree of `steps` leaves per epoch.
 
     A client is in one leaf of every tree, at a step that depends on itself alone, so its presence moves the nodes
@@ -47,7 +47,7 @@ def ftrl_multiplier(budget: Budget, epochs: int, steps: int) -> float:
     2021, theorem C.1; Denisov et al. 2022, theorem 2.1). Epochs compose as Gaussians do, which is exact;
     dp-accounting's own event takes the looser Renyi way.
     """
-    if math.isinf(budget.epsilon):
+    if budget is None:
         return 0.0
     moved = epochs * tree_height(steps)
     return calibrate(budget.epsilon, budget.delta, lambda multiplier: Cost(moved / multiplier**2))

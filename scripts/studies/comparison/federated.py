@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
+_SECOND_DECAY, _SMALL = 0.99, 1e-8
 Update = Callable[[Vector, int], Vector]
 """(the model, a client) -> how the client's local training changes it."""
 
@@ -30,44 +31,78 @@ class Server:
         learning_rate: of the mean update.
         momentum: share of the last step that is taken again.
         cohort: expected number of clients in a step. Public: the mean is over it, as the real number is private.
+        adaptive: divide each coordinate's step by the root of its mean square so far (Adam, Kingma and Ba 2015).
     """
 
     clip: float
     learning_rate: float
     momentum: float
     cohort: float
+    adaptive: bool = False
 
 
 def train_federated(
     start: Vector, cohorts: Iterable[NDArray[np.int64]], noises: Iterator[Vector], update: Update, server: Server
 ) -> Vector:
     """Return the model after all steps: clip every client's update, sum, add the step's noise, divide by the expected
-    cohort, take a step with momentum.
+    cohort, take a step with momentum or Adam.
 
     Args:
         start: shape (d,), the public model to begin with.
         cohorts: the clients of each step.
         noises: noise of each step's sum, in units of the clip norm.
     """
-    model, velocity = start.copy(), np.zeros_like(start)
+    model = start.copy()
+    take_step = _Adam(server) if server.adaptive else _Momentum(server)
     for cohort, noise in zip(cohorts, noises, strict=False):
         total = server.clip * noise
         for client in cohort.tolist():
             total += clip_update(update(model, client), server.clip)
-        velocity = server.momentum * velocity + total / np.float32(server.cohort)
-        model = model + np.float32(server.learning_rate) * velocity
+        model = model + np.float32(server.learning_rate) * take_step(total / np.float32(server.cohort))
     return model
+
+
+class _Momentum:
+    """Adds a share of the last direction to each mean update."""
+
+    def __init__(self, server: Server) -> None:
+        self._momentum = server.momentum
+        self._velocity: Vector | np.float32 = np.float32(0)
+
+    def __call__(self, mean: Vector) -> Vector:
+        self._velocity = self._momentum * self._velocity + mean
+        return np.asarray(self._velocity)
+
+
+class _Adam:
+    """Averages mean updates and their squares, both corrected for their start at zero, and divides."""
+
+    def __init__(self, server: Server) -> None:
+        self._first_decay, self._second_decay = server.momentum, _SECOND_DECAY
+        self._first: Vector | np.float32 = np.float32(0)
+        self._second: Vector | np.float32 = np.float32(0)
+        self._steps = 0
+
+    def __call__(self, mean: Vector) -> Vector:
+        self._steps += 1
+        self._first = self._first_decay * self._first + (1 - self._first_decay) * mean
+        self._second = self._second_decay * self._second + (1 - self._second_decay) * mean**2
+        first = self._first / (1 - self._first_decay**self._steps)
+        second = self._second / (1 - self._second_decay**self._steps)
+        return np.asarray(first / (np.sqrt(second) + np.float32(_SMALL)), dtype=np.float32)
 
 
 def clip_update(update: Vector, norm: float) -> Vector:
     """Scale an update down to L2 norm `norm` where it is longer; one that is not finite counts as zero.
 
-    Norms are computed in double precision; the scaled vector is kept a hair below the bound, for float32's rounding.
+    All is computed in double precision, where the factor of the longest update is still exact; the scaled vector is
+    kept a hair below the bound, for float32's rounding.
     """
-    length = float(np.linalg.norm(update.astype(np.float64)))
+    exact = update.astype(np.float64)
+    length = float(np.linalg.norm(exact))
     if not np.isfinite(length):
         return np.zeros_like(update)
-    return update if length <= norm else (update * np.float32(norm / length * (1 - 1e-6))).astype(np.float32)
+    return update if length <= norm else (exact * (norm / length * (1 - 1e-6))).astype(np.float32)
 
 
 def poisson_cohorts(clients: int, rate: float, rounds: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:

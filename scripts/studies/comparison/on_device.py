@@ -164,10 +164,10 @@ class Device:
         return np.concatenate([part.numpy() for part in parts]).astype(np.float32)
 
 
-def train_on_devices(device: Device, budget: Budget, seed: int, *, noise_share: float = 1.0) -> CausalStudent:
+def train_on_devices(device: Device, budget: Budget | None, seed: int, *, noise_share: float = 1.0) -> CausalStudent:
     """Return the student after federated training within the budget (unit client, relation add/remove).
 
-    An infinite epsilon means no noise. `seed` chooses who takes part and when; the noise is drawn from fresh entropy.
+    No budget means no noise. `seed` chooses who takes part and when; the noise is drawn from fresh entropy.
     The server divides by the number of clients as by a public estimate. `noise_share` scales the noise down for trials
     in which few clients stand for many; they have no guarantee. The student must not be released: see
     `comparison.federated`.
