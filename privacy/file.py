@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from privacy.errors import LedgerCorrupted, LedgerError, LedgerLocked
 from privacy.locks import check_locks
-from privacy.storage import check, connect, create, read_identity
+from privacy.storage import check, connect, connect_to_read, create, read_identity
 
 _MEND = "Nothing was charged; mend the cause, then try again."
 
@@ -38,16 +38,14 @@ class LedgerFile:
         self.path = path
         self._patience = patience
         self.is_new = make and not path.exists() and self._make()
-        with self._translated("used"), closing(connect(path, patience)) as connection:
-            connection.execute("BEGIN")
+        with self._translated("used"), closing(connect_to_read(path, patience)) as connection:
             check(connection)
             self.identity = read_identity(connection)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Open a connection that sees one state of the file, and needs no right to write."""
-        with self._translated("read"), closing(connect(self.path, self._patience)) as connection:
-            connection.execute("BEGIN")
+        with self._translated("read"), closing(connect_to_read(self.path, self._patience)) as connection:
             self._check(connection)
             yield connection
 
@@ -92,7 +90,7 @@ class LedgerFile:
     def _holds(self, row: tuple[int, str] | None) -> bool | None:
         """Look whether the file holds an event as its last one was to be; None if that cannot be told."""
         try:
-            with closing(connect(self.path)) as connection:
+            with closing(connect_to_read(self.path)) as connection:
                 last = "SELECT digest FROM event WHERE rowid = ?"
                 return row is not None and connection.execute(last, row[:1]).fetchone() == row[1:]
         except (sqlite3.Error, UnicodeDecodeError):

@@ -11,8 +11,8 @@ table event    every event of every dataset, in the order of its chain (`privacy
     digest              binds all of the above to the event before
 table head     for every dataset, position and digest of its last event
 
-SQLite keeps a rollback journal beside the file, so reading it needs no right to write, and no shared memory; with
-`synchronous` at EXTRA, file and folder are on the disk before a commit is answered.
+SQLite keeps a write-ahead log beside the file while it is open; with `synchronous` at FULL, a commit is on the disk
+before it is answered. Reading needs no right to write, and makes nothing that stays.
 
 The file is checked at two prices. Every transaction looks at mark, version and schema (`check`; the schema, so that no
 trigger or view changes what is written), in constant time. The whole file is read (`examine`) where a run begins
@@ -74,6 +74,9 @@ def create(path: Path) -> bool:
             connection.execute(f"PRAGMA user_version = {_VERSION}")
             connection.execute(f"PRAGMA application_id = {_MARK}")
             connection.commit()
+            # The tables come before the write-ahead log: closing it must not be what writes them, since a disk that is
+            # full then goes unnoticed.
+            connection.execute("PRAGMA journal_mode = WAL")
         with closing(connect(fresh)) as connection:  # as everybody will find it
             check(connection)
             examine(connection)
@@ -81,24 +84,46 @@ def create(path: Path) -> bool:
             os.link(fresh, path)
         except FileExistsError:
             return False
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         return True
     finally:
-        for leftover in (fresh, Path(f"{name}-journal")):
+        for leftover in (fresh, *(Path(f"{name}-{suffix}") for suffix in ("journal", "wal", "shm"))):
             leftover.unlink(missing_ok=True)
 
 
-def connect(path: Path, patience: float = 0.0) -> sqlite3.Connection:
+def connect(path: Path, patience: float = 0.0, *, options: str = "mode=rw") -> sqlite3.Connection:
     """Open the file, which must be there, without beginning a transaction.
 
     A ledger that vanished or was emptied must not come back with nothing spent.
     """
-    address = f"{path.absolute().as_uri()}?mode=rw"
+    address = f"{path.absolute().as_uri()}?{options}"
     connection = sqlite3.connect(address, uri=True, timeout=patience, isolation_level=None)
     try:
         connection.text_factory = bytes.decode  # text that is no UTF-8 is damage, like every other byte
-        connection.execute("PRAGMA synchronous = EXTRA")
+        connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cell_size_check = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_to_read(path: Path, patience: float = 0.0) -> sqlite3.Connection:
+    """Open the file, which must be there, in a transaction that sees one state of it."""
+    try:
+        return _begin_to_read(connect(path, patience))
+    except sqlite3.OperationalError:
+        log = Path(f"{path}-wal")
+        if os.access(path.parent, os.W_OK) or (log.exists() and log.stat().st_size):
+            raise
+        # Nothing can be made beside it, not even what coordinates readers, and no log holds what it lacks.
+        return _begin_to_read(connect(path, patience, options="immutable=1"))
+
+
+def _begin_to_read(connection: sqlite3.Connection) -> sqlite3.Connection:
+    try:
+        connection.execute("BEGIN")
+        connection.execute("PRAGMA schema_version")
     except BaseException:
         connection.close()
         raise
@@ -158,8 +183,8 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk."""
+def sync_folder(folder: Path) -> None:
+    """Put the names that a folder holds on the disk. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

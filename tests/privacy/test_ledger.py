@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -317,7 +318,7 @@ def test_the_source_of_another_dataset_is_refused_under_a_known_name_too(ledger:
 
 
 def test_the_file_is_written_through(path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rollback journal, and EXTRA: a commit that was answered survives a power cut."""
+    """WAL, and FULL: a commit that was answered survives a power cut."""
     modes: list[object] = []
 
     def spying_draw(mechanism: DiscreteGaussian, bounded: Bounded) -> object:
@@ -336,7 +337,7 @@ def test_the_file_is_written_through(path: Path, ledger: Ledger, monkeypatch: py
     monkeypatch.setattr(DiscreteGaussian, "draw", spying_draw)
     monkeypatch.setattr(sqlite3, "connect", spying_connect)
     ask(ledger, "votes/0")
-    assert modes == [["delete", 3], True]
+    assert modes == [["wal", 2], True]
 
 
 def test_garbage_is_no_ledger(path: Path) -> None:
@@ -451,6 +452,25 @@ def test_a_ledger_that_cannot_be_made_leaves_nothing(path: Path, monkeypatch: py
             Ledger(path)
     assert not path.parent.exists(), "nor its folder"
     assert Ledger(path).names() == []
+
+
+def test_a_new_ledger_is_whole_before_its_log_is_folded_in(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite hides it when the closing of the log fails, on a full disk say; then the file must not need the log."""
+    connect, copies = sqlite3.connect, []
+
+    class Connection(sqlite3.Connection):
+        def close(self) -> None:
+            for fresh in path.parent.glob(".ledger.db-*"):
+                if fresh.stat().st_size and not fresh.name.endswith(("-wal", "-shm", "-journal")):
+                    copies.append(shutil.copy(fresh, path.parent / f"copy{len(copies)}.db"))
+            super().close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", lambda *args, **named: connect(*args, **named, factory=Connection))
+        Ledger(path)
+    assert len(copies) == 2, "as it was made, and as it was looked at before it got its name"
+    for copy in copies:
+        open_ledger(Path(copy)).examine()
 
 
 def test_making_a_ledger_leaves_nothing_else(path: Path) -> None:
