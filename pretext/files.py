@@ -25,6 +25,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from privacy.storage import sync_folder
+
 _ROWS_PER_BATCH = 16_384
 _PREFIX = 50  # characters of a name, at most 200 bytes: a temporary name must fit into 255
 _SUFFIX = ".tmp"
@@ -44,7 +46,7 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
     the permissions of any new file.
 
     Raises:
-        OSError: the file cannot be written; `path` is as it was.
+        OSError: the file cannot be written; `path` is as it was (or new, where its folder does not reach the disk).
     """
     remove_leftovers(_siblings(path))
     handle, fresh = _make_held(lambda: tempfile.mkstemp(prefix=_prefix(path), suffix=_SUFFIX, dir=path.parent))
@@ -55,6 +57,7 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
             os.replace(fresh, path)
+        sync_folder(path.parent)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise

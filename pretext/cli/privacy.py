@@ -81,11 +81,16 @@ def verify(folder: Path, as_json: bool) -> None:
 @chart_option
 @json_option
 def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bool) -> None:
-    """Show epsilon against delta for what was spent, under both relations."""
+    """Show epsilon against delta for what was spent, under both relations.
+
+    Of a dataset, or of a run that is not finished, this is a reading: what is guaranteed is the dataset's budget, and
+    the epsilon of the run's statement.
+    """
     from pretext.errors import UsageError
     from pretext.formatting import format_count
     from pretext.home import read_ledger
     from pretext.statement.accountants import DELTAS, epsilon_curve
+    from pretext.statement.statement import count_voting_rounds
 
     if (folder is None) == (name is None):
         raise UsageError("Give either a run folder or --dataset NAME.")
@@ -96,8 +101,9 @@ def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bo
     else:
         config, releases = _load_releases(folder)
         delta, unit = config.privacy.delta, config.unit
+    is_reading = folder is None or 0 < count_voting_rounds(releases) < config.privacy.rounds
     points = epsilon_curve(releases, sorted({*DELTAS, delta}, reverse=True))
-    title = f"{folder or name} ({format_count(len(releases), 'release')}, unit {unit.name})"
+    title = f"{folder or name} ({format_count(len(releases), 'release')}{', a reading' * is_reading}, unit {unit.name})"
     if chart is not None:
         draw_curve(points, chart, title)
     click.echo(_curve_to_json(title, unit.name, points) if as_json else _format_curve(title, points))

@@ -11,6 +11,10 @@ from pretext.evolution.distillation import WRITTEN_PER_TEXT
 from pretext.profile.query import count_noise, least_texts
 from pretext.screening.language import check_languages
 from privacy import DiscreteGaussian, Unit, epsilon, rdp_epsilon
+from privacy.rounding import round_up
+
+_LEAST_SHARE = 0.95
+"""Of the epsilon that is asked for: a plan that uses less of it says why."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,12 @@ def _warnings(privacy: Privacy, evolution: Evolution, unit: Unit, plan: Plan) ->
     warnings = []
     if unit.column is None:
         warnings.append(f"No client column is named: the guarantee covers {unit.words}.")
+    if privacy.epsilon is not None and plan.epsilon < _LEAST_SHARE * privacy.epsilon:
+        warnings.append(
+            f"Of epsilon {privacy.epsilon:g} this plan uses {round_up(plan.epsilon)}: no epsilon above about 20 is "
+            "enforced, and at a very small delta, with many candidates and rounds, the rounding of the noise decides "
+            "on it. Ask for less, or for a larger delta."
+        )
     if privacy.clients is None:
         warnings.append(
             "The number of clients is not stated (privacy.clients, a public estimate), so delta and signal cannot be "

@@ -68,7 +68,7 @@ def _guarantee_section(statement: PrivacyStatement) -> list[str]:
     guarantee, second = statement.guarantee, statement.other_relation
     return [
         "This run is (epsilon, delta)-differentially private: no conclusion about one unit becomes more than e^epsilon "
-        "times as likely by its data, up to a probability of delta.",
+        "times as likely by its data, up to a probability of delta. Both were fixed before the first release.",
         "",
         f"    epsilon {round_up(guarantee.epsilon)} at delta {guarantee.delta:g}, relation {guarantee.relation} (as "
         "configured)",
@@ -78,15 +78,16 @@ def _guarantee_section(statement: PrivacyStatement) -> list[str]:
 
 def _release_section(statement: PrivacyStatement) -> list[str]:
     dataset, budget = statement.dataset, statement.dataset.budget
-    noise = sorted({f"{release.noise_multiplier:.4g}" for release in statement.releases})
+    noise = " or ".join(sorted({f"{release.noise_multiplier:.4g}" for release in statement.releases}))
     return [
         f"Of the run: {describe_releases(statement)}, as sums over units of bounded vectors, each with discrete "
-        f"Gaussian noise of {' or '.join(noise)} times what one unit can change; of every unit at most "
+        f"Gaussian noise of {noise} times what one unit can change; of every unit at most "
         f"{statement.bounding.max_texts_per_client} texts in each. All else, every synthetic text too, is computed "
         "from these and from public data.",
-        f"Of dataset {dataset.name!r} in all runs so far ({format_count(dataset.releases, 'release')}): epsilon "
-        f"{round_up(dataset.spent_epsilon)} of a budget of {budget.epsilon:.10g}, at delta {budget.delta:g}, "
-        f"relation {dataset.relation}; room for {round_down(dataset.left_epsilon)} more.",
+        f"Of dataset {dataset.name!r} in all: epsilon {budget.epsilon:.10g} at delta {budget.delta:g}, relation "
+        f"{dataset.relation}, is guaranteed, whatever was or will be released. Readings so far: "
+        f"{round_up(dataset.spent_epsilon)} spent in {format_count(dataset.releases, 'release')}, "
+        f"{round_up(dataset.reserved_epsilon)} reserved, room for {round_down(dataset.left_epsilon)} more.",
     ]
 
 

@@ -79,6 +79,14 @@ def warned(config: Config, words: str) -> bool:
     return any(words in warning for warning in make_plan(config).warnings)
 
 
+@pytest.mark.parametrize(("epsilon", "delta"), [(50, 1e-6), (1, 1e-12)])
+def test_warnings__less_than_the_epsilon_that_was_asked_for__is_told(epsilon: float, delta: float) -> None:
+    """Above about 20 none is enforced; at a tiny delta the slack of many candidates drives the noise."""
+    many = "evolution.population=1000000"
+    assert warned(paper(f"privacy.epsilon={epsilon}", f"privacy.delta={delta}", many), "Of epsilon")
+    assert not warned(paper("privacy.epsilon=1", "privacy.delta=1e-6"), "Of epsilon")
+
+
 def test_a_missing_client_column_is_warned_of() -> None:
     named = paper(clients=1250)
     nameless = resolve(overrides=PAPER, settings={"initial": {"prompts": ["x"]}})

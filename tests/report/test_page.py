@@ -45,7 +45,7 @@ def test_a_stranger_finds_the_four_answers(finished: Callable[..., Run]) -> None
     assert "Whose data? private Protected: all texts of one client, as told apart by the column 'client_id'" in page
     assert f"ε = {round_up(statement.guarantee.epsilon)} at δ = 0.001, unit client, relation add/remove" in page
     assert f"room for ε = {round_down(dataset.left_epsilon)}" in page
-    assert f"ε = {round_up(dataset.spent_epsilon)} of 30 is spent by all runs so far" in page
+    assert f"a reading so far: ε = {round_up(dataset.spent_epsilon)}" in page
     assert "Quality itself needs pretext evaluate" in page
     assert f"ε = {round_up(statement.other_relation.epsilon)}, δ = 0.001, unit client, relation replace-one" in page
     for sentence in statement.not_covered:
