@@ -90,7 +90,7 @@ def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bo
     from pretext.formatting import format_count
     from pretext.home import read_ledger
     from pretext.statement.accountants import DELTAS, epsilon_curve
-    from pretext.statement.statement import count_voting_rounds
+    from pretext.statement.statement import count_rounds
 
     if (folder is None) == (name is None):
         raise UsageError("Give either a run folder or --dataset NAME.")
@@ -101,7 +101,7 @@ def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bo
     else:
         config, releases = _load_releases(folder)
         delta, unit = config.privacy.delta, config.unit
-    is_reading = folder is None or 0 < count_voting_rounds(releases) < config.privacy.rounds
+    is_reading = folder is None or 0 < count_rounds(releases) < config.privacy.rounds
     points = epsilon_curve(releases, sorted({*DELTAS, delta}, reverse=True))
     title = f"{folder or name} ({format_count(len(releases), 'release')}{', a reading' * is_reading}, unit {unit.name})"
     if chart is not None:

@@ -19,7 +19,11 @@ from privacy import Ledger, LedgerConflict
 if TYPE_CHECKING:
     from pretext.run.folder import Run
 
-_SELECTION = re.compile(r"(\d{3,})\.json", re.ASCII)
+_RELEASED = {
+    "votes": ("selected", re.compile(r"(\d{3,})\.json", re.ASCII)),
+    "profile": ("profile", re.compile(r"(\d{3,})\.released\.json", re.ASCII)),
+}
+"""By kind of release, the folder and the names of the files that hold what follows from it, with its round."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,14 @@ def other_ledger(run: Run, path: Path, reason: str) -> LedgerConflict:
 
 
 def held_labels(run: Run) -> set[str]:
-    """List the labels of the releases that a folder holds a selection of, or states."""
-    rounds = (_SELECTION.fullmatch(path.name) for path in run.folder.glob("selected/*.json"))
-    return {
-        *_stated_labels(run.folder / STATEMENT_FILE),
-        *(f"{run.id}/votes/{int(name[1])}" for name in rounds if name),
+    """List the labels of the releases that a folder holds something of, or states."""
+    held = {
+        f"{run.id}/{kind}/{int(name[1])}"
+        for kind, (folder, pattern) in _RELEASED.items()
+        for path in (run.folder / folder).glob("*")
+        if (name := pattern.fullmatch(path.name))
     }
+    return held | set(_stated_labels(run.folder / STATEMENT_FILE))
 
 
 def holds_ranking(run: Run) -> bool:
