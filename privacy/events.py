@@ -142,12 +142,22 @@ class Release:
 
 @dataclass(frozen=True)
 class Seal:
-    """The digest of a run folder's manifest, as it was when the run was finished."""
+    """The digest of a run folder's manifest, as it was when the run was finished.
+
+    Attributes:
+        run: the folder's.
+        manifest: the digest.
+        time: when it was sealed, or opened again, in UTC.
+        opened: the folder was opened again to be continued: until the next seal, what the work writes may differ.
+        accepted: the files that somebody had changed, where their change was accepted when it was opened.
+    """
 
     KIND: ClassVar = "seal"
     run: str
     manifest: str
     time: str
+    opened: bool = False
+    accepted: tuple[str, ...] = ()
 
 
 Event = Registration | Source | BudgetChange | Reservation | Release | Seal

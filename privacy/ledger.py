@@ -213,8 +213,30 @@ class Ledger:
         with self._writing() as connection:
             last = self._last_entry(connection, name)
             seal = chain.find(connection, name, Seal, run)
-            if seal is None or seal.manifest != manifest:
+            if seal is None or seal.manifest != manifest or seal.opened:
                 self._append(connection, name, last, Seal(run, manifest, now()))
+
+    def open_again(self, name: str, run: str, accepted: tuple[str, ...] = ()) -> None:
+        """Record that a sealed run folder is opened to be continued; nothing where it was never sealed.
+
+        Args:
+            name: of the dataset.
+            run: the folder's.
+            accepted: the files in it that differ from the seal, by the decision of whoever opens it.
+
+        Raises:
+            LedgerConflict: the dataset is unknown.
+        """
+        with self._writing() as connection:
+            last = self._last_entry(connection, name)
+            seal = chain.find(connection, name, Seal, run)
+            if seal is not None and not (seal.opened and accepted in ((), seal.accepted)):
+                self._append(connection, name, last, Seal(run, seal.manifest, now(), True, accepted))
+
+    def last_seal(self, name: str, run: str) -> Seal | None:
+        """Find the last seal of a run, in constant time; None if there is none, or the dataset is unknown."""
+        with self.file.reading() as connection:
+            return chain.find(connection, name, Seal, run)
 
     def names(self) -> list[str]:
         """List the datasets that this ledger knows."""

@@ -43,7 +43,8 @@ def encode(event: Event) -> Record:
         case Release():
             return _record(event, event.label, _release_content(event), event.value.astype("<i8").tobytes())
         case Seal():
-            return _record(event, event.run, {"manifest": event.manifest, "time": event.time})
+            state = {"opened": event.opened, "accepted": event.accepted}
+            return _record(event, event.run, {"manifest": event.manifest, **state, "time": event.time})
         case _:
             assert_never(event)
 
@@ -65,7 +66,8 @@ def decode(record: Record) -> Event:
         case Release.KIND:
             return _release(record, content)
         case Seal.KIND:
-            return Seal(record.key, content["manifest"], content["time"])
+            accepted = tuple(content["accepted"])
+            return Seal(record.key, content["manifest"], content["time"], content["opened"], accepted)
         case _:
             raise ValueError(f"unknown kind {record.kind!r}")
 

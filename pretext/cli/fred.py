@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pretext.cli.options import (
+    accept_option,
     config_argument,
     confirm_option,
     json_option,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--choose", type=click.IntRange(min=1), default=1, help="Number of sets in the recommended mixture.")
 @click.option("--out", type=click.Path(path_type=Path), default="fred", show_default=True, help="FreD folder.")
 @confirm_option
+@accept_option
 @click.option("--plan", is_flag=True, help="Show cost and expected accuracy, from public data alone.")
 @chart_option
 @json_option
@@ -43,6 +45,7 @@ def fred(
     choose: int,
     out: Path,
     confirm_new_name: bool,
+    accept_changes: bool,
     plan: bool,
     chart: Path | None,
     as_json: bool,
@@ -63,7 +66,9 @@ def fred(
         click.echo(_plan_to_json(query) if as_json else _format_plan(query, resolved.privacy, resolved.unit))
         return
     with resumable("the same command"):
-        answer = run_fred(resolved, out, parts, choose=choose, confirmed=confirm_new_name)
+        answer = run_fred(
+            resolved, out, parts, choose=choose, confirmed=confirm_new_name, accept_changes=accept_changes
+        )
     if chart is not None:
         from pretext.fred.recommend import CONFIDENCE
 

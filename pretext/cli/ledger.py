@@ -11,7 +11,7 @@ import click
 from pretext.cli.options import OrderedGroup, json_option
 
 if TYPE_CHECKING:
-    from privacy import Account
+    from privacy import Account, Seal
 
 
 @click.group(cls=OrderedGroup, invoke_without_command=True, short_help="Show or set the datasets' budgets.")
@@ -114,9 +114,14 @@ def _format_history(account: Account) -> str:
             f"{number:>4}  {release.time}  {release.label}  {release.mechanism.name}, {release.dimension} values, "
             f"noise {release.mechanism.standard_deviation:.4g}, mu {cost.mu_squared**0.5:.5f}, {release.code}"
         )
-    lines += [f"sealed {seal.time}  run {seal.run}, manifest {seal.manifest}" for seal in account.seals]
+    lines += map(_format_seal, account.seals)
     lines.append(f"chain at entry {account.position}: {account.head}")
     return "\n".join(f"  {line}" for line in lines)
+
+
+def _format_seal(seal: Seal) -> str:
+    accepted = f", changes accepted in {', '.join(seal.accepted)}" if seal.accepted else ""
+    return f"{'opened' if seal.opened else 'sealed'} {seal.time}  run {seal.run}, manifest {seal.manifest}{accepted}"
 
 
 def _account_to_json(account: Account, path: Path) -> str:

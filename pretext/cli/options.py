@@ -31,6 +31,11 @@ confirm_option = click.option(
     is_flag=True,
     help="Charge a known file under a new dataset name: it now holds other people's data.",
 )
+accept_option = click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Continue from files that were changed after they were sealed; the ledger records which.",
+)
 
 
 class OrderedGroup(click.Group):

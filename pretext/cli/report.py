@@ -22,8 +22,13 @@ def report(folder: Path, out: Path, evaluation: Path | None) -> None:
 
     It works on unfinished runs too.
     """
+    from pretext.home import ledger_path, open_ledger
     from pretext.report.page import write_report
+    from pretext.run.folder import Run
+    from pretext.statement.seals import check_seal
 
+    if ledger_path().exists():
+        check_seal(Run.open(folder)[0], open_ledger())
     write_report(folder, out, evaluation)
     click.echo(out)
 

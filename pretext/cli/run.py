@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pretext.cli.options import (
+    accept_option,
     config_argument,
     confirm_option,
     folder_argument,
@@ -103,13 +104,14 @@ def run(config: Path | None, out: Path, confirm_new_name: bool, overrides: tuple
 @folder_argument
 @set_option
 @confirm_option
-def resume(folder: Path, overrides: tuple[str, ...], confirm_new_name: bool) -> None:
+@accept_option
+def resume(folder: Path, overrides: tuple[str, ...], confirm_new_name: bool, accept_changes: bool) -> None:
     """Continue an interrupted run. Past releases are replayed, never drawn again.
 
     Only speed settings may change.
     """
     _, config = reopen_run(folder, overrides)
-    _synthesize(config, folder, confirm_new_name)
+    _synthesize(config, folder, confirm_new_name, accept_changes)
 
 
 @click.command(short_help="Write more texts from a run, at no privacy cost.")
@@ -118,24 +120,25 @@ def resume(folder: Path, overrides: tuple[str, ...], confirm_new_name: bool) -> 
     "--texts", type=click.IntRange(min=1), required=True, help="Synthetic texts in all, those already written included."
 )
 @set_option
-def expand(folder: Path, texts: int, overrides: tuple[str, ...]) -> None:
+@accept_option
+def expand(folder: Path, texts: int, overrides: tuple[str, ...], accept_changes: bool) -> None:
     """Write more synthetic texts from a run's seeds. This costs no privacy."""
     from pretext.jobs.parts import Parts
     from pretext.jobs.run import expand_run
 
     run, config = reopen_run(folder, overrides)
     with resumable(f"pretext expand {folder} --texts {texts}"):
-        click.echo(expand_run(config, run, Parts.of(config), texts))
+        click.echo(expand_run(config, run, Parts.of(config), texts, accept_changes=accept_changes))
 
 
-def _synthesize(config: Config, folder: Path, confirmed: bool) -> None:
+def _synthesize(config: Config, folder: Path, confirmed: bool, accept_changes: bool = False) -> None:
     from pretext.jobs.parts import Parts
     from pretext.jobs.run import synthesize
     from pretext.run.shards import Shards
     from pretext.statement.statement import describe_statement
 
     with resumable(f"pretext resume {folder}"):
-        run = synthesize(config, folder, Parts.of(config), confirmed=confirmed)
+        run = synthesize(config, folder, Parts.of(config), confirmed=confirmed, accept_changes=accept_changes)
         click.echo(describe_statement(run.require_statement()))
         click.echo(f"Texts        {Shards.of(config.expansion, run).target}")
 

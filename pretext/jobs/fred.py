@@ -26,6 +26,7 @@ from pretext.jobs.parts import Parts
 from pretext.run.lock import lock_folder
 from pretext.run.manifest import seal_run
 from pretext.run.privacy_statement import PrivacyStatement
+from pretext.statement.seals import RANKING_WRITES, open_sealed_run
 from pretext.statement.statement import make_fred_statement
 from pretext.tables import check_columns
 from privacy import epsilon
@@ -43,7 +44,15 @@ class Answer:
     privacy: PrivacyStatement
 
 
-def run_fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, confirmed: bool = False) -> Answer:
+def run_fred(
+    config: Config,
+    folder: Path,
+    parts: Parts,
+    *,
+    choose: int = 1,
+    confirmed: bool = False,
+    accept_changes: bool = False,
+) -> Answer:
     """Rank the configured public sets by one release: drawn now, or replayed from the ledger.
 
     Args:
@@ -52,19 +61,22 @@ def run_fred(config: Config, folder: Path, parts: Parts, *, choose: int = 1, con
         parts: embedder and federation.
         choose: sets in the recommended mixture, at most.
         confirmed: the source may be charged under a name other than before.
+        accept_changes: continue although somebody changed the sealed folder; the ledger records that.
 
     Raises:
         BudgetExceeded: nothing was drawn.
         PretextError: see its subclasses.
     """
     with lock_folder(folder):
-        return _rank(config, folder, parts, choose, confirmed)
+        return _rank(config, folder, parts, choose, confirmed, accept_changes)
 
 
-def _rank(config: Config, folder: Path, parts: Parts, choose: int, confirmed: bool) -> Answer:
+def _rank(config: Config, folder: Path, parts: Parts, choose: int, confirmed: bool, accept_changes: bool) -> Answer:
     """Rank in a folder that this process holds; arguments and errors as `run_fred`."""
     sets = resolve_public_sets(config.initial)
     run = find_run(config, folder, None, _FIXED_SETTINGS)
+    if run is not None:
+        open_sealed_run(run, open_ledger(), RANKING_WRITES, accept_changes)
     query = None if run is None else load_query(run.folder)
     if query is None and config.data.path:
         check_columns(private_source(config.data), config.data.columns)

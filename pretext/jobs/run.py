@@ -45,6 +45,7 @@ from pretext.run.lock import lock_folder
 from pretext.run.manifest import seal_run
 from pretext.run.records import Candidate, Seed
 from pretext.screening.screen import Screen
+from pretext.statement.seals import RUN_WRITES, open_sealed_run
 from pretext.statement.statement import count_rounds, releases_of_run
 from pretext.tables import Source, check_columns
 from privacy import Account, Cost, Ledger, compose
@@ -55,18 +56,30 @@ _log = logging.getLogger("pretext")
 
 
 def synthesize(
-    config: Config, folder: Path, parts: Parts, *, confirmed: bool = False, ledger: Ledger | None = None
+    config: Config,
+    folder: Path,
+    parts: Parts,
+    *,
+    confirmed: bool = False,
+    accept_changes: bool = False,
+    ledger: Ledger | None = None,
 ) -> Run:
     """Evolve, state the guarantee, and expand; arguments and errors as `evolve_run`."""
     with lock_folder(folder):
-        run = _evolve(config, folder, parts, confirmed, ledger)
+        run = _evolve(config, folder, parts, confirmed, accept_changes, ledger)
         with _log_to_folder(run):
-            _expand(config, run, parts, config.expansion.texts, ledger)
+            _expand(config, run, parts, config.expansion.texts, accept_changes, ledger)
     return run
 
 
 def evolve_run(
-    config: Config, folder: Path, parts: Parts, *, confirmed: bool = False, ledger: Ledger | None = None
+    config: Config,
+    folder: Path,
+    parts: Parts,
+    *,
+    confirmed: bool = False,
+    accept_changes: bool = False,
+    ledger: Ledger | None = None,
 ) -> Run:
     """Evolve and state the guarantee, without the expansion. What the folder already holds is not done again.
 
@@ -75,6 +88,7 @@ def evolve_run(
         folder: the run folder, new or of the same configuration.
         parts: engine, embedder, variation, federation.
         confirmed: the source may be charged under a name other than before.
+        accept_changes: continue although somebody changed the sealed folder; the ledger records that.
         ledger: default: the user's.
 
     Raises:
@@ -82,16 +96,20 @@ def evolve_run(
         PretextError: see its subclasses; everything done so far is kept.
     """
     with lock_folder(folder):
-        return _evolve(config, folder, parts, confirmed, ledger)
+        return _evolve(config, folder, parts, confirmed, accept_changes, ledger)
 
 
-def _evolve(config: Config, folder: Path, parts: Parts, confirmed: bool, ledger: Ledger | None) -> Run:
+def _evolve(
+    config: Config, folder: Path, parts: Parts, confirmed: bool, accept_changes: bool, ledger: Ledger | None
+) -> Run:
     """Evolve in a folder that this process holds; arguments and errors as `evolve_run`."""
     plan, calibration = make_plan(config), Calibration.of(config)
     run = find_run(config, folder, ledger)
     if run is None:
         _check_sources(config.data, config.initial, config.privacy)
     ledger = ledger or open_ledger()
+    if run is not None:
+        open_sealed_run(run, ledger, RUN_WRITES, accept_changes)
     account = open_account(config, ledger, run, plan.epsilon, confirmed)
     run = run or begin_run(config, folder, ledger, account)
     meter = Meter(parts.engine)
@@ -110,7 +128,9 @@ def _evolve(config: Config, folder: Path, parts: Parts, confirmed: bool, ledger:
     return run
 
 
-def expand_run(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledger | None = None) -> Path:
+def expand_run(
+    config: Config, run: Run, parts: Parts, texts: int, ledger: Ledger | None = None, *, accept_changes: bool = False
+) -> Path:
     """Write synthetic texts from a finished evolution until there are `texts`, and seal the folder in the ledger.
 
     Costs no privacy. The ledger defaults to the user's.
@@ -120,18 +140,22 @@ def expand_run(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledge
         PretextError: see its subclasses; everything done so far is kept.
     """
     with lock_folder(run.folder):
-        return _expand(config, run, parts, texts, ledger)
+        return _expand(config, run, parts, texts, accept_changes, ledger)
 
 
-def _expand(config: Config, run: Run, parts: Parts, texts: int, ledger: Ledger | None) -> Path:
+def _expand(config: Config, run: Run, parts: Parts, texts: int, accept_changes: bool, ledger: Ledger | None) -> Path:
     """Expand a run whose folder this process holds; arguments and errors as `expand_run`."""
     ledger = charged_ledger(run, ledger)
+    open_sealed_run(run, ledger, RUN_WRITES, accept_changes)
+    if run.expansion_state().kept < texts:
+        ledger.open_again(run.account.dataset, run.id)
     meter = Meter(parts.engine)
     with meter.persist(run), meter.phase("expansion"):
         if config.privacy.release == "profile":
             target = ProfileRun(config, run, parts, TimedModels(parts, Meter(parts.engine), False)).expand(texts)
         else:
             target = expand_seeds(config, run, save_seeds(config, run), parts.engine, texts)
+    save_statement(config, run, ledger)
     write_card(run.folder)
     seal_run(run, ledger)
     return target

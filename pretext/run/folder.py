@@ -57,7 +57,8 @@ from pretext.run.records import (
 
 _MAX_POSITIONS = 10_000
 LOCK_FILE = ".lock"
-_SEEDS_FILE, _EXPANSION_FILE, _TIMINGS_FILE = "seeds.jsonl", "expansion.json", "timings.json"
+EXPANSION_FILE = "expansion.json"
+_SEEDS_FILE, _TIMINGS_FILE = "seeds.jsonl", "timings.json"
 _FIRST_STEPS = ("population/*.json", "positions/*.npy", "profile/*", "query.json", STATEMENT_FILE, _TIMINGS_FILE)
 """What a run writes before its first release."""
 
@@ -278,15 +279,16 @@ class Run:
     def expansion_state(self) -> ExpansionState:
         """Load how far the expansion got. Raises RunFolderError if the file is damaged."""
         try:
-            return self._load_value(_EXPANSION_FILE, _EXPANSION_STATE) or ExpansionState(0, 0, 0, {})
+            return self._load_value(EXPANSION_FILE, _EXPANSION_STATE) or ExpansionState(0, 0, 0, {})
         except RunFolderError:
             raise RunFolderError(
-                f"{self.folder / _EXPANSION_FILE} is damaged; delete that file to write all texts anew, then resume."
+                f"{self.folder / EXPANSION_FILE} is damaged; delete that file to write all texts anew, then resume "
+                "with --accept-changes."
             ) from None
 
     def save_expansion_state(self, state: ExpansionState) -> None:
         """Save how far the expansion got."""
-        self.save(_EXPANSION_FILE, asdict(state))
+        self.save(EXPANSION_FILE, asdict(state))
 
     def timings(self) -> dict[str, Phase]:
         """Load what each phase took so far; nothing if the file is damaged, as only the report shows it."""

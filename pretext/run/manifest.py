@@ -9,6 +9,7 @@ the folder, and every link, is a stray: it is none of ours, and `pretext privacy
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from pretext.run.folder import Run
 from privacy import Ledger
 
 MANIFEST = "manifest.json"
+_NEXT_MANIFEST = "manifest.next.json"
 _RESULT = re.compile(
     r"config\.toml|run\.json|population/\d{3,}\.json|positions/\d{3,}\.npy|selected/\d{3,}\.json|seeds\.jsonl|"
     r"profile/\d{3,}(?:\.released)?\.json|profile/\d{3,}\.npy|writer\.json|"
@@ -30,7 +32,7 @@ _RESULT = re.compile(
     r"synthetic/\d{5,}\.(?:jsonl|parquet)",
     re.ASCII,
 )
-_WORK = re.compile(r"manifest\.json|run\.log|timings\.json|synthetic\.\d{5,}\.part|\.lock", re.ASCII)
+_WORK = re.compile(r"manifest(?:\.next)?\.json|run\.log|timings\.json|synthetic\.\d{5,}\.part|\.lock", re.ASCII)
 _FOLDERS = frozenset({"population", "positions", "selected", "profile", "adapter", "synthetic"})
 
 
@@ -82,8 +84,22 @@ def seal_run(run: Run, ledger: Ledger) -> None:
     Raises:
         RunFolderError: the folder cannot be written.
     """
-    run.save(MANIFEST, asdict(Manifest(run.id, read_contents(run.folder).files)))
-    ledger.seal(run.account.dataset, run.id, file_digest(run.folder / MANIFEST))
+    run.save(_NEXT_MANIFEST, asdict(Manifest(run.id, read_contents(run.folder).files)))
+    ledger.seal(run.account.dataset, run.id, file_digest(run.folder / _NEXT_MANIFEST))
+    finish_seal(run, ledger)
+
+
+def finish_seal(run: Run, ledger: Ledger) -> None:
+    """Let a manifest take its name once the ledger has its digest; remove one that was not sealed before a kill."""
+    path = run.folder / _NEXT_MANIFEST
+    if path.is_symlink() or not path.is_file():
+        return
+    seal = ledger.last_seal(run.account.dataset, run.id)
+    with run.explain_write_errors():
+        if seal is not None and seal.manifest == file_digest(path):
+            os.replace(path, run.folder / MANIFEST)
+        else:
+            path.unlink()
 
 
 def read_contents(folder: Path) -> Contents:
@@ -103,6 +119,11 @@ def read_contents(folder: Path) -> Contents:
     except OSError as error:
         raise RunFolderError(f"{error.filename or folder} cannot be read: {error.strerror}.") from None
     return contents
+
+
+def is_name_of_ours(name: str) -> bool:
+    """Whether a path in a run folder is one that the program writes."""
+    return bool(_RESULT.fullmatch(name) or _WORK.fullmatch(name)) or name.split("/")[0] in _FOLDERS
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -175,7 +175,7 @@ class Shards:
     def _loss_error(self, path: Path) -> RunFolderError:
         return RunFolderError(
             f"{path} is missing or cut short, though {self.run.folder / 'expansion.json'} counts its texts; put it "
-            "back, or delete expansion.json to write all texts anew, then resume."
+            "back, or delete expansion.json to write all texts anew, then resume with --accept-changes."
         )
 
 

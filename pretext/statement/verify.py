@@ -31,6 +31,7 @@ from pretext.run.records import format_seed
 from pretext.statement.accountants import find_account, find_releases
 from pretext.statement.profile_checks import check_profile, check_writer
 from pretext.statement.provenance import ABSENT, Difference, check_candidates, check_origins, check_pool_origins
+from pretext.statement.seals import compare_files
 from pretext.statement.statement import make_fred_statement, make_statement, releases_of_run
 from privacy import Account, Ledger, LedgerConflict, LedgerCorrupted, Release
 from privacy.bounding import grid_for
@@ -156,12 +157,7 @@ def _compare_files(run: Run) -> Iterator[Difference]:
         yield Difference(MANIFEST, "", "the file", f"{ABSENT}; `pretext resume {run.folder}` finishes and seals a run")
         return
     yield from _diff_values(MANIFEST, run.id, manifest.run, "run")
-    listed, present = manifest.files, contents.files
-    for name in sorted(listed.keys() | present.keys()):
-        if name not in present or name not in listed:
-            yield Difference(name, "", *("a file" if name in files else "no file" for files in (listed, present)))
-        elif differences := list(_diff_values(name, asdict(listed[name]), asdict(present[name]))):
-            yield differences[-1]  # where the size differs, so does the digest: the size says more
+    yield from compare_files(manifest.files, contents.files)
 
 
 def _compare_seal(evidence: _Evidence) -> Iterator[Difference]:

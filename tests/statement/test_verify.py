@@ -94,14 +94,15 @@ def test_a_resumed_run_verifies_and_is_not_sealed_twice(make_config: Make, run: 
     config = make_config("expansion.shard_texts=12")
     synthesize(config, run.folder, make_parts(config))
     assert messages(run) == []
-    assert len(open_ledger().account("private").seals) == 2, "after the evolution, and after the expansion"
+    seals = open_ledger().account("private").seals
+    assert [seal.opened for seal in seals] == [False, True, False], "after the evolution, and around the expansion"
 
 
 def test_after_expand_it_verifies(make_config: Make, run: Run) -> None:
     config = make_config("expansion.shard_texts=12")
     expand_run(config, run, make_parts(config), 40)
     assert messages(run) == []
-    assert len(open_ledger().account("private").seals) == 3
+    assert [seal.opened for seal in open_ledger().account("private").seals] == [False, True, False, True, False]
 
 
 def test_a_run_verifies_after_others_were_charged_and_the_budget_was_raised(
@@ -129,7 +130,7 @@ def test_an_interrupted_expansion_is_named(make_config: Make, tmp_path: Path, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pretext.evolution.expansion.extract_answer", interrupted)
+        patch.setattr("pretext.jobs.run.expand_seeds", interrupted)
         with pytest.raises(KeyboardInterrupt):
             synthesize(config, tmp_path / "run", make_parts(config))
     run, _ = Run.open(tmp_path / "run")
@@ -385,7 +386,7 @@ SIGMA = "content = json_set(content, '$.sigma', content ->> 'sigma' / 2)"
 UNWRITTEN = "is not as it was written, or not in its place"
 LEDGER: dict[str, tuple[list[str], str]] = {
     "deleted release": (["DELETE FROM event WHERE position = 4"], "event 4 of dataset 'private' is gone"),
-    "deleted end": (["DELETE FROM event WHERE position >= 6"], "event 9 of dataset 'private' is gone"),
+    "deleted end": (["DELETE FROM event WHERE position >= 6"], "event 10 of dataset 'private' is gone"),
     "less noise": ([f"UPDATE event SET {SIGMA} WHERE position = 4"], f"/votes/0') {UNWRITTEN}"),
     "another value": (["UPDATE event SET value = zeroblob(192) WHERE position = 5"], f"/votes/1') {UNWRITTEN}"),
     "another budget": (
