@@ -8,7 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from pretext.config.presets import PRESETS
 from pretext.prompts import PromptStyle
@@ -382,6 +382,11 @@ class Speed(Section):
         description="how the weights are quantized (vllm, ray), for example fp8; default: as the model's folder states",
     )
     base_url: str | None = Field(None, description="address of the OpenAI-compatible server; default: OPENAI_BASE_URL")
+    request: dict[str, JsonValue] | None = Field(
+        None,
+        description="further fields of every request (openai), for example {chat_template_kwargs = {enable_thinking = "
+        'false}} or {reasoning_effort = "low"}; no key belongs here',
+    )
     concurrency: int = Field(64, ge=1, le=1024, description="requests in flight (openai)")
     request_timeout: float = Field(
         120.0, gt=0, description="a request is repeated after this many seconds and fails after twice as many (openai)"

@@ -26,6 +26,7 @@ class ModelServer:
     def __init__(self, engine: Engine) -> None:
         self.misbehavior: Misbehavior = "none"
         self.pause = ""  # the header Retry-After of errors
+        self.location = ""  # where a redirect leads
         self.requests: list[dict] = []
         self.keys: list[str | None] = []
         self._engine = engine
@@ -109,6 +110,8 @@ class ModelServer:
                     self.send_response(status)
                     self.send_header("Content-Type", "application/json")
                     self.send_header("Content-Length", str(len(answer)))
+                    if server.location:
+                        self.send_header("Location", server.location)
                     if status >= 400 and server.pause:
                         self.send_header("Retry-After", server.pause)
                     self.end_headers()
