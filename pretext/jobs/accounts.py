@@ -15,6 +15,7 @@ from pretext.fred.query import load_query
 from pretext.home import ledger_path, open_ledger
 from pretext.run.account import AccountReference, check_ledger, held_labels, holds_ranking, other_ledger
 from pretext.run.folder import Run
+from pretext.run.lock import is_at_work
 from pretext.run.privacy_statement import PrivacyStatement
 from pretext.statement.statement import make_statement, releases_of_run
 from pretext.tables import Source
@@ -96,6 +97,8 @@ def open_account(config: Config, ledger: Ledger, run: Run | None, cost: float, c
     name, chosen = _dataset_name(config, ledger, run)
     # A budget made from a run holds that run: what was calibrated to epsilon costs at most epsilon.
     budget = Budget(privacy.budget_epsilon or privacy.epsilon or cost, privacy.delta)
+    if name in known:
+        _free_abandoned(ledger, name, run)
     account = ledger.register(
         name,
         source.identity if config.data.path else f"memory:{name}",
@@ -148,6 +151,15 @@ def _dataset_name(config: Config, ledger: Ledger, run: Run | None) -> tuple[str,
         return run.account.dataset, True
     known = ledger.names_of(source.identity)
     return (known[0], True) if known else (source.default_name, False)
+
+
+def _free_abandoned(ledger: Ledger, name: str, run: Run | None) -> None:
+    """Give back what killed starts have reserved: runs that drew nothing, in whose folders nobody works."""
+    account = ledger.account(name)
+    for holder in account.balance.reserved:
+        is_own = run is not None and run.id == holder
+        if not is_own and not releases_of_run(account, holder) and not is_at_work(Path(account.folders[holder])):
+            ledger.give_back(name, holder)
 
 
 def _file_identity(source: Source) -> str:

@@ -40,6 +40,21 @@ def lock_folder(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def is_at_work(folder: Path) -> bool:
+    """Say whether a process holds a run folder. Nothing is made or changed; a missing folder is held by nobody."""
+    try:
+        handle = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _acquire(folder: Path) -> int:
     """Take the lock and write this process into it. Raises RunFolderError, or OSError."""
     path = folder / LOCK_FILE

@@ -19,7 +19,8 @@ from pretext.jobs.run import expand_run, synthesize
 from pretext.models.engines.scripted import ScriptedEngine
 from pretext.prompts import Prompt
 from pretext.run.folder import Run
-from privacy import Account, BudgetExceeded, DiscreteGaussian, LedgerConflict
+from pretext.run.lock import lock_folder
+from privacy import Account, Budget, BudgetExceeded, Cost, DiscreteGaussian, LedgerConflict
 from tests.support.runs import make_parts, reply
 
 Make = Callable[..., Config]
@@ -97,6 +98,20 @@ def test_synthesize__first_start_failed__the_next_one_chooses_anew(
     assert (account().budget.epsilon, account().relation.value) == (15, "replace-one")
     with pytest.raises(RunFolderError, match="another configuration"):
         synthesize(first, tmp_path / "run", make_parts(first))
+
+
+def test_synthesize__another_start_was_killed__takes_over_what_it_reserved(make_config: Make, tmp_path: Path) -> None:
+    """It drew nothing and nobody works in its folder; a run that is at work keeps its own."""
+    config = make_config("privacy.epsilon=1", "evolution.threshold=0")
+    ledger, dead, alive = open_ledger(), tmp_path / "dead", tmp_path / "alive"
+    terms = (config.unit, config.privacy.relation, Budget(1.0, config.privacy.delta))
+    ledger.register("private", str(config.data.path), *terms)
+    ledger.reserve("private", "killed", Cost(0.05), config.unit, str(dead))
+    synthesize(config, tmp_path / "run", make_parts(config))
+    ledger.set_budget("private", Budget(1.5, config.privacy.delta))
+    ledger.reserve("private", "working", Cost(0.05), config.unit, str(alive))
+    with lock_folder(alive), pytest.raises(BudgetExceeded, match="working"):
+        synthesize(config, tmp_path / "other", make_parts(config))
 
 
 def test_synthesize__generator_fails__locks_neither_dataset_nor_folder(make_config: Make, tmp_path: Path) -> None:
