@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pretext.errors import UsageError
-from pretext.formats.faults import Record, explain_missing_column, find_root
+from pretext.formats.faults import Record, explain_missing_column, find_root, reach_cell
 from pretext.formats.reading import FORMATS, DataFile, has_known_ending, read_records
 from pretext.texts import describe_cell, explain_other_cells, is_usable_text
 
@@ -81,7 +81,7 @@ def read_columns(source: Source, columns: Sequence[str]) -> Iterator[ColumnBatch
     seen: set[str] = set()
     for records in _read_batches(source, columns):
         seen.update(*records)
-        yield {name: [_reach(record, name) for record in records] for name in columns}
+        yield {name: [reach_cell(record, name) for record in records] for name in columns}
     _require_columns(source, columns, seen)
 
 
@@ -114,16 +114,7 @@ def read_rows(rows: Sequence[Any], columns: Sequence[str], text_column: str) -> 
     for name in columns:
         if records and not any(find_root(name, record) in record for record in records):
             raise UsageError(f"In the given rows, {explain_missing_column(name)}.")
-    yield {name: [_reach(record, name) for record in records] for name in columns}
-
-
-def _reach(record: Mapping[str, Any], name: str) -> Any:
-    """Return a cell, None if the record lacks it; `user.id` also reaches into an object `user`."""
-    if name in record or "." not in name:
-        return record.get(name)
-    root, _, rest = name.partition(".")
-    inner = record.get(root)
-    return _reach(inner, rest) if isinstance(inner, Mapping) else None
+    yield {name: [reach_cell(record, name) for record in records] for name in columns}
 
 
 def check_columns(source: Source, columns: Sequence[str]) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pretext.clients.identity import describe_identity, normalize_identity
 from pretext.config.settings import Data
 from pretext.errors import UsageError
+from pretext.identity import describe_identity, normalize_identity
 from pretext.tables import ColumnBatch, Source, read_columns, read_rows
 from pretext.texts import Reservoir, describe_cell, explain_other_cells, is_usable_text
 
@@ -82,7 +82,7 @@ class _Parser:
 
     def __init__(self, data: Data) -> None:
         self._data = data
-        self._labels = {normalize_identity(label) or label: place for place, label in enumerate(data.labels)}
+        self._labels = {normalize_identity(label): place for place, label in enumerate(data.labels)}
         self._other_texts: set[str] = set()
         self._other_clients: set[str] = set()
 
@@ -114,11 +114,8 @@ class _Parser:
         if (kind := describe_identity(client)) is not None:
             self._other_clients.add(kind)
         identity = normalize_identity(client)
-        if not is_usable_text(text) or identity is None:
-            return
-        if self._data.label_column is None:
-            yield PrivateRecord(text[:MAX_PRIVATE_CHARACTERS], identity, 0)
-        elif (place := self._labels.get(normalize_identity(label) or "")) is not None:
+        place = 0 if self._data.label_column is None else self._labels.get(normalize_identity(label))
+        if is_usable_text(text) and identity is not None and place is not None:
             yield PrivateRecord(text[:MAX_PRIVATE_CHARACTERS], identity, place)
 
 

@@ -11,6 +11,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from pretext.config.presets import PRESETS
+from pretext.identity import normalize_identity
 from pretext.prompts import PromptStyle
 from privacy import Relation, Unit
 from privacy.accounting import LEAST_DELTA
@@ -33,7 +34,9 @@ class Data(Section):
     split: str = Field("train", description="split of a Hugging Face dataset")
     text_column: str = Field("text", description="column that holds the text")
     client_column: str | None = Field(
-        None, description="column that tells clients apart; without it, every record is a client of its own"
+        None,
+        description="column that tells clients apart, or user.id for the id inside of objects in column user; without "
+        "it, every record is a client of its own",
     )
     label_column: str | None = Field(
         None, description="column that holds a label; every synthetic text then carries one too"
@@ -53,7 +56,7 @@ class Data(Section):
     def _accept_numbers(cls, labels: object) -> object:
         if not isinstance(labels, list | tuple):
             return labels
-        return tuple(str(label) if isinstance(label, int | float) else label for label in labels)
+        return tuple(label if isinstance(label, str) else normalize_identity(label) or label for label in labels)
 
     @model_validator(mode="after")
     def _check_labels(self) -> Self:
@@ -61,7 +64,10 @@ class Data(Section):
             raise ValueError(
                 "labels must list the labels when label_column is set: which labels occur is private itself"
             )
-        if len(set(self.labels)) != len(self.labels):
+        names = set(map(normalize_identity, self.labels))
+        if None in names:
+            raise ValueError("labels holds a blank label")
+        if len(names) != len(self.labels):
             raise ValueError("labels holds the same label twice")
         return self
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from pretext.config.settings import Data
 from pretext.errors import UsageError
+from pretext.identity import normalize_identity
 from pretext.tables import Source, read_columns
 from pretext.texts import is_usable_text
 
@@ -42,13 +43,15 @@ def read_labeled_texts(data: Data) -> LabeledTexts:
         UsageError: the file cannot be read, or holds no usable text.
     """
     labeled = LabeledTexts([], [])
+    listed: dict[str | None, str] = {None: ""} if data.label_column is None else {}
+    listed |= {normalize_identity(label): label for label in data.labels if data.label_column}
     for batch in read_columns(Source(data.path, data.subset, data.split), data.columns):
         texts = batch[data.text_column]
-        labels = [str(label) for label in batch[data.label_column]] if data.label_column else [""] * len(texts)
+        labels = map(normalize_identity, batch[data.label_column]) if data.label_column else [None] * len(texts)
         for text, label in zip(texts, labels, strict=True):
-            if is_usable_text(text) and (data.label_column is None or label in data.labels):
+            if is_usable_text(text) and label in listed:
                 labeled.texts.append(text[:MAX_TEXT_CHARACTERS])
-                labeled.labels.append(label)
+                labeled.labels.append(listed[label])
     if not labeled.texts:
         raise UsageError(
             f"{data.path} holds no usable text in column {data.text_column!r}; a usable text is a string that is not "
@@ -83,4 +86,4 @@ def check_disjoint(test: Data, training: Data) -> None:
 def _read_identities(data: Data, by_client: bool) -> Iterator[str]:
     column = data.client_column if by_client and data.client_column else data.text_column
     for batch in read_columns(Source(data.path, data.subset, data.split), [column]):
-        yield from (str(value) for value in batch[column] if value is not None and value != "")
+        yield from (identity for identity in map(normalize_identity, batch[column]) if identity is not None)

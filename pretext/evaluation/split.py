@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from pretext.errors import UsageError
+from pretext.identity import normalize_identity
 from pretext.tables import Source, check_columns, read_columns
 
 _PROGRAM_FOLDER = Path(__file__).resolve().parents[2]
@@ -59,6 +60,6 @@ def part_of(client: str) -> str:
 def _write_batch(batch: dict[str, list[object]], client_column: str, files: dict[str, IO[str]]) -> None:
     for values in zip(*batch.values(), strict=True):
         row = dict(zip(batch, values, strict=True))
-        client = row[client_column]
-        if client is not None and client != "":
-            files[part_of(str(client))].write(json.dumps(row) + "\n")
+        client = normalize_identity(row[client_column])
+        if client is not None:
+            files[part_of(client)].write(json.dumps(row) + "\n")

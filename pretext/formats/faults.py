@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 Record: TypeAlias = dict[str, Any]
@@ -33,6 +33,15 @@ def find_root(name: str, names: Collection[str]) -> str:
     """Find the column that holds a column: `user` holds `user.id` where there is no column of that very name."""
     root = name.partition(".")[0]
     return root if name not in names and root in names else name
+
+
+def reach_cell(record: Mapping[str, Any], name: str) -> Any:
+    """Return a cell, None if the record lacks it; `user.id` also reaches into an object `user`."""
+    if name in record or "." not in name:
+        return record.get(name)
+    root, _, rest = name.partition(".")
+    inner = record.get(root)
+    return reach_cell(inner, rest) if isinstance(inner, Mapping) else None
 
 
 def explain_missing_column(name: str) -> str:

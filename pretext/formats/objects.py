@@ -5,23 +5,34 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Any, TextIO
 
-from pretext.formats.faults import MAX_RECORD_CHARACTERS, Fault, Record, find_root, make_length_fault
+from pretext.formats.faults import MAX_RECORD_CHARACTERS, Fault, Record, find_root, make_length_fault, reach_cell
 from pretext.formats.lines import Lines, open_text
 
 _PIECE_CHARACTERS = 2**16
 _BLANKS = re.compile(r"[ \t\r\n]*")
-_TWICE = object()  # in place of a value whose key is there twice
+
+
+class _Twice(dict[str, Any]):
+    """In place of a value whose key is there twice: whatever is looked for inside is the same."""
+
+    def get(self, _: str, default: object = None) -> Any:
+        return self
+
+
+_TWICE = _Twice()
 
 
 def read_json(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Record]:
     """Read the objects of a file; a key that an object lacks is no fault."""
     head = raw.peek(_PIECE_CHARACTERS).lstrip(b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n")
-    decoder = json.JSONDecoder(object_pairs_hook=partial(_build_object, columns))
+    keys = {*columns, *chain.from_iterable(name.split(".") for name in columns)}
+    decoder = json.JSONDecoder(object_pairs_hook=partial(_build_object, keys))
     read = _read_array if head.startswith(b"[") else _read_lines
     with open_text(raw) as stream:
         for place, value in read(stream, decoder):
@@ -29,12 +40,12 @@ def read_json(raw: io.BufferedReader, columns: Sequence[str]) -> Iterator[Record
                 raise Fault(f"{place} is not one JSON object; write one object a line, or one array of objects")
             roots = dict.fromkeys(find_root(name, value) for name in columns)
             record = {name: value[name] for name in roots if name in value}
-            if any(cell is _TWICE for cell in record.values()):
+            if any(reach_cell(record, name) is _TWICE for name in columns):
                 raise Fault(f"{place} has the same column twice; rename or remove one")
             yield record
 
 
-def _build_object(columns: Sequence[str], pairs: Sequence[tuple[str, Any]]) -> Record:
+def _build_object(columns: Iterable[str], pairs: Sequence[tuple[str, Any]]) -> Record:
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]

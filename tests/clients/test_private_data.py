@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,6 +87,45 @@ def test_others_are_needed(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     if rows:
         with pytest.raises(UsageError, match="fewer than two clients"):
             from_file(tmp_path / "a.jsonl", rows)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet", "arrow", "memory"])
+def test_read_private__a_dotted_client_column__reaches_into_objects(ending: str, tmp_path: Path) -> None:
+    users = [{"id": "a", "posts": 1}, {"id": "a", "posts": 2}, {"id": "b", "posts": 3}, {"id": None, "posts": 4}, None]
+    rows = [{"text": f"text {number}", "user": user} for number, user in enumerate(users)]
+    path, table = tmp_path / f"rows.{ending}", pa.Table.from_pylist(rows)
+    if ending == "parquet":
+        pq.write_table(table, path)
+    elif ending == "arrow":
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = Data(path=str(path), client_column="user.id")
+    private = read_private(data, 8, rows if ending == "memory" else None)
+    assert taken(private) == [(0, "text 0"), (0, "text 1"), (1, "text 2")]
+
+
+def test_read_private__a_dotted_column_that_is_there__is_that_one(tmp_path: Path) -> None:
+    rows = [{"text": "a", "user.id": "a", "user": {"id": "c"}}, {"text": "b", "user.id": "b", "user": {"id": "c"}}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for given_rows in (None, rows):
+        private = read_private(Data(path=str(tmp_path / "a.jsonl"), client_column="user.id"), 8, given_rows)
+        assert private.client.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("user", ['{"id": 1, "id": 2}', '{"id": 1}, "user": {"id": 2}'])
+def test_read_private__an_inner_id_twice__is_refused(user: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "a", "user": {user}}}\n' * 3)
+    with pytest.raises(UsageError, match="twice"):
+        read_private(Data(path=str(tmp_path / "a.jsonl"), client_column="user.id"), 8)
+
+
+@pytest.mark.parametrize("labels", [("0", "1"), (0, 1), ("0.0", " 1")])
+def test_read_private__labels_in_other_spellings__match(labels: tuple[Any, ...], tmp_path: Path) -> None:
+    rows = [{"id": number, "text": f"t{number}", "kind": kind} for number, kind in enumerate([0.0, 1.0, 1, "1 ", 2])]
+    private = from_file(tmp_path / "a.jsonl", rows, label_column="kind", labels=labels)
+    assert private.label.tolist() == [0, 1, 1, 1]
 
 
 def test_without_a_client_column_each_record_is_a_client(tmp_path: Path) -> None:

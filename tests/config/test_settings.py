@@ -282,3 +282,12 @@ def test_differences_ignore_speed() -> None:
     assert compare_configs(config, changed) == ["data.split", "privacy.rounds"]
     assert compare_configs(config, small("speed.chunk=1")) == []
     assert compare_configs(config, small("privacy.clients=5")) == ["privacy.clients"]
+
+
+def test_labels__numbers_and_truth_values__are_written_down() -> None:
+    assert small("data.label_column=k", "data.labels=[0, 1.0, true]").data.labels == ("0", "1", "true")
+
+
+@pytest.mark.parametrize("labels", ["['1', 1]", "['1.0', '1']", "['a', 'a ']", "['', 'a']", "[1.5, 2]"])
+def test_labels__the_same_twice_or_none__is_refused(labels: str) -> None:
+    assert "labels" in refused("data.label_column=k", f"data.labels={labels}")

@@ -162,6 +162,9 @@ def test_apart_by_clients_or_by_texts_or_not_known(tmp_path: Path) -> None:
     check_disjoint(_data(file), _data(same_text))
     with pytest.raises(UsageError, match="clients in common"):
         check_disjoint(_data(file), _data(same_client))
+    spelled = write_rows(tmp_path / "four.jsonl", [{"text": "c", "client_id": 1.0}])
+    with pytest.raises(UsageError, match="clients in common"):
+        check_disjoint(_data(file), _data(spelled))
     with pytest.raises(UsageError, match="texts in common"):
         check_disjoint(_data(file), _data(same_text, None))
     check_disjoint(_data(file), _data(same_client, None))

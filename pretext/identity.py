@@ -14,33 +14,35 @@ import math
 import re
 import unicodedata
 import uuid
+from contextlib import suppress
 from typing import Any
 
 _WHOLE_NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:\.0*)?", re.ASCII)
+_UUID = re.compile(r"(?:urn:uuid:)?\{?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}?", re.ASCII | re.IGNORECASE)
+_UNSEEN = ("Cf", "Cc")  # zero-width signs, byte order marks, NUL
 _LONGEST = 1000  # characters of an identity that count
 
 
 def normalize_identity(value: Any) -> str | None:
     """Return the canonical form of an identity; None for a missing value, and for what is no identity.
 
-    Strings are in normal form C, without format characters and without white space around them. A number without a
-    fraction is its integer, whatever its type, also where it is written in a string. A moment is its time in UTC, at
-    midnight its date.
+    Strings are in normal form C, without format and control characters, with single spaces between words and none
+    around. A number without a fraction is its integer, whatever its type, also where it is written in a string. A
+    moment is its time in UTC, at midnight its date. Bytes are the text that they encode, or else their digits.
     """
-    item = getattr(value, "item", None)
-    if item is not None and getattr(value, "ndim", None) == 0:  # a scalar of numpy
-        value = item()
+    if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
+        value = _unwrap_scalar(value)
     match value:
         case str():
             return _normalize_string(value)
-        case bytes():
-            return _normalize_string(value.decode(errors="surrogateescape"))
+        case bytes() | bytearray() | memoryview():
+            return _normalize_bytes(bytes(value))
         case bool():
             return str(value).lower()
         case int():
             return _normalize_integer(value)
         case float() | decimal.Decimal():
-            return _normalize_integer(int(value)) if math.isfinite(value) and value == int(value) else None
+            return _normalize_number(value)
         case uuid.UUID():
             return str(value)
         case datetime.datetime():
@@ -56,15 +58,28 @@ def describe_identity(value: Any) -> str | None:
     if normalize_identity(value) is not None or value is None or isinstance(value, str | bytes):
         return None
     if isinstance(value, float | decimal.Decimal):
-        return None if math.isnan(value) else "numbers with fractions"
+        return None if value != value else "numbers with fractions"
     if isinstance(value, dict):
         return "objects"
     return "lists" if isinstance(value, list | tuple) else None
 
 
+def _unwrap_scalar(value: Any) -> Any:
+    """Return a scalar of numpy as one of Python; without its unit, a time in nanoseconds would be a number."""
+    return (value.astype("datetime64[us]") if value.dtype.kind == "M" else value).item()
+
+
+def _normalize_bytes(value: bytes) -> str | None:
+    with suppress(UnicodeDecodeError):
+        return _normalize_string(value.decode())
+    return value[:_LONGEST].hex()
+
+
 def _normalize_string(value: str) -> str | None:
-    visible = "".join(sign for sign in value[:_LONGEST] if unicodedata.category(sign) != "Cf")
-    text = unicodedata.normalize("NFC", visible).strip()
+    visible = "".join(sign for sign in value[:_LONGEST] if sign.isspace() or unicodedata.category(sign) not in _UNSEEN)
+    text = " ".join(unicodedata.normalize("NFC", visible).split())
+    if uuid_match := _UUID.fullmatch(text):
+        return uuid_match[1].lower()
     if (number := _WHOLE_NUMBER.fullmatch(text)) and not _has_leading_zero(text):
         sign = "-" if number[1] == "-" and number[2] != "0" else ""
         return sign + number[2]
@@ -77,6 +92,13 @@ def _has_leading_zero(text: str) -> bool:
     return len(digits) > 1 and digits[0] == "0" and digits[1] != "."
 
 
+def _normalize_number(value: float | decimal.Decimal) -> str | None:
+    with suppress(ValueError, OverflowError):  # what is not a number, and infinities
+        if math.isfinite(value) and value == int(value):
+            return _normalize_integer(int(value))
+    return None
+
+
 def _normalize_integer(value: int) -> str | None:
     return str(value) if abs(value) < 10**_LONGEST else None
 
@@ -84,6 +106,6 @@ def _normalize_integer(value: int) -> str | None:
 def _normalize_moment(value: datetime.datetime) -> str | None:
     if value != value:  # a missing moment of a DataFrame differs from itself
         return None
-    if value.tzinfo is not None:
-        value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+    with suppress(OverflowError):  # at the ends of the calendar
+        value = value if value.tzinfo is None else value.astimezone(datetime.UTC).replace(tzinfo=None)
     return value.date().isoformat() if value.time() == datetime.time() else value.isoformat()

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretext.clients.identity import normalize_identity
 from pretext.clients.private_data import read_private
 from pretext.config.settings import Data
 from pretext.errors import UsageError
+from pretext.identity import normalize_identity
 
 UTC = datetime.UTC
 EAST = datetime.timezone(datetime.timedelta(hours=5))
@@ -29,11 +29,23 @@ SOME = uuid.UUID("12345678-1234-5678-1234-567812345678")
         (0, -0.0, "0", "-0", "0.0"),
         (-7, "-7", -7.0),
         (2**60, float(2**60), str(2**60)),
-        ("alice", "alice ", "\talice", "al\u00adice", b"alice", np.str_("alice")),
+        (
+            "alice",
+            "alice ",
+            "\talice",
+            "al\u00adice",
+            "alice\x00",
+            "alice\u00a0",
+            b"alice",
+            np.str_("alice"),
+            np.array("alice"),
+        ),
+        ("a b", "a  b", "a\tb"),
+        (b"\xff\x00", bytearray(b"\xff\x00"), memoryview(b"\xff\x00")),
         ("café", "cafe\u0301"),
         (True, "true", "True", np.bool_(True)),
-        (SOME, str(SOME)),
-        (datetime.date(2024, 5, 1), datetime.datetime(2024, 5, 1), "2024-05-01"),
+        (SOME, str(SOME), str(SOME).upper(), f"{{{SOME}}}", SOME.urn),
+        (datetime.date(2024, 5, 1), datetime.datetime(2024, 5, 1), "2024-05-01", np.datetime64("2024-05-01", "ns")),
         (datetime.datetime(2024, 5, 1, 12, tzinfo=UTC), datetime.datetime(2024, 5, 1, 17, tzinfo=EAST)),
     ],
     ids=str,
@@ -52,12 +64,13 @@ def test_identity__other_values__differ(values: tuple[Any, ...]) -> None:
 
 
 NOBODY = [
-    *(None, "", "  ", "\u200b", 1.5, float("nan"), float("inf"), np.float64("nan"), decimal.Decimal("0.1")),
+    *(None, "", "  ", "\u200b", 1.5, float("nan"), float("inf"), np.float64("nan"), "\x00", b"", 10**5000),
+    *map(decimal.Decimal, ("0.1", "NaN", "sNaN", "Infinity", "1e999999")),
     *({"id": 1}, [1], (1,), {1}, object(), np.array([1]), np.datetime64("NaT")),
 ]
 
 
-@pytest.mark.parametrize("value", NOBODY, ids=str)
+@pytest.mark.parametrize("value", NOBODY, ids=lambda value: type(value).__name__)
 def test_identity__what_is_none__is_none(value: Any) -> None:
     assert normalize_identity(value) is None
 
