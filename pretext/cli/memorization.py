@@ -9,6 +9,7 @@ import click
 
 from pretext.cli.options import json_option, resumable, set_option
 from pretext.cli.reopening import reopen_run
+from pretext.formatting import quote_path
 
 if TYPE_CHECKING:
     from pretext.evaluation.memorization import MemorizationCheck
@@ -36,7 +37,7 @@ def memorization(folder: Path, embedding: bool, control: int, as_json: bool, ove
     _, config = reopen_run(folder, overrides)
     parts = Parts.of(config)
 
-    with resumable(f"pretext memorization {folder}"):
+    with resumable(f"pretext memorization {quote_path(folder)}"):
         embed, engine = parts.embedder() if embedding else None, parts.engine() if control else None
         check = check_memorization(folder, embed=embed, engine=engine, control=control)
         click.echo(check.to_json() if as_json else _format_check(check))

@@ -20,6 +20,7 @@ from pretext.cli.options import (
 )
 from pretext.cli.reopening import reopen_run
 from pretext.config.flags import RUN_FLAGS, nest_flags
+from pretext.formatting import quote_path
 
 if TYPE_CHECKING:
     from pretext.config.settings import Config, Privacy
@@ -50,7 +51,7 @@ def init(file: Path, preset: str, force: bool) -> None:
         write_atomically(file, render_template(preset, PRESETS[preset]))
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
-    click.echo(f"Wrote {file}. Set data.path and the initial population, then: pretext plan {file}")
+    click.echo(f"Wrote {file}. Set data.path and the initial population, then: pretext plan {quote_path(file)}")
 
 
 @click.command(short_help="Show what a run will spend and cost.")
@@ -127,7 +128,7 @@ def expand(folder: Path, texts: int, overrides: tuple[str, ...], accept_changes:
     from pretext.jobs.run import expand_run
 
     run, config = reopen_run(folder, overrides)
-    with resumable(f"pretext expand {folder} --texts {texts}"):
+    with resumable(f"pretext expand {quote_path(folder)} --texts {texts}"):
         click.echo(expand_run(config, run, Parts.of(config), texts, accept_changes=accept_changes))
 
 
@@ -137,7 +138,7 @@ def _synthesize(config: Config, folder: Path, confirmed: bool, accept_changes: b
     from pretext.run.shards import Shards
     from pretext.statement.statement import describe_statement
 
-    with resumable(f"pretext resume {folder}"):
+    with resumable(f"pretext resume {quote_path(folder)}"):
         run = synthesize(config, folder, Parts.of(config), confirmed=confirmed, accept_changes=accept_changes)
         click.echo(describe_statement(run.require_statement()))
         click.echo(f"Texts        {Shards.of(config.expansion, run).target}")

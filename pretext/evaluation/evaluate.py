@@ -24,6 +24,7 @@ from pretext.errors import RunFolderError
 from pretext.evaluation import metrics
 from pretext.evaluation.held_out import LabeledTexts, check_disjoint, read_labeled_texts
 from pretext.evaluation.student import Score, Student
+from pretext.formatting import quote_path
 from pretext.lazy import Once
 from pretext.progress import show_progress
 from pretext.report.diversity import distinct_share, repetition_share
@@ -118,7 +119,8 @@ def _read_training_sets(run: Run, settings: EvaluationSettings) -> Sets:
     population = run.population(0)
     if population is None:
         raise RunFolderError(
-            f"{run.folder} holds no initial population; continue the run with `pretext resume {run.folder}`."
+            f"{run.folder} holds no initial population; continue the run with "
+            f"`pretext resume {quote_path(run.folder)}`."
         )
     rows = list(synthetic_rows(run.folder))
     sets: Sets = {

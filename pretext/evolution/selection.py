@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pretext.config.settings import Evolution
 from pretext.errors import NoSignal, RunFolderError
+from pretext.formatting import quote_path
 from pretext.run.folder import Run
 from pretext.run.records import Candidate, Seed, Selection
 
@@ -81,7 +82,8 @@ def collect_seeds(run: Run, rounds: Iterable[int], power: float) -> list[Seed]:
         selection, population = run.selection(number), run.population(number)
         if selection is None or population is None:
             raise RunFolderError(
-                f"{run.folder} holds no selection of round {number}; finish the run with `pretext resume {run.folder}`."
+                f"{run.folder} holds no selection of round {number}; finish the run with "
+                f"`pretext resume {quote_path(run.folder)}`."
             )
         for row, weight in zip(selection.survivors, selection.weights, strict=True):
             candidate = population[row]

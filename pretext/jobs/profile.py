@@ -20,6 +20,7 @@ from pretext.evolution.profile_loop import Questions, evolve_profile
 from pretext.evolution.profile_writer import AcceptedWriter, LabelPlan
 from pretext.evolution.releases import RoundReleases
 from pretext.evolution.weighing import Target, fit_texts, weigh_texts
+from pretext.formatting import quote_path
 from pretext.jobs.adapting import ADAPTER_FOLDER, adapt_generator, write_sample
 from pretext.jobs.parts import Parts, TimedModels
 from pretext.models.engines import Engine
@@ -217,7 +218,8 @@ class ProfileRun:
         config = self.config
         if (record := load_writer(self.run)) is None:
             raise RunFolderError(
-                f"{self.run.folder} holds no writer yet; finish the run with `pretext resume {self.run.folder}`."
+                f"{self.run.folder} holds no writer yet; finish the run with "
+                f"`pretext resume {quote_path(self.run.folder)}`."
             )
         return expand(
             self.run,

@@ -11,6 +11,7 @@ import csv
 import io
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +20,13 @@ from typing import IO
 from pretext.errors import UsageError
 from pretext.files import Row, json_line, open_atomically, replace_folder, write_parquet
 from pretext.report.card import CARD, render_card
+from pretext.run.folder import check_outside_run
 from pretext.run.shards import synthetic_rows
 
 _ANNOUNCEMENT = "Writing the texts"
 _DATASET_FILE = re.compile(r"data-\d{5}-of-\d{5}\.arrow|dataset_info\.json|state\.json|README\.md")
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_FORMULAS = frozenset("=+-@＝＋－＠﹦﹢﹣﹫−")
+_INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 
 def export_file(folder: Path, out: Path, *, force: bool = False) -> int:
@@ -33,9 +36,11 @@ def export_file(folder: Path, out: Path, *, force: bool = False) -> int:
         number of changed cells; above 0 only in csv.
 
     Raises:
-        UsageError: another ending, or the file exists and `force` is not set, or it cannot be written.
+        UsageError: another ending, or the file exists and `force` is not set, or it lies in the run folder or cannot
+            be written.
         RunFolderError: this is no run folder, or there are no texts in it yet.
     """
+    check_outside_run(out, folder)
     kind = out.suffix.lower()
     if kind not in (".csv", ".jsonl", ".parquet"):
         raise UsageError(f"{out} must end in .csv, .jsonl or .parquet, which says the format.")
@@ -60,6 +65,7 @@ def export_dataset(folder: Path, out: Path, *, force: bool = False) -> None:
         UsageError: `out` exists and `force` is not set, or it is no such dataset, or it cannot be written.
         RunFolderError: as `export_file`.
     """
+    check_outside_run(out, folder)
     card = render_card(folder, "data-*.arrow", 'datasets.load_from_disk("FOLDER")')
     if out.exists() and not force:
         raise UsageError(f"{out} exists already; give another name, or --force to replace a dataset.")
@@ -101,11 +107,18 @@ def _write_csv(rows: Iterable[Row], file: IO[bytes]) -> int:
     for number, row in enumerate(rows):
         if number == 0:
             writer.writerow(row)
-        risky = [cell.startswith(_FORMULAS) for cell in row.values()]
+        risky = [_is_formula(cell) for cell in row.values()]
         changed += sum(risky)
         writer.writerow([f"'{cell}" if bad else cell for cell, bad in zip(row.values(), risky, strict=True)])
     text.detach()  # flushes; the caller closes the file
     return changed
+
+
+def _is_formula(cell: str) -> bool:
+    """Whether a spreadsheet may run a cell: its first visible character begins a formula, or it begins with a tab or a
+    line end, at which some programs split."""
+    visible = (character for character in cell if unicodedata.category(character) not in _INVISIBLE)
+    return cell.startswith(("\t", "\r", "\n")) or next(visible, "") in _FORMULAS
 
 
 @contextmanager

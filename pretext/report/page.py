@@ -21,6 +21,7 @@ import tomlkit
 from pretext.config.resolve import dump_settings
 from pretext.errors import UsageError
 from pretext.files import write_atomically
+from pretext.formatting import escape_markdown
 from pretext.report import charts, wording
 from pretext.report.evaluation import Evaluation, read_evaluation, tabulate_evaluation
 from pretext.report.facts import MAX_SHOWN_SEEDS, MAX_SHOWN_TEXTS, Facts
@@ -41,11 +42,9 @@ def write_report(folder: Path, out: Path, evaluation: Path | None = None) -> Non
 
     Raises:
         RunFolderError: this is no run folder, or it is damaged.
-        UsageError: the evaluation cannot be read, `out` cannot be written, or it would put the evaluation, which is
-            not covered by the guarantee, into the run folder.
+        UsageError: the evaluation cannot be read, or `out` lies in the run folder or cannot be written.
     """
-    if evaluation is not None:
-        check_outside_run(out, folder)
+    check_outside_run(out, folder)
     facts = Facts.read(folder)
     page = render_report(facts, None if evaluation is None else read_evaluation(evaluation, facts.run.id))
     try:
@@ -96,6 +95,7 @@ def make_template_environment() -> Environment:
         "down": round_down,
         "minutes": _format_minutes,
         "share": _format_share,
+        "md": escape_markdown,
         "total": lambda reasons: sum(reasons.values()),
     }
     return environment

@@ -41,6 +41,7 @@ from pretext.config.resolve import compare_configs, dump_settings, validate_sett
 from pretext.config.settings import Config
 from pretext.errors import RunFolderError, UsageError
 from pretext.files import read_file, replace_nonfinite, write_atomically
+from pretext.formatting import quote_path
 from pretext.run.account import AccountReference
 from pretext.run.privacy_statement import STATEMENT_FILE, PrivacyStatement, statement_error
 from pretext.run.records import (
@@ -189,10 +190,17 @@ class Run:
     def save_population(
         self, round_number: int, population: list[Candidate], dropped: dict[str, int] | None = None
     ) -> list[Candidate]:
-        """Save a round's candidates, where each comes from, and how many texts were dropped on the way, by reason."""
+        """Save a round's candidates, where each comes from, and how many texts were dropped on the way, by reason.
+
+        Raises:
+            RunFolderError: the round has candidates already. A release may be bound to them: they are never replaced.
+        """
+        name = _population_file(round_number)
+        if (self.folder / name).exists():
+            raise RunFolderError(f"{self.folder / name} is there already, and votes may be bound to it; keep it.")
         rows = [[candidate.text, candidate.label] for candidate in population]
         origins = [candidate.origin and [candidate.origin.kind, candidate.origin.number] for candidate in population]
-        self.save(_population_file(round_number), {"candidates": rows, "origins": origins, "dropped": dropped or {}})
+        self.save(name, {"candidates": rows, "origins": origins, "dropped": dropped or {}})
         return population
 
     def positions(self, round_number: int) -> NDArray[np.float32] | None:
@@ -341,11 +349,12 @@ class Run:
 
 
 def check_outside_run(out: Path, folder: Path) -> None:
-    """Refuse to put figures that the guarantee does not cover into a run folder. Raises UsageError."""
+    """Refuse to write a file into a run folder: what lies there is sealed, and the guarantee covers it. Raises
+    UsageError."""
     if out.resolve().is_relative_to(folder.resolve()):
         raise UsageError(
-            f"{out} lies in the run folder, where the guarantee covers everything; it does not cover these numbers: "
-            "give a path elsewhere with --out."
+            f"{out} lies in the run folder, which holds only what was sealed and what the guarantee covers; give a "
+            "path elsewhere."
         )
 
 
@@ -391,6 +400,7 @@ def explain_write_errors(folder: Path) -> Iterator[None]:
             errno.EACCES: "Permission is denied; make it writable",
         }.get(error.errno or 0, f"{error.strerror}; mend that")
         raise RunFolderError(
-            f"The run folder {folder} cannot be written. {remedy}, then continue with `pretext resume {folder}`; "
+            f"The run folder {folder} cannot be written. {remedy}, then continue with "
+            f"`pretext resume {quote_path(folder)}`; "
             "nothing done so far is lost."
         ) from None

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, T
 
 from pretext.errors import RunFolderError
 from pretext.files import replace_nonfinite
+from pretext.formatting import quote_path
 from privacy import Budget
 
 STATEMENT_FILE = "privacy.json"
@@ -269,7 +270,8 @@ class PrivacyStatement:
 def statement_error(path: Path, reason: str = "") -> RunFolderError:
     """Say that a folder lacks a whole statement, why, and how to get one."""
     return RunFolderError(
-        f"{path.parent} holds no whole {path.name}{reason}; `pretext resume {path.parent}`, or the same `pretext fred` "
+        f"{path.parent} holds no whole {path.name}{reason}; "
+        f"`pretext resume {quote_path(path.parent)}`, or the same `pretext fred` "
         "again, writes it at no cost."
     )
 

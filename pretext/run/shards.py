@@ -22,6 +22,7 @@ from typing import Any, Literal, assert_never
 from pretext.config.settings import Expansion
 from pretext.errors import RunFolderError
 from pretext.files import Row, json_line, open_atomically, open_regular, write_parquet
+from pretext.formatting import quote_path
 from pretext.progress import show_progress
 from pretext.run.folder import Run
 
@@ -47,7 +48,9 @@ def synthetic_rows(folder: Path, announce: str | None = None) -> Iterator[Row]:
     run, config = Run.open(folder)
     shards = Shards.of(config.expansion, run)
     if not shards.files:
-        raise RunFolderError(f"{folder} holds no synthetic texts yet; continue the run with `pretext resume {folder}`.")
+        raise RunFolderError(
+            f"{folder} holds no synthetic texts yet; continue the run with `pretext resume {quote_path(folder)}`."
+        )
     total = 0 if announce is None else run.expansion_state().kept
     with show_progress(announce if total >= _ANNOUNCED_ROWS else None, total) as advance:
         for number, row in enumerate(chain.from_iterable(map(_read_shard, shards.files)), 1):

@@ -21,11 +21,12 @@ import phonenumbers
 from stdnum import iban, luhn
 from stdnum.us import ssn
 
-_EMAIL = re.compile(r"[\w.+-]+@((?:[\w-]+\.)+[^\W\d_]{2,})")
+# Every repetition before a mark is bounded, so that no text takes more than linear time.
+_EMAIL = re.compile(r"[\w.+-]{1,64}@((?:[\w-]{1,63}\.){1,30}[^\W\d_]{2,63})")
 _RESERVED_DOMAIN = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost|local)$", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/@:]+:[^\s/@]+@", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://[^\s/@:]{1,200}:[^\s/@]{1,200}@", re.IGNORECASE)
 _PROFILE = re.compile(
-    r"\b(?:https?://|www\.)\S*?/(?:~|@|users?/|u/|in/)\w|"
+    r"\b(?:https?://|www\.)\S{0,300}?/(?:~|@|users?/|u/|in/)\w|"
     r"\b(?:(?:www\.)?(?:facebook|instagram|twitter|tiktok)|(?<=//)x)\.com/(?!(?:home|share|search|intent|hashtag)\b)\w",
     re.IGNORECASE,
 )

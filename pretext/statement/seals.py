@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from pretext.errors import RunFolderError
 from pretext.files import open_regular
-from pretext.formatting import format_count
+from pretext.formatting import format_count, quote_path
 from pretext.run.folder import EXPANSION_FILE, Run
 from pretext.run.manifest import (
     MANIFEST,
@@ -74,7 +74,9 @@ def check_seal(run: Run, ledger: Ledger) -> None:
         return
     if differences := list(compare_with_seal(run, seal, frozenset())):
         raise _changed_error(
-            run, differences, f"Put the files back, or accept them: pretext resume {run.folder} --accept-changes"
+            run,
+            differences,
+            f"Put the files back, or accept them: pretext resume {quote_path(run.folder)} --accept-changes",
         )
 
 

@@ -6,9 +6,9 @@ import textwrap
 from pathlib import Path
 
 from pretext.errors import UsageError
-from pretext.files import write_atomically
-from pretext.formatting import format_count
-from pretext.run.privacy_statement import PrivacyStatement
+from pretext.files import read_file, write_atomically
+from pretext.formatting import format_count, quote_path
+from pretext.run.privacy_statement import STATEMENT_FILE, PrivacyStatement
 from pretext.statement.statement import describe_releases
 from privacy.rounding import round_down, round_up
 
@@ -28,7 +28,8 @@ def render_signature_page(statement: PrivacyStatement, folder: Path) -> str:
         "What left the dataset": _release_section(statement),
         "What is not covered": [f"- {line}" for line in statement.not_covered],
         "How to check it": [
-            f"`pretext privacy verify {folder}`, beside the ledger {dataset.ledger}, recomputes every number here and "
+            f"`pretext privacy verify {quote_path(folder)}`, "
+            f"beside the ledger {dataset.ledger}, recomputes every number here and "
             "fails if a file, a number or an entry of the ledger was changed. The proof is in PRIVACY.md. The ledger "
             f"then ended with entry {dataset.ledger_position}, {dataset.ledger_head_sha256}.",
         ],
@@ -48,9 +49,11 @@ def write_signature_page(statement: PrivacyStatement, folder: Path, path: Path) 
     """
     if path.suffix not in (".md", ".txt", ".json"):
         raise UsageError(f"The statement {path} must end in .md, .txt or .json.")
-    text = statement.to_json() if path.suffix == ".json" else render_signature_page(statement, folder)
     try:
-        write_atomically(path, text)
+        if path.suffix == ".json":
+            write_atomically(path, read_file(folder / STATEMENT_FILE))  # byte for byte, as it is sealed
+        else:
+            write_atomically(path, render_signature_page(statement, folder))
     except OSError as error:
         raise UsageError(f"The statement {path} cannot be written: {error.strerror}.") from None
 

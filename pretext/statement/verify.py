@@ -23,6 +23,7 @@ from pretext.config.settings import Config
 from pretext.errors import PretextError, RunFolderError
 from pretext.evolution.selection import collect_seeds, select_round
 from pretext.files import read_file
+from pretext.formatting import quote_path
 from pretext.fred.query import QUERY_FILE, load_query
 from pretext.run.folder import Run
 from pretext.run.manifest import MANIFEST, file_digest, read_contents, read_manifest
@@ -154,7 +155,9 @@ def _compare_files(run: Run) -> Iterator[Difference]:
         yield Difference(name, "", "no such thing", kind)
     manifest = read_manifest(run)
     if manifest is None:
-        yield Difference(MANIFEST, "", "the file", f"{ABSENT}; `pretext resume {run.folder}` finishes and seals a run")
+        yield Difference(
+            MANIFEST, "", "the file", f"{ABSENT}; `pretext resume {quote_path(run.folder)}` finishes and seals a run"
+        )
         return
     yield from _diff_values(MANIFEST, run.id, manifest.run, "run")
     yield from compare_files(manifest.files, contents.files)

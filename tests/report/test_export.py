@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pretext.errors import RunFolderError, UsageError
-from pretext.report.export import export_dataset, export_file
+from pretext.report.export import _is_formula, export_dataset, export_file
 from pretext.run.folder import Run
 from pretext.run.shards import synthetic_rows
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_done_leaves_nothing(
     with pytest.raises(UsageError, match="cannot be written"):
         export_file(run.folder, tmp_path / "no" / "out.csv")
     with pytest.raises(RunFolderError, match="not a run folder"):
-        export_file(tmp_path, tmp_path / "out.csv")
+        export_file(tmp_path / "none", tmp_path / "out.csv")
 
     def full(file: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -103,3 +103,16 @@ def test_what_cannot_be_done_leaves_nothing(
         export_dataset(run.folder, tmp_path / "out")
     assert not list(tmp_path.glob("*out*"))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_is_formula__behind_what_nobody_sees__is_found() -> None:
+    for hidden in ("\u200b", "\ufeff", "\x00", "\x1b", "\u202e", "\u00a0 ", ""):
+        for sign in "=+-@＝﹦−":
+            assert _is_formula(f"{hidden}{sign}1+1"), (hidden, sign)
+    assert not any(map(_is_formula, ("", "a=1", "\u200b", "'=1", "1-2")))
+
+
+def test_export__into_the_run_folder__is_refused(tmp_path: Path) -> None:
+    for write in (export_file, export_dataset):
+        with pytest.raises(UsageError):
+            write(tmp_path / "run", tmp_path / "run" / "x.csv")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,3 +68,13 @@ def test_every_card_number_is_found_and_no_other_last_digit(stem: int, between: 
 @given(st.text(max_size=80))
 def test_no_text_makes_it_fall_over(text: str) -> None:
     assert len(list(find_identifiers(text, "US"))) <= len(FOUND)
+
+
+@pytest.mark.parametrize(
+    "piece", ["http://", "www./", "www.a/", "a+.-", "a@a.", "a.", "@a.", "http://a:", "1(", "AB12 "]
+)
+def test_find_identifiers__of_a_text_made_against_patterns__takes_linear_time(piece: str) -> None:
+    # A quadratic pattern takes minutes for a million characters.
+    started = time.process_time()
+    list(find_identifiers((piece * 300_000)[:300_000], "US"))
+    assert time.process_time() - started < 10
