@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from pretext.formats.faults import MAX_RECORD_CHARACTERS, Fault, Record, check_names, find_root, make_length_fault
+from pretext.formats.lines import decode_cell
 
 _BATCH_ROWS = 64  # few: a dictionary holds a long cell once, and the rows of a batch each
 _BATCH_BYTES = MAX_RECORD_CHARACTERS
@@ -74,16 +75,16 @@ def _read_batches(batches: Iterable[Any], columns: Sequence[str]) -> Iterator[Re
         for start in range(0, batch.num_rows, _BATCH_ROWS):
             part = batch.slice(start, _BATCH_ROWS)
             cells = [_read_cells(part.column(name)) for name in columns]
-            for values in zip(*cells, strict=True):
-                if any(isinstance(value, str | bytes) and len(value) > MAX_RECORD_CHARACTERS for value in values):
-                    raise make_length_fault("a row")
-                yield dict(zip(columns, values, strict=True))
+            yield from (dict(zip(columns, values, strict=True)) for values in zip(*cells, strict=True))
 
 
 def _read_cells(column: Any) -> list[Any]:
     try:
-        return column.to_pylist()  # type: ignore[no-any-return]
-    except UnicodeDecodeError:
+        cells = column.to_pylist()
+    except UnicodeDecodeError:  # of one cell, which is no text
         import pyarrow
 
-        return column.cast(pyarrow.large_binary()).to_pylist()  # type: ignore[no-any-return]  # one cell is no text
+        cells = column.cast(pyarrow.large_binary()).to_pylist()
+    if any(isinstance(cell, (str, bytes)) and len(cell) > MAX_RECORD_CHARACTERS for cell in cells):
+        raise make_length_fault("a row")
+    return [decode_cell(cell) if isinstance(cell, bytes) else cell for cell in cells]

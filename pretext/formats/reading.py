@@ -24,7 +24,7 @@ from typing import BinaryIO, Final
 from pretext.errors import UsageError
 from pretext.formats.columnar import read_arrow, read_parquet
 from pretext.formats.faults import Fault, Record
-from pretext.formats.lines import decode_cell, explain_undecodable, read_text_lines
+from pretext.formats.lines import explain_undecodable, read_text_lines
 from pretext.formats.objects import read_json
 from pretext.formats.separated import read_csv
 
@@ -82,8 +82,7 @@ def read_records(file: DataFile, columns: Sequence[str]) -> Iterator[Record]:
         with file.open() as raw:
             stream, ending = _unpack(file.name, raw)
             with stream:
-                for record in _READERS[ending](stream, columns):
-                    yield {name: decode_cell(v) if isinstance(v, bytes) else v for name, v in record.items()}
+                yield from _READERS[ending](stream, columns)
     except Fault as fault:
         failure = str(fault)
     except UnicodeDecodeError:
