@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Write a configuration file with comments.")
 @click.argument("file", type=click.Path(path_type=Path), default="pretext.toml")
-@click.option("--preset", default="default", show_default=True, help="Starting point: default or icml2024.")
+@click.option("--preset", default="default", show_default=True, help="Starting point: default, profile or icml2024.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def init(file: Path, preset: str, force: bool) -> None:
     """Write a configuration file in which a comment explains every setting.

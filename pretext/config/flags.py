@@ -69,7 +69,7 @@ _TABLE = (
     Flag("clients_exact", "privacy.clients_exact", "The number of clients is exact, and public.", bool),
     Flag("dataset", "privacy.dataset", "Name of the dataset in the ledger."),
     Flag("texts", "expansion.texts", "Synthetic texts to write.", int),
-    Flag("preset", "preset", "Starting point: default or icml2024."),
+    Flag("preset", "preset", "Starting point: default, profile or icml2024."),
 )
 FLAGS: Final[Mapping[str, Flag]] = {flag.name: flag for flag in _TABLE}
 
