@@ -14,6 +14,11 @@ def public_set_locations(initial: Initial) -> list[str]:
     return [initial.texts] if initial.texts is not None else list(initial.public_sets)
 
 
+def public_sources(initial: Initial) -> list[Source]:
+    """List the same places as they are read."""
+    return [Source(location, initial.subset, initial.split) for location in public_set_locations(initial)]
+
+
 def read_public_texts(initial: Initial, location: str, max_words: int) -> Iterator[str]:
     """Read the public texts that are long enough, in order.
 

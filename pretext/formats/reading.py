@@ -69,6 +69,11 @@ def has_known_ending(name: str) -> bool:
     return _find_ending(name) in _READERS or PurePath(name).suffix.lower() == _ZIP
 
 
+def strip_compression(path: Path) -> Path:
+    """Return a path without the ending of a compression."""
+    return path.with_suffix("") if path.suffix.lower() in (*_DECOMPRESS, _ZIP) else path
+
+
 def read_records(file: DataFile, columns: Sequence[str]) -> Iterator[Record]:
     """Read the records of a file in order, each reduced to those of the columns that it has.
 

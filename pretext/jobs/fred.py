@@ -26,6 +26,7 @@ from pretext.jobs.parts import Parts
 from pretext.run.lock import lock_folder
 from pretext.run.manifest import seal_run
 from pretext.run.privacy_statement import PrivacyStatement
+from pretext.separation import check_apart
 from pretext.statement.seals import RANKING_WRITES, open_sealed_run
 from pretext.statement.statement import make_fred_statement
 from pretext.tables import check_columns
@@ -74,6 +75,7 @@ def run_fred(
 def _rank(config: Config, folder: Path, parts: Parts, choose: int, confirmed: bool, accept_changes: bool) -> Answer:
     """Rank in a folder that this process holds; arguments and errors as `run_fred`."""
     sets = resolve_public_sets(config.initial)
+    check_apart(private_source(config.data), [public.source for public in sets])
     run = find_run(config, folder, None, _FIXED_SETTINGS)
     if run is not None:
         open_sealed_run(run, open_ledger(), RANKING_WRITES, accept_changes)

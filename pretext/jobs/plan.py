@@ -17,6 +17,10 @@ _LEAST_SHARE = 0.95
 """Of the epsilon that is asked for: a plan that uses less of it says why."""
 
 
+_LEAST_USED = 0.95
+"""Share of the epsilon asked for below which a plan warns that the rest stays unused."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A run's noise and its price.
@@ -103,6 +107,12 @@ def max_votes_per_client(privacy: Privacy, evolution: Evolution) -> float:
 
 def _warnings(privacy: Privacy, evolution: Evolution, unit: Unit, plan: Plan) -> list[str]:
     warnings = []
+    if privacy.epsilon is not None and plan.epsilon < _LEAST_USED * privacy.epsilon:
+        warnings.append(
+            f"Of epsilon {privacy.epsilon:g} only {plan.epsilon:.4g} is used: above about epsilon 20, or at so small a "
+            f"delta as {privacy.delta:g}, the price of the noise's grid allows no less noise; ask for that epsilon, or "
+            "take a larger delta or fewer candidates."
+        )
     if unit.column is None:
         warnings.append(f"No client column is named: the guarantee covers {unit.words}.")
     if privacy.epsilon is not None and plan.epsilon < _LEAST_SHARE * privacy.epsilon:

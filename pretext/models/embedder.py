@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.config.settings import Models, Speed
+from pretext.errors import ModelError
 from pretext.models.precision import check_device
 from pretext.models.runtimes import (
     SAMPLE_TEXTS,
@@ -159,20 +160,31 @@ class SentenceEmbedder:
         return {name: cut(name, value) for name, value in features.items()}
 
     def _is_batch_independent(self) -> bool:
-        """Whether a text's row is the same, bit by bit, among other texts and in another place, at every length at
-        which several texts share a batch."""
-        words = " ".join(SAMPLE_TEXTS).split()
-        special_tokens = _count_tokens(self._tokenize([""]))
-        tokens_per_word = max(1.0, float((_count_tokens(self._tokenize(words)) - special_tokens).mean()))
-        longest = min(self._max_tokens, self._batch_tokens // 2)
-        words *= 2 + longest // len(words)
-        lengths = {max(1, round(tokens / tokens_per_word)) for tokens in range(1, longest + 1, _LENGTH_STEP // 2)}
-        for texts in ([" ".join(words[start : start + length]) for start in (0, 7, 20, 3)] for length in lengths):
-            together, reversed_order = self._encode(texts), self._encode(texts[::-1])[::-1]
-            alone = self._encode(texts[1:2])
-            if not (np.array_equal(together, reversed_order) and np.array_equal(together[1:2], alone)):
+        """Whether a text's row is the same, bit by bit, among other texts and in another place: compared at every place
+        of a full batch, for every shape that several texts share."""
+        rng, words = np.random.default_rng(0), " ".join(SAMPLE_TEXTS).split()
+        steps = range(_LENGTH_STEP, self._batch_tokens // 2 + _LENGTH_STEP, _LENGTH_STEP)
+        for length in sorted({min(step, self._max_tokens) for step in steps}):
+            size = self._batch_tokens // length
+            if size < 2:
+                continue
+            counts = rng.integers(length // 2 + 1, length + 1, size)
+            features = self._tokenize([" ".join(rng.choice(words, count)) for count in counts])
+            places = np.arange(size)
+            rows = self._embed_places(features, places, length)
+            others = [np.roll(places, 1), np.roll(places, size // 2), places[::-1].copy(), places // 2]
+            if any(not np.array_equal(self._embed_places(features, other, length), rows[other]) for other in others):
                 return False
         return True
+
+    def _embed_places(self, features: Features, places: NDArray[np.int64], length: int) -> NDArray[np.float32]:
+        """Embed one batch: the texts at these places, cut or padded to a length."""
+        import torch
+
+        assert self._session is not None
+        with torch.inference_mode():
+            (output,) = self._session.run_all([self._cut_batch(features, places, length)])
+            return self._pool(output)
 
     def _pool(self, features: Features) -> NDArray[np.float32]:
         """Run the modules after the transformer, in float32: half precision would show in the mean."""
@@ -238,4 +250,11 @@ def _load_sentence_model(name: str, device: str, dtype: str) -> SentenceTransfor
 
     source = str(resolve_embedder(name))
     with explain_model_errors(name):
-        return SentenceTransformer(source, device=device, model_kwargs={"dtype": getattr(torch, dtype)}).eval()
+        model = SentenceTransformer(source, device=device, model_kwargs={"dtype": getattr(torch, dtype)}).eval()
+    if model.modalities != ["text"]:
+        # It opens a text that looks like the address or path of an image, and private texts are handed to it.
+        raise ModelError(
+            f"The embedder {name} reads {', '.join(map(str, model.modalities))} and would open texts that look like "
+            "the address or path of a file; name one that reads text alone (models.embedder)."
+        )
+    return model

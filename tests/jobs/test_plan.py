@@ -155,3 +155,15 @@ def test_nothing_private_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("pretext.tables.read_columns", refuse)
     monkeypatch.setattr("pathlib.Path.open", refuse)
     assert make_plan(paper(f"data.path={existing}")).sigma > 0
+
+
+@pytest.mark.parametrize(("epsilon", "delta", "warned"), [(50, 1e-6, True), (4, 1e-6, False)])
+def test_plan__an_epsilon_that_is_not_used__is_named(epsilon: float, delta: float, warned: bool) -> None:
+    config = resolve(
+        settings={
+            "privacy": {"epsilon": epsilon, "delta": delta},
+            "data": {"client_column": "c"},
+            "initial": {"prompts": ["a"]},
+        }
+    )
+    assert any(f"epsilon {epsilon:g}" in warning for warning in make_plan(config).warnings) is warned

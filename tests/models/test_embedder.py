@@ -20,7 +20,7 @@ from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel, PreTrai
 
 from pretext.config.settings import Config
 from pretext.errors import ModelError, UsageError
-from pretext.models.embedder import SentenceEmbedder, _count_tokens, batch_by_length
+from pretext.models.embedder import SentenceEmbedder, batch_by_length
 from pretext.models.runtimes import RuntimeSession
 from pretext.vectors import normalize_rows
 from tests.support import tiny
@@ -223,15 +223,36 @@ def test_a_row_depends_on_its_own_text_alone(runtime: str, dtype: str) -> None:
 def test_every_shape_that_several_texts_share_is_checked(
     batch_tokens: int, longest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lengths: list[int] = []
+    shapes: list[tuple[int, int]] = []
 
-    def encode(self: SentenceEmbedder, texts: list[str]) -> np.ndarray:
-        lengths.extend(_count_tokens(self._tokenize(texts)))
-        return np.zeros((len(texts), 384), np.float32)
+    def embed_places(self: SentenceEmbedder, features: Any, places: np.ndarray, length: int) -> np.ndarray:
+        shapes.append((len(places), length))
+        return np.zeros((len(places), 384), np.float32)
 
-    monkeypatch.setattr(SentenceEmbedder, "_encode", encode)
+    monkeypatch.setattr(SentenceEmbedder, "_embed_places", embed_places)
     SentenceEmbedder("embedded", 256, batch_tokens, "cpu", "float32", "torch")
-    assert set(range(8, longest + 1, 8)) <= {-(-tokens // 8) * 8 for tokens in lengths}
+    assert {(batch_tokens // length, length) for length in range(8, longest + 1, 8)} <= set(shapes)
+
+
+@pytest.mark.parametrize("place", [0, 3, -1])
+def test_is_batch_independent__one_place_that_differs__is_seen(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_all = RuntimeSession.run_all
+
+    def shift_one_place(self: RuntimeSession, batches: Any) -> Any:
+        for features in run_all(self, batches):
+            name = next(name for name in features if name.endswith("embeddings"))
+            if len(features[name]) > 1:
+                features[name][place] += 1e-3
+            yield features
+
+    monkeypatch.setattr(RuntimeSession, "run_all", shift_one_place)
+    assert SentenceEmbedder("embedded", 64, None, "cpu", "float32", "torch")._batch_tokens == 1
+
+
+def test_embedder__that_reads_images_too__is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SentenceTransformer, "modalities", ["text", "image"])
+    with pytest.raises(ModelError, match="image"):
+        SentenceEmbedder("embedded", 64, None, "cpu", "float32", "torch")
 
 
 def test_where_company_matters_every_text_goes_through_alone(
