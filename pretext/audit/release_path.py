@@ -135,7 +135,7 @@ def compare_processes(path: ReleasePath) -> Finding:
     Equal noise, as from a generator that lives in the program and is seeded once, could be subtracted by whoever has a
     copy. Two equal coordinates have a chance below 1e-12.
     """
-    votes = path.vote(_make_no_clients(_COMPARED_COORDINATES), _COMPARED_COORDINATES)
+    votes = path.vote(make_no_clients(_COMPARED_COORDINATES), _COMPARED_COORDINATES)
     first, second = _release_in_fork(path, votes), _release_in_fork(path, votes)
     bound = math.inf if int((first == second).sum()) > 1 else 0.0
     return Finding(
@@ -168,7 +168,8 @@ def _release_in_fork(path: ReleasePath, votes: Bounded) -> Floats:
     return np.frombuffer(noisy)
 
 
-def _make_no_clients(candidates: int) -> Clients:
+def make_no_clients(candidates: int) -> Clients:
+    """Make a federation of nobody."""
     return Clients(np.zeros((0, candidates), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
@@ -186,7 +187,7 @@ def _score_canaries(
         present = np.random.default_rng().random(_CANARIES_PER_RELEASE) < 0.5
         noisy, claim = path.play_game(_make_canary_clients(path, present), candidates, asks_per_label)
         if subtract_rehearsal:
-            rehearsal, _ = path.play_game(_make_no_clients(candidates), candidates, asks_per_label)
+            rehearsal, _ = path.play_game(make_no_clients(candidates), candidates, asks_per_label)
             noisy = noisy - rehearsal
         pairs = noisy.reshape(_CANARIES_PER_RELEASE, 2)
         scores.append(pairs[:, 0] if path.relation is Relation.ADD_REMOVE else pairs[:, 0] - pairs[:, 1])
@@ -200,10 +201,10 @@ def _make_canary_clients(path: ReleasePath, present: NDArray[np.bool_]) -> Clien
     favorites = 2 * np.arange(len(present)) + ~present
     voting = present | (path.relation is Relation.REPLACE_ONE)
     votes = [(int(candidate), path.texts_per_attacker) for candidate in favorites[voting]]
-    return _make_voting_clients(votes, 2 * len(present))
+    return make_voting_clients(votes, 2 * len(present))
 
 
-def _make_voting_clients(votes: list[tuple[int, int]], candidates: int) -> Clients:
+def make_voting_clients(votes: list[tuple[int, int]], candidates: int) -> Clients:
     """Make one client for each (candidate, number of texts)."""
     candidate_of_text = np.repeat([candidate for candidate, _ in votes], [texts for _, texts in votes])
     owner = np.repeat(np.arange(len(votes)), [texts for _, texts in votes])
@@ -220,7 +221,7 @@ def _score_crowd(path: ReleasePath, games: int, advance: Callable[[int], None]) 
     worlds = [[crowd], [crowd, (1, many)]]
     if path.relation is Relation.REPLACE_ONE:
         worlds[0] = [crowd, (2, many)]
-    clients = [_make_voting_clients(world, 4) for world in worlds]
+    clients = [make_voting_clients(world, 4) for world in worlds]
     without, with_ = (path.vote(world, 4).value.astype(np.float64) for world in clients)
     direction = (with_ - without) / max(float(np.linalg.norm(with_ - without)), 1.0)
     scores, claim = np.zeros((2, _count_crowds(games, path.rounds))), 0.0
@@ -254,8 +255,8 @@ def _make_neighboring_pairs(path: ReleasePath) -> Iterator[tuple[Bounded, Bounde
     crowd, many = (0, path.texts_per_attacker), 50 * path.texts_per_attacker
     substitute = [(2, many)] if path.relation is Relation.REPLACE_ONE else []
     yield (
-        path.vote(_make_voting_clients([crowd, (1, many)], 4), 4),
-        path.vote(_make_voting_clients([crowd, *substitute], 4), 4),
+        path.vote(make_voting_clients([crowd, (1, many)], 4), 4),
+        path.vote(make_voting_clients([crowd, *substitute], 4), 4),
     )
     rng = np.random.default_rng(0)
     for clients in (2, 20, 334, 1025):

@@ -11,7 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pretext.audit.finding import ACCUSATION_CONFIDENCE, BOUND_CONFIDENCE, Finding
+from pretext.audit.joint_noise import attack_joint_noise
+from pretext.audit.joint_noise import count_games as count_joint_games
 from pretext.audit.origins import Origins
+from pretext.audit.raw_rows import attack_moments, compare_raw_rows, count_moment_games
 from pretext.audit.release_path import ReleasePath, attack_releases, count_games
 from pretext.audit.whole_runs import Workshop, attack_runs
 from pretext.config.resolve import resolve
@@ -111,7 +114,7 @@ def default_config() -> Config:
 def run_audit(
     config: Config, *, games: int, runs: int, models: ModelPair | None = None, origins: Origins | None = None
 ) -> Audit:
-    """Attack the release path and whole runs at a configuration's guarantee.
+    """Attack the clients' side, the release path and whole runs at a configuration's guarantee.
 
     Args:
         config: its privacy section is attacked; its data are not opened.
@@ -126,9 +129,13 @@ def run_audit(
     findings: list[Finding] = []
     with make_scratch_folder() as folder:
         ledger = Ledger(folder / "ledger.sqlite")
-        with show_progress("Attacking the release path", count_games(games, config.privacy.rounds)) as advance:
-            path = ReleasePath.of(config.privacy, make_plan(config), ledger)
+        path = ReleasePath.of(config.privacy, make_plan(config), ledger)
+        findings += compare_raw_rows(config.privacy, path.mechanism)
+        total = count_games(games, path.rounds) + count_joint_games(games) + count_moment_games(games)
+        with show_progress("Attacking the release path", total) as advance:
             findings += attack_releases(path, games, advance)
+            findings.append(attack_joint_noise(path, games, advance))
+            findings.append(attack_moments(config.privacy, ledger, games, advance))
         if runs:
             with show_progress("Attacking whole runs", 2 * runs) as advance:
                 findings += attack_runs(Workshop.of(config, folder, ledger, models), runs, advance)

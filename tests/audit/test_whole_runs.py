@@ -15,8 +15,8 @@ from pretext.audit.run import make_scratch_folder
 from pretext.audit.whole_runs import Canaries, Workshop, attack_honest_runs, attack_hostile_runs, attack_runs
 from pretext.statement.provenance import check_provenance
 from privacy import Ledger, Relation
-from tests.audit import mutants
 from tests.audit.test_release_path import ignore_progress, make_config
+from tests.support import broken
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def test_whole_runs_stay_under_the_claim(relation: Relation, folder: Path, home:
 
 
 def test_a_whole_run_with_half_the_noise_is_caught(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mutants.half_the_noise(monkeypatch)
+    broken.halve_noise(monkeypatch)
     # 72 runs of 32 canaries: missed with a chance below 1e-6.
     assert attack_hostile_runs(workshop(folder, epsilon=6.0), 72, ignore_progress).verdict == "ABOVE THE CLAIM"
 
@@ -65,7 +65,7 @@ def test_texts_alone_give_away_who_was_there_where_there_is_no_noise(
 
     The coins fall alike every time, and there is no noise, so the result is fixed.
     """
-    mutants.no_noise(monkeypatch)
+    broken.forget_noise(monkeypatch)
     default_rng = np.random.default_rng
     monkeypatch.setattr(np.random, "default_rng", lambda seed=7: default_rng(seed))
     findings = {

@@ -15,7 +15,7 @@ from pretext.cli.plots import draw_bounds
 from pretext.config.settings import Config
 from pretext.errors import UsageError
 from pretext.jobs.run import synthesize
-from tests.audit import mutants
+from tests.support import broken
 from tests.support.runs import Command, make_parts
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ def test_without_a_configuration(command: Command, home: Path) -> None:
 
 
 def test_a_program_that_breaks_its_promise(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    mutants.no_clipping(monkeypatch)
+    broken.forget_the_bound(monkeypatch)
     code, out, _ = command(*SMALL, "--json")
     result = json.loads(out)
     assert code == 1
@@ -104,7 +104,7 @@ def finding(bound: float) -> Finding:
 
 
 def test_no_finite_bound(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    mutants.noise_seeded_once(monkeypatch)
+    broken.seed_noise_once(monkeypatch)
     code, out, _ = command(*SMALL)
     line = next(line for line in out.splitlines() if line.startswith("the noise of two processes"))
     assert code == 1 and "no finite one" in line and line.endswith("ABOVE THE CLAIM")

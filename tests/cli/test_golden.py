@@ -16,8 +16,8 @@ import pytest
 from pretext.evaluation.tiny import make_untrained_student, save_student
 from pretext.jobs.parts import Parts
 from pretext.models.embedder import SentenceEmbedder
-from tests.audit.mutants import no_noise
 from tests.evaluation.conftest import QUICK, SHAPE
+from tests.support.broken import forget_noise
 from tests.support.commands import walk_commands
 from tests.support.runs import WORDS, Command, HashEmbedder, make_parts, rows_of, write_rows
 
@@ -126,7 +126,7 @@ def test_words__every_command__are_those_of_the_golden_files(
     transcripts = {path: record(command, f"{path} --help".strip(), tmp_path) for path in paths}
     for line in [AUDIT, *SESSION.strip().splitlines()]:
         if line != AUDIT:
-            no_noise(monkeypatch)
+            forget_noise(monkeypatch)
         path = max((path for path in paths if f"{line} ".startswith(f"{path} ")), key=len)
         transcripts[path] += record(command, line, tmp_path)
     files = {path: GOLDEN / f"{path.replace(' ', '-') or 'pretext'}.txt" for path in paths}

@@ -16,7 +16,7 @@ from pretext.errors import UsageError
 from pretext.fred.recommend import RankedSet, recommend_sets
 from pretext.home import open_ledger
 from pretext.jobs.parts import Parts
-from tests.audit.mutants import no_noise
+from tests.support.broken import forget_noise
 from tests.support.runs import WORDS, Command, HashEmbedder, make_parts, rows_of, write_rows
 
 pytestmark = pytest.mark.slow
@@ -150,7 +150,7 @@ def test_a_mixture_is_chosen_greedily(command: Command, flags: list[str], public
 @pytest.fixture
 def noiseless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the noise that is planned decide the outcome, not the noise that happens to be drawn."""
-    no_noise(monkeypatch)
+    forget_noise(monkeypatch)
 
 
 @pytest.mark.usefixtures("noiseless")

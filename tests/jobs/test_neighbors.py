@@ -23,6 +23,8 @@ from pretext.config.settings import Config
 from pretext.jobs.parts import Parts
 from pretext.jobs.run import vote_rule
 from pretext.models.engines.scripted import ScriptedEngine
+from pretext.profile.query import ProfileQuery
+from pretext.profile.vocabulary import Vocabulary
 from privacy import Bounded, Relation
 from privacy.moments import MomentQuery
 from tests.support.runs import WORDS, reply, write_rows
@@ -87,12 +89,20 @@ def ask_moments(config: Config, rows: list[Row] | None) -> Bounded:
     return make_federation(config, rows).sum_moments(query)
 
 
+def ask_profile(config: Config, rows: list[Row] | None) -> Bounded:
+    rng = np.random.default_rng(8)
+    centers = HashEmbedder()([" ".join(rng.choice(WORDS, 6)) for _ in range(9)])
+    vocabulary = Vocabulary((*sorted(WORDS), "zebra00"))
+    query = ProfileQuery.weigh(vocabulary, centers, max(1, len(config.data.labels)), 4.0, CAP, 0.6)
+    return make_federation(config, rows).profile(query)
+
+
 def ask_votes_unscaled(config: Config, rows: list[Row] | None) -> Bounded:
     privacy = config.privacy.model_copy(update={"normalize_votes": False, "vote_norm": 0.7})
     return ask_votes(config.model_copy(update={"privacy": privacy}), rows, nearest=1)
 
 
-ASKS: list[Ask] = [ask_votes, ask_votes_unscaled, ask_moments]
+ASKS: list[Ask] = [ask_votes, ask_votes_unscaled, ask_moments, ask_profile]
 DATA = {
     "labels": {"label_column": "label", "labels": LABELS},
     "some labels": {"label_column": "label", "labels": LABELS[1:3]},

@@ -220,6 +220,10 @@ def test_the_charge_is_under_the_relation_of_the_budget(path: Path) -> None:
     assert account.spent.mu_squared == pytest.approx(0.02)
     with pytest.raises(BudgetExceeded, match="replace-one"):
         ledger.release("forum", "votes/1", "digest", vote(), gaussian(4.3), Relation.ADD_REMOVE)
+    # What would fit under the relation that the noise was calibrated for, but not under the budget's.
+    with pytest.raises(BudgetExceeded):
+        ledger.release("forum", "votes/1", "digest", vote(), gaussian(6.0), Relation.ADD_REMOVE)
+    assert labels(ledger.account("forum")) == ["votes/0"]
 
 
 def test_set_budget_keeps_the_history(ledger: Ledger, path: Path) -> None:
