@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--text-column", help="Column with the text in both; default: the run's.")
 @click.option("--client-column", help="Column that tells clients apart in both; default: the run's.")
 @click.option("--student", default="tiny", show_default=True, help="tiny, embedded, or a model by folder or hub name.")
-@click.option("--lora", type=click.IntRange(min=1), help="Train adapters of this rank only (extra `lora`).")
+@click.option("--lora", type=click.IntRange(min=1), help="Train adapters of this rank only (extra `adapt`).")
 @click.option("--repetitions", type=click.IntRange(min=1), default=3, show_default=True, help="Students per set.")
 @click.option("--tokens", type=click.IntRange(min=1), help="Tokens that a student learns from; default: its own.")
 @click.option("--texts", type=click.IntRange(min=2), default=2000, show_default=True, help="Most texts to score.")

@@ -210,13 +210,15 @@ class Profile(Section):
 class Adapt(Section):
     """How the generator is adapted to the weighed pool. Post-processing: it costs no privacy."""
 
-    method: Literal["lora", "none"] = Field(
-        "lora", description="lora: train a LoRA adapter; none: use the model as it is"
+    method: Literal["lora", "full", "none"] = Field(
+        "lora",
+        description="lora: train a LoRA adapter; full: train all weights of a small model; none: use the model as it "
+        "is",
     )
     texts: int = Field(1600, ge=32, le=1_000_000, description="draws from the weighed pool to train on")
     passes: int = Field(3, ge=1, le=100, description="most passes over them; fewer where the held-out loss rises")
-    rank: int = Field(32, ge=1, le=1024, description="rank of the adapter")
-    learning_rate: float = Field(5e-4, gt=0, le=1, description="largest step size")
+    rank: int = Field(32, ge=1, le=512, description="lora: rank of the adapter")
+    learning_rate: float = Field(5e-4, gt=0, le=1, description="highest learning rate, after the warm-up")
     batch_size: int = Field(16, ge=1, le=4096, description="texts per step")
 
 

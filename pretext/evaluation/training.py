@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pretext.errors import UsageError
+from pretext.models.low_rank import attach_adapter, merge_adapter
 from pretext.models.precision import choose_dtype
 
 if TYPE_CHECKING:
@@ -173,21 +172,12 @@ def make_learner(module: torch.nn.Module, lora_rank: int | None) -> Any:
     learner = copy.deepcopy(module)
     if lora_rank is None:
         return learner.requires_grad_()
-    try:
-        import peft
-    except ImportError:
-        raise UsageError("A student with adapters needs peft; run `pip install 'pretext[lora]'`.") from None
-    settings = peft.LoraConfig(
-        task_type="CAUSAL_LM", r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear"
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft calls transformers by an old name
-        return peft.get_peft_model(learner, settings)
+    return attach_adapter(learner, lora_rank)
 
 
 def merge_adapters(learner: Any) -> torch.nn.Module:
     """Return the trained module, of the same kind as the one that `make_learner` copied."""
-    module: torch.nn.Module = learner.merge_and_unload() if hasattr(learner, "merge_and_unload") else learner
+    module: torch.nn.Module = merge_adapter(learner) if hasattr(learner, "merge_and_unload") else learner
     return module
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from pretext.answers import extract_answer
 from pretext.config.settings import Config
+from pretext.errors import ModelError, UsageError
 from pretext.evolution.distillation import draw_rows
 from pretext.evolution.weighing import Target
-from pretext.models.adaptation import Example, adapt
+from pretext.models.adaptation import MIN_HELD_OUT, Example, adapt
 from pretext.models.engines import Engine, Sampling
 from pretext.profile.weights import Weights
 from pretext.progress import show_progress
@@ -37,7 +38,7 @@ def adapt_generator(
     targets: Sequence[Target],
     weights: Sequence[Weights],
 ) -> Path | None:
-    """Adapt the generator to draws from the weighed pool; None where the settings ask for no adaptation.
+    """Adapt the generator to draws from the weighed pool; None where it is not wanted, or impossible.
 
     Args:
         config: models, sizes and seed.
@@ -58,17 +59,21 @@ def adapt_generator(
         for row in draw_rows(label_weights.p, size, rng).tolist()
     ]
     examples = [examples[row] for row in rng.permutation(len(examples))]
-    held_out = max(1, round(_HELD_OUT_SHARE * len(examples)))
+    held_out = max(MIN_HELD_OUT, round(_HELD_OUT_SHARE * len(examples)))
     folder = run.folder / ADAPTER_FOLDER
-    adapt(
-        config.models,
-        config.adapt,
-        config.speed,
-        examples[held_out:],
-        examples[:held_out],
-        folder,
-        config.evolution.seed,
-    )
+    try:
+        adapt(
+            config.models,
+            config.adapt,
+            config.speed,
+            examples[held_out:],
+            examples[:held_out],
+            folder,
+            config.evolution.seed,
+        )
+    except (UsageError, ModelError) as error:  # the release is paid for: go on with the writers that there are
+        _log.warning("The generator is not adapted. %s", error)
+        return None
     return folder
 
 

@@ -18,6 +18,7 @@ from pretext.errors import UsageError
 from pretext.evolution.variation import Variation, open_variation
 from pretext.jobs.timing import Meter
 from pretext.lazy import Once
+from pretext.models.adapters import use_adapted
 from pretext.models.engines import Engine
 from pretext.run.records import Candidate
 from pretext.vectors import Embedder
@@ -56,7 +57,7 @@ class Parts:
             Once(lambda: open_variation_of(config, engine)),
             LocalFederation(gather),
             tuple if models is not None else lambda: _read_general_words(config.models),
-            lambda adapter: _open_engine(config.models.model_copy(update={"adapter": str(adapter)}), config.speed),
+            lambda adapter: _open_engine(use_adapted(config.models, adapter), config.speed),
         )
 
 

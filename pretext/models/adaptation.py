@@ -1,58 +1,68 @@
-"""Adapt a language model to examples: LoRA by peft, trained on answers to the prompts that it will be asked."""
+"""Fine-tune the generator on texts that are public or released already. Post-processing: it costs no privacy.
+
+After each pass over the examples, the loss on held-out examples or a judgment of the caller tells whether to go on, and
+the best pass is kept. A pass that has ended is never done twice: an adaptation that was killed goes on after it. Beside
+the result `NAME/` lie the passes so far, in `NAME-passes/001/`, ...; an engine can load each of them. They are removed
+at the end.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
-import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from pretext.config.settings import Adapt, Models, Speed
-from pretext.errors import ModelError, UsageError
-from pretext.files import make_folder_atomically
-from pretext.models.chat_format import encode_prompt
-from pretext.models.precision import choose_dtype
-from pretext.models.sources import explain_model_errors, resolve_generator
+from pretext.errors import ModelError, RunFolderError, UsageError
+from pretext.files import make_folder_atomically, write_atomically
+from pretext.models.adapters import (
+    AdapterRecord,
+    PassLosses,
+    digest_weights,
+    find_model_folder,
+    load_record,
+    save_record,
+)
+from pretext.models.learner import Learner, Row
+from pretext.models.low_rank import check_low_rank_support
 from pretext.progress import show_progress
 from pretext.prompts import Prompt
 
-if TYPE_CHECKING:
-    import torch
-
-RECORD_FILE = "adaptation.json"
-_LEAST_EXAMPLES = 16
-_WARM_UP = 0.1
-_MAX_GRADIENT_NORM = 1.0
+MIN_EXAMPLES: Final = 16
+MIN_HELD_OUT: Final = 2
+_PASS_FILE, _STATE_FILE = "pass.json", "state.pt"
 _log = logging.getLogger("pretext")
+
+Judge = Callable[[Path], float]
 
 
 @dataclass(frozen=True)
 class Example:
-    """An answer, and the prompt that asks for it."""
+    """An answer to learn, and the prompt that asks for it, exactly as an engine will be asked."""
 
     prompt: Prompt
     answer: str
 
 
 @dataclass(frozen=True)
-class Adaptation:
-    """What an adapter is and how it came about.
+class _Pass:
+    """A pass that has ended: which adaptation it belongs to, and what it achieved."""
 
-    Attributes:
-        generator: the model that it belongs to.
-        losses: nats per token on the held-out examples, before training and after each pass.
-        passes: after which the kept weights were taken.
-    """
+    key: str
+    start: float | None
+    losses: PassLosses
 
-    generator: str
-    losses: list[float]
-    passes: int
+
+_PASS = TypeAdapter(_Pass)
 
 
 def adapt(
@@ -63,159 +73,230 @@ def adapt(
     held_out: Sequence[Example],
     folder: Path,
     seed: int,
-) -> Adaptation:
-    """Train an adapter and save it in `folder`, unless it is there already.
+    judge: Judge | None = None,
+) -> AdapterRecord:
+    """Adapt the generator and save the result in `folder`; `pretext.models.adapters.use_adapted` opens it.
 
-    Training ends when the held-out loss rises; the weights of its least value are kept, those before training included.
+    The same arguments give the same weights on the same machine. A folder that was finished with the same settings and
+    generator is returned as it is.
 
     Args:
-        models: the generator.
-        settings: rank, passes and rate.
-        speed: device.
-        examples: to learn from.
-        held_out: to stop by.
-        folder: new, or finished before.
-        seed: of the first weights and the order.
+        models: names the generator.
+        settings: method (lora or full), rank, passes, learning rate and batch size.
+        speed: engine, device and dtype.
+        examples: to learn from, at least 16 that are not blank and fit into the model's context.
+        held_out: to stop by, at least 2, of the same kind.
+        folder: receives a LoRA adapter or a whole model, with the record.
+        seed: of the first weights and the order of the examples.
+        judge: reads the generator that a pass has left in a folder and returns a number, smaller if it is better;
+            default: the loss on the held-out examples.
 
     Raises:
-        ModelError: the generator cannot be loaded, or peft is not installed.
-        UsageError: the examples are too few.
+        UsageError: too few examples, or a generator that cannot be adapted, see `check_adaptable`.
+        ModelError: the generator cannot be loaded or trained, or training diverged.
+        RunFolderError: the folder holds something else.
     """
-    if (record := folder / RECORD_FILE).exists():
-        return Adaptation(**json.loads(record.read_text(encoding="utf-8")))
-    if len(examples) < _LEAST_EXAMPLES or not held_out:
-        raise UsageError(
-            f"There are only {len(examples)} texts to adapt the generator to; at least {_LEAST_EXAMPLES} are needed."
+    check_adaptable(models, settings, speed)
+    described = settings.model_dump(include={"method", "rank", "passes", "learning_rate", "batch_size"}) | {
+        "generator": models.generator,
+        "generator_digest": _digest_generator(models.generator),
+        "seed": seed,
+    }
+    passes = _Passes(folder.with_name(f"{folder.name}-passes"), _digest_inputs(described, examples, held_out))
+    if (finished := _load_finished(folder, described)) is not None:
+        passes.tidy(folder)  # a kill may have come between the result and this
+        return finished
+    learner = Learner(models.generator, settings, speed.device, speed.dtype, seed)
+    rows, held_out_rows = _encode(learner, examples), _encode(learner, held_out)
+    _check_sizes(len(rows), len(held_out_rows))
+    done = _run_passes(learner, passes, settings.passes, rows, held_out_rows, judge)
+    if (best := _find_best(done, judge)) is None:
+        passes.remove()
+        raise ModelError(
+            f"The adaptation of {models.generator!r} diverged: no loss is a finite number; set adapt.learning_rate "
+            f"below {settings.learning_rate:g}, or adapt.method to none."
         )
-    learner = _Learner(models.generator, settings, speed.device, seed)
-    losses = learner.fit(
-        [learner.encode(example) for example in examples], [learner.encode(example) for example in held_out]
+    record = AdapterRecord(
+        **described,
+        examples=len(rows),
+        held_out=len(held_out_rows),
+        start=done[0].start,
+        losses=tuple(ended.losses for ended in done),
+        best=best + 1,
+        digest=digest_weights(passes.folder(best)),
     )
-    result = Adaptation(models.generator, losses, int(np.argmin(losses)))
-    with make_folder_atomically(folder) as fresh:
-        learner.save(fresh)
-        (fresh / RECORD_FILE).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
-    return result
+    passes.finish(best, folder, record)
+    return record
 
 
-@dataclass(frozen=True)
-class _Row:
-    ids: list[int]
-    prompt: int
+def check_adaptable(models: Models, settings: Adapt, speed: Speed) -> None:
+    """Check what can be checked before any work: whether these settings can adapt the generator.
 
-
-class _Learner:
-    """A generator with adapters on all linear layers but the last."""
-
-    def __init__(self, generator: str, settings: Adapt, device: str | None, seed: int) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        try:
-            import peft
-        except ImportError:
-            raise ModelError(
-                "Adapting the generator needs the package peft, which is not installed; run `pip install "
-                "'pretext[lora]'`, or set adapt.method to none."
-            ) from None
-        self._settings = settings
-        self._rng = np.random.default_rng([seed, 9])
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        with explain_model_errors(generator):
-            source = resolve_generator(generator)
-            self._tokenizer = AutoTokenizer.from_pretrained(source)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                source, dtype=torch.float32, device_map={"": self._device}
-            )
-        lora = peft.LoraConfig(
-            task_type="CAUSAL_LM", r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear"
+    Raises:
+        UsageError: the method is none, the generator is on a server, has an adapter already, or the engine takes none.
+        ModelError: peft is not installed.
+    """
+    if settings.method == "none":
+        raise UsageError("adapt.method is none, so nothing adapts the generator; set it to lora or full.")
+    if speed.engine == "openai":
+        raise UsageError(
+            "The generator's weights are on a server (speed.engine = openai), where nothing here can train them; set "
+            "adapt.method to none, or generate with transformers or vllm."
         )
-        with torch.random.fork_rng(), warnings.catch_warnings():
-            torch.manual_seed(seed)
-            warnings.simplefilter("ignore", FutureWarning)  # peft uses what transformers will rename
-            self._model: Any = peft.get_peft_model(model, lora)
-        self._bfloat16 = choose_dtype(str(self._device)) == "bfloat16"
-
-    def encode(self, example: Example) -> _Row:
-        """Encode prompt, answer and end."""
-        prompt = encode_prompt(example.prompt, self._tokenizer)
-        answer = self._tokenizer.encode(example.answer, add_special_tokens=False, split_special_tokens=True)
-        return _Row([*prompt, *answer, self._tokenizer.eos_token_id], len(prompt))
-
-    def fit(self, rows: Sequence[_Row], held_out: Sequence[_Row]) -> list[float]:
-        """Train; return the held-out loss before and after each pass. Ends with the weights of the least."""
-        import torch
-
-        weights = [value for value in self._model.parameters() if value.requires_grad]
-        optimizer = torch.optim.AdamW(weights, lr=self._settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-        passes, size = self._settings.passes, self._settings.batch_size
-        steps = passes * math.ceil(len(rows) / size)
-        losses, best, step = [self._measure(held_out)], self._copy(), 0
-        with show_progress("Adapting the generator", passes * len(rows)) as advance:
-            for _ in range(passes):
-                for batch in _batches(rows, size, self._rng):
-                    step += 1
-                    share = step / steps
-                    rate = self._settings.learning_rate * min(share / _WARM_UP, (1 - share) / (1 - _WARM_UP) + 1e-3)
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate
-                    loss, count = self._loss(self._model.train(), batch)
-                    (loss / count).backward()
-                    torch.nn.utils.clip_grad_norm_(weights, _MAX_GRADIENT_NORM)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                    advance(len(batch))
-                losses.append(self._measure(held_out))
-                _log.info("Adaptation: held-out loss %.3f nats per token after %d passes.", losses[-1], len(losses) - 1)
-                if losses[-1] > min(losses[:-1]):
-                    break
-                best = self._copy()
-        self._model.load_state_dict(best, strict=False)
-        return losses
-
-    def save(self, folder: Path) -> None:
-        """Save the adapter."""
-        self._model.save_pretrained(str(folder))
-
-    def _loss(self, model: Any, batch: Sequence[_Row]) -> tuple[torch.Tensor, int]:
-        """Return the summed loss of the batch's answers, and their tokens."""
-        import torch
-
-        longest = max(len(row.ids) for row in batch)
-        ids = torch.zeros(len(batch), longest, dtype=torch.long)
-        counts = torch.zeros(len(batch), longest, dtype=torch.bool)
-        mask = torch.zeros(len(batch), longest, dtype=torch.long)
-        for number, row in enumerate(batch):
-            ids[number, : len(row.ids)] = torch.tensor(row.ids)
-            counts[number, row.prompt : len(row.ids)] = True
-            mask[number, : len(row.ids)] = 1
-        ids, counts, mask = (part.to(self._device) for part in (ids, counts, mask))
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            hidden = model.base_model.model.model(input_ids=ids[:, :-1], attention_mask=mask[:, :-1], use_cache=False)
-            logits = model.base_model.model.lm_head(hidden.last_hidden_state[counts[:, 1:]])
-        targets = ids[:, 1:][counts[:, 1:]]
-        return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum"), len(targets)
-
-    def _measure(self, rows: Sequence[_Row]) -> float:
-        import torch
-
-        nats, count = 0.0, 0
-        with torch.inference_mode():
-            for batch in _batches(rows, self._settings.batch_size, None):
-                loss, tokens = self._loss(self._model.eval(), batch)
-                nats, count = nats + loss.item(), count + tokens
-        return nats / count
-
-    def _copy(self) -> dict[str, torch.Tensor]:
-        return {name: value.detach().clone() for name, value in self._model.named_parameters() if value.requires_grad}
+    if speed.engine == "ray" and settings.method == "lora":
+        raise UsageError(
+            "The engine ray takes no LoRA adapter; set adapt.method to full or none, or speed.engine to vllm."
+        )
+    if models.adapter is not None:
+        raise UsageError(
+            "The generator has an adapter already (models.adapter); merge it into the model, or set adapt.method to "
+            "none."
+        )
+    if settings.method == "lora":
+        check_low_rank_support()
 
 
-def _batches(rows: Sequence[_Row], size: int, rng: np.random.Generator | None) -> Iterator[list[_Row]]:
-    """Yield all rows in batches of similar length, in random order with `rng`."""
-    order = np.arange(len(rows)) if rng is None else rng.permutation(len(rows))
-    stretch = 8 * size
-    for start in range(0, len(order), stretch):
-        part = sorted((rows[row] for row in order[start : start + stretch]), key=lambda row: len(row.ids))
-        batches = [part[first : first + size] for first in range(0, len(part), size)]
-        for number in range(len(batches)) if rng is None else rng.permutation(len(batches)):
-            yield batches[number]
+def _run_passes(
+    learner: Learner, passes: _Passes, most: int, rows: Sequence[Row], held_out: Sequence[Row], judge: Judge | None
+) -> list[_Pass]:
+    """Do the passes that are missing, until one is not the best so far."""
+    done = passes.load()
+    if done:
+        learner.load_state(passes.folder(len(done) - 1) / _STATE_FILE)
+    start = done[0].start if done else _finite(learner.measure(held_out))
+    with show_progress("Adapting the generator", most * len(rows)) as advance:
+        advance(len(done) * len(rows))
+        for number in range(most):
+            if number == len(done):
+                training = learner.train_pass(number, rows, advance)
+                losses = PassLosses(_finite(training), _finite(learner.measure(held_out)))
+                done.append(passes.save(number, learner, start, losses))
+            if judge is not None and done[number].losses.judgment is None:
+                judgment = _finite(judge(passes.folder(number)))
+                done[number] = passes.save_losses(number, start, replace(done[number].losses, judgment=judgment))
+            _log.info("Adaptation, pass %d: %s.", number + 1, done[number].losses)
+            if _find_best(done[: number + 1], judge) != number:
+                break
+    return done
+
+
+def _find_best(done: Sequence[_Pass], judge: Judge | None) -> int | None:
+    """Return the first pass of the least judgment, or held-out loss where nobody judges; None if none is finite."""
+    values = [ended.losses.held_out if judge is None else ended.losses.judgment for ended in done]
+    finite = [(value, number) for number, value in enumerate(values) if value is not None]
+    return min(finite)[1] if finite else None
+
+
+class _Passes:
+    """The folders of the passes of one adaptation; those of another one are removed.
+
+    Args:
+        parent: holds them.
+        key: tells one adaptation from another.
+    """
+
+    def __init__(self, parent: Path, key: str) -> None:
+        self._parent, self._key = parent, key
+
+    def folder(self, number: int) -> Path:
+        """Return the folder of a pass, which an engine can load."""
+        return self._parent / f"{number + 1:03d}"
+
+    def load(self) -> list[_Pass]:
+        """Return the passes that have ended."""
+        done: list[_Pass] = []
+        try:
+            while (path := self.folder(len(done)) / _PASS_FILE).exists():
+                done.append(_PASS.validate_json(path.read_bytes()))
+        except ValidationError:
+            done = []
+        if (
+            done
+            and all(ended.key == self._key for ended in done)
+            and (self.folder(len(done) - 1) / _STATE_FILE).exists()
+        ):
+            return done
+        self.remove()
+        return []
+
+    def save(self, number: int, learner: Learner, start: float | None, losses: PassLosses) -> _Pass:
+        """Save a pass; only the last one needs the state from which the next one goes on."""
+        ended = _Pass(self._key, start, losses)
+        with make_folder_atomically(self.folder(number)) as fresh:
+            learner.save(fresh)
+            learner.save_state(fresh / _STATE_FILE)
+            (fresh / _PASS_FILE).write_text(json.dumps(asdict(ended)))
+        if number:
+            (self.folder(number - 1) / _STATE_FILE).unlink()
+        return ended
+
+    def save_losses(self, number: int, start: float | None, losses: PassLosses) -> _Pass:
+        """Save what is known of a pass later."""
+        ended = _Pass(self._key, start, losses)
+        write_atomically(self.folder(number) / _PASS_FILE, json.dumps(asdict(ended)))
+        return ended
+
+    def finish(self, best: int, folder: Path, record: AdapterRecord) -> None:
+        """Turn the best pass into `folder`, with the record, and remove the others."""
+        save_record(self.folder(best), record)
+        os.replace(self.folder(best), folder)
+        self.tidy(folder)
+
+    def tidy(self, folder: Path) -> None:
+        """Remove what a finished adaptation no longer needs."""
+        for name in (_PASS_FILE, _STATE_FILE):
+            (folder / name).unlink(missing_ok=True)
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove all passes."""
+        shutil.rmtree(self._parent, ignore_errors=True)
+
+
+def _digest_generator(name: str) -> str:
+    folder = find_model_folder(name)
+    if folder is None:
+        raise ModelError(
+            f"The weights of the generator {name!r} are not on this machine; download it (`hf download {name}`), or "
+            "set adapt.method to none."
+        )
+    return digest_weights(folder)
+
+
+def _digest_inputs(described: Mapping[str, Any], examples: Sequence[Example], held_out: Sequence[Example]) -> str:
+    texts = [
+        [(example.prompt.text, example.prompt.chat, example.answer) for example in part]
+        for part in (examples, held_out)
+    ]
+    return hashlib.sha256(json.dumps([described, texts], sort_keys=True).encode()).hexdigest()
+
+
+def _load_finished(folder: Path, described: Mapping[str, Any]) -> AdapterRecord | None:
+    """Return the record of a folder that was finished with the same settings; None if there is no such folder."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    record = load_record(folder) if folder.is_dir() else None
+    if record is None or not described.items() <= asdict(record).items():
+        raise RunFolderError(
+            f"{folder} holds something else than the generator adapted with these settings; delete it, or name another "
+            "folder."
+        )
+    return record
+
+
+def _encode(learner: Learner, examples: Sequence[Example]) -> list[Row]:
+    rows = [learner.encode(example.prompt, example.answer) for example in examples]
+    return [row for row in rows if row is not None]
+
+
+def _check_sizes(examples: int, held_out: int) -> None:
+    if examples < MIN_EXAMPLES or held_out < MIN_HELD_OUT:
+        raise UsageError(
+            f"{examples} texts to adapt the generator to and {held_out} to stop by are too few (not counting those "
+            f"that are blank or longer than its context); give at least {MIN_EXAMPLES} and {MIN_HELD_OUT}, or set "
+            "adapt.method to none."
+        )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

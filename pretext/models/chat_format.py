@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pretext.errors import ModelError
-from pretext.prompts import Prompt
+from pretext.prompts import HEADER, Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,6 +49,23 @@ def encode_prompt(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> list[in
     if rest:
         return [*first, *(token for piece in rest for token in (*ids, *piece))]
     return [*first, *ids] or _choose_start_ids(tokenizer)
+
+
+def encode_answer(answer: str, chat: bool, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Encode an answer and its end, as they follow the prompt that `encode_prompt` encodes.
+
+    The end of a base answer is a blank line and the next header, where all engines stop; that of a chat answer is the
+    token that the chat template writes after it. Nothing in the answer is read as a control token.
+
+    Raises:
+        ModelError: it answers a chat prompt, and the tokenizer has no template or no token that ends an answer.
+    """
+    if not chat:
+        reserved = frozenset(tokenizer.all_special_ids)
+        return _encode_text(f"{answer.strip()}\n\n{HEADER}", tokenizer, reserved)
+    prompt_format = _make_format(tokenizer, str(tokenizer.chat_template or ""))
+    text = escape_control_tokens(answer) if prompt_format.plain_markers else answer
+    return [*_encode_text(text.strip(), tokenizer, prompt_format.reserved), _find_chat_end(tokenizer)]
 
 
 def find_end_tokens(tokenizer: PreTrainedTokenizerBase, eos_token_id: int | Sequence[int] | None) -> list[int]:
@@ -149,3 +166,17 @@ def _split_template(tokenizer: PreTrainedTokenizerBase) -> list[str]:
             f"The chat template of {tokenizer.name_or_path!r} leaves out the user's message; use base prompts."
         )
     return pieces
+
+
+def _find_chat_end(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Find the token that ends an answer: the first end token behind it in the template, or the tokenizer's."""
+    messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": _PLACEHOLDER}]
+    after = str(tokenizer.apply_chat_template(messages, tokenize=False)).rpartition(_PLACEHOLDER)[2]
+    ends = find_end_tokens(tokenizer, None)
+    written = tokenizer.encode(after, add_special_tokens=False, split_special_tokens=False)
+    end = next((token for token in written if token in ends), tokenizer.eos_token_id)
+    if end is None:
+        raise ModelError(
+            f"The tokenizer of {tokenizer.name_or_path!r} has no token that ends an answer; use base prompts."
+        )
+    return int(end)

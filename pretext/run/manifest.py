@@ -27,7 +27,10 @@ _NEXT_MANIFEST = "manifest.next.json"
 _RESULT = re.compile(
     r"config\.toml|run\.json|population/\d{3,}\.json|positions/\d{3,}\.npy|selected/\d{3,}\.json|seeds\.jsonl|"
     r"profile/\d{3,}(?:\.released)?\.json|profile/\d{3,}\.npy|writer\.json|"
-    r"adapter/(?:adapter_config\.json|adapter_model\.safetensors|adaptation\.json|README\.md)|"
+    r"adapter/(?:adapter_config\.json|adapter_model\.safetensors|adaptation\.json)|"
+    r"adapter/(?:config|generation_config|model\.safetensors\.index|tokenizer|tokenizer_config|special_tokens_map|"
+    r"added_tokens|vocab)\.json|adapter/(?:model(?:-\d{5}-of-\d{5})?\.safetensors|chat_template\.jinja|merges\.txt|"
+    r"tokenizer\.model)|"
     r"query\.json|ranking\.json|privacy\.json|README\.md|expansion\.json|synthetic\.(?:jsonl|parquet)|"
     r"synthetic/\d{5,}\.(?:jsonl|parquet)",
     re.ASCII,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pretext.errors import ModelError, UsageError
+from pretext.models.adapters import resolve_adapter
 from pretext.models.chat_format import encode_prompt, find_end_tokens
 from pretext.models.engines import Sampling, Usage, cut_at_stop, find_fitting_prompts, ignore_progress
+from pretext.models.low_rank import check_low_rank_support, load_adapter
 from pretext.models.precision import check_device, choose_dtype, read_layer_sizes
 from pretext.models.sources import check_generator, explain_model_errors, is_quantized, resolve_generator
 from pretext.prompts import Prompt
@@ -55,15 +55,13 @@ class TransformersEngine:
 
         if batch_size < 1:
             raise UsageError(f"batch_size is {batch_size}; it must be at least 1.")
-        if adapter is not None and importlib.util.find_spec("peft") is None:
-            raise ModelError(
-                "A LoRA adapter (models.adapter) needs the package peft, which is not installed; run "
-                "`pip install 'pretext[lora]'`, or leave the adapter out."
-            )
-        self._device = _resolve_device(device)
+        if adapter is not None:
+            check_low_rank_support()
+            adapter = str(resolve_adapter(adapter, model))
+        self._device = resolve_device(device)
         torch_dtype = None if dtype is None else _parse_dtype(dtype)
         with explain_model_errors(model):
-            self._tokenizer, causal_model = _load_causal_model(model, self._device, torch_dtype)
+            self._tokenizer, causal_model = load_causal_model(model, self._device, torch_dtype)
         self._forward_parameters = frozenset(inspect.signature(causal_model.forward).parameters)
         if "past_key_values" not in self._forward_parameters:
             raise ModelError(
@@ -76,7 +74,7 @@ class TransformersEngine:
         )
         ends = find_end_tokens(self._tokenizer, causal_model.generation_config.eos_token_id)
         self._ends = torch.tensor(ends, dtype=torch.long, device=self._device)
-        self._model = causal_model if adapter is None else _apply_adapter(causal_model, adapter)
+        self._model = causal_model if adapter is None else load_adapter(causal_model, adapter)
         self._batch_size = batch_size
         self.usage = Usage()
 
@@ -218,8 +216,12 @@ def _find_rows_outside_nucleus(probabilities: torch.Tensor, tokens: torch.Tensor
     return (before >= top_p).nonzero()[:, 0]
 
 
-def _load_causal_model(name: str, device: torch.device, dtype: torch.dtype | None) -> tuple[Any, Any]:
-    """Load tokenizer and model, after checking the model's kind and size."""
+def load_causal_model(name: str, device: torch.device, dtype: torch.dtype | None) -> tuple[Any, Any]:
+    """Load a generator's tokenizer and model, after checking the model's kind and size.
+
+    Raises:
+        ModelError: it does not generate text, or does not fit into memory.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     source = resolve_generator(name)
@@ -263,17 +265,8 @@ def _check_memory(name: str, size: int, device: torch.device) -> None:
         )
 
 
-def _apply_adapter(model: Any, adapter: str) -> Any:
-    """Apply the LoRA adapter: merged into the weights, which costs nothing later, unless they are quantized."""
-    from peft import PeftModel
-
-    with explain_model_errors(adapter), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft uses what transformers will rename
-        adapted: Any = PeftModel.from_pretrained(model, adapter)
-        return adapted.eval() if is_quantized(model.config) else adapted.merge_and_unload().eval()
-
-
-def _resolve_device(name: str | None) -> torch.device:
+def resolve_device(name: str | None) -> torch.device:
+    """Return the device of that name, or the best available. Raises UsageError if torch does not see it."""
     import torch
 
     if name is None:

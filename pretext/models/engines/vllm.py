@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pretext.errors import EngineError, ModelError, UsageError
+from pretext.models.adapters import resolve_adapter
 from pretext.models.chat_format import encode_prompt, find_end_tokens
 from pretext.models.engines import Sampling, Usage, cut_at_stop, find_fitting_prompts, ignore_progress
 from pretext.models.engines.subprocess import ChildEnded, ChildProcess
@@ -141,7 +142,7 @@ class VLLMEngine:
         self.model = ModelSpec(
             str(source),
             find_end_tokens(self.tokenizer, None),
-            None if adapter is None else str(_resolve_adapter(adapter)),
+            None if adapter is None else str(resolve_adapter(adapter, model)),
             dtype,
             quantization,
             memory_share,
@@ -256,17 +257,6 @@ def _explain_start_failure(name: str, reason: str) -> str:
         else "check that vLLM knows this kind of model and that its files are whole, or use the engine transformers"
     )
     return f"vLLM cannot start with the model {name!r} ({reason.rstrip('.')}); {remedy}."
-
-
-def _resolve_adapter(name: str) -> Path | str:
-    """Return the adapter's folder, or its Hugging Face name."""
-    folder = Path(name).expanduser()
-    if folder.is_dir() and not (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"The folder {name!r} holds no LoRA adapter (no adapter_config.json); name the folder that "
-            "`save_pretrained` of an adapter wrote, or leave models.adapter out."
-        )
-    return folder if folder.is_dir() else name
 
 
 def _check_context(name: str, config: Any, max_length: int | None) -> None:

@@ -238,10 +238,10 @@ def test_an_adapter_is_added_to_the_model(checkpoint, tmp_path, local):
 
 
 def test_an_adapter_that_is_not_there(checkpoint, tmp_path, monkeypatch):
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="holds no LoRA adapter"):
         TransformersEngine(checkpoint, adapter=str(tmp_path), device="cpu")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"pip install 'pretext\[lora\]'"):
+    with pytest.raises(ModelError, match=r"pip install 'pretext\[adapt\]'"):
         TransformersEngine(checkpoint, adapter=str(tmp_path), device="cpu")
 
 

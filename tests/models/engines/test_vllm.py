@@ -21,8 +21,10 @@ import torch
 from transformers import AutoConfig
 
 import pretext.models.engines.vllm
-from pretext.config.settings import Models, Speed
+from pretext.config.settings import Adapt, Models, Speed
 from pretext.errors import EngineError, ModelError, UsageError
+from pretext.models.adaptation import Example, adapt
+from pretext.models.adapters import use_adapted
 from pretext.models.engines import Sampling, open_engine
 from pretext.models.engines.transformers import TransformersEngine
 from pretext.models.engines.vllm import VLLMEngine, check_quantization, choose_vllm_dtype, compute_cache_bytes
@@ -312,6 +314,23 @@ def test_a_kind_of_model_that_vllm_does_not_know(checkpoint, tmp_path):
         match=r"vLLM cannot start with .*Nobodys.*not supported for now\); .* or use the engine transformers\.$",
     ):
         VLLMEngine(str(folder), memory_share=SHARE)
+
+
+def test_an_adapted_generator__lora_and_full__answers_as_transformers_does(checkpoint, tmp_path):
+    speed = Speed(engine="vllm", memory_share=SHARE, device="cpu", dtype="float32")
+    examples = [
+        Example(prompt, f"{count} loaves of rye") for prompt in PROMPTS for count in ("two", "six", "ten", "no")
+    ]
+    for method in ("lora", "full"):
+        folder = tmp_path / method
+        settings = Adapt(method=method, rank=4, passes=4, learning_rate=0.01, batch_size=8)
+        adapt(Models(generator=str(checkpoint)), settings, speed, examples * 8, examples, folder, 0)
+        models = use_adapted(Models(generator=str(checkpoint)), folder)
+        expected = open_engine(models, speed.model_copy(update={"engine": "transformers"})).complete(PROMPTS, GREEDY)
+        assert all("loaves" in text for text in expected)
+        vllm = open_engine(models, speed)
+        assert vllm.complete(PROMPTS, GREEDY) == expected
+        vllm.close()
 
 
 def test_a_folder_without_an_adapter(checkpoint, tmp_path):
