@@ -22,6 +22,7 @@ from pretext.progress import show_progress
 from pretext.prompts import Prompt, PromptStyle
 from pretext.run.records import Candidate, Origin
 from pretext.screening.screen import Screen
+from pretext.screening.usable import check_usable
 
 _CLEAR = 3.0
 """Standard deviations above which a start is taken for real: of 1,000 starts that nobody uses about one is."""
@@ -88,6 +89,9 @@ def write_guided(
         engine: writes.
         screen: drops texts, and counts them.
         rng: draws starts and seeds.
+
+    Raises:
+        EngineError: almost nothing that the generator writes is usable.
     """
     pool: list[Candidate] = []
     left = _MAX_PROMPTS_PER_TEXT * wanted
@@ -105,4 +109,5 @@ def write_guided(
                 if screen.keep(text):
                     pool.append(Candidate(text or "", label, Origin("guided", 0)))
             advance(min(len(pool), wanted) - min(before, wanted))
+            check_usable(len(pool), screen.dropped)
     return pool[:wanted]

@@ -6,17 +6,20 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pretext.config.settings import Config
-from pretext.errors import NoSignal, UsageError
+from pretext.errors import EngineError, NoSignal, UsageError
 from pretext.home import open_ledger
 from pretext.jobs.run import expand_run, synthesize
+from pretext.models.engines.scripted import ScriptedEngine
+from pretext.prompts import Prompt
 from pretext.report.page import write_report
 from pretext.run.profiles import load_profile_answer, load_profile_query
 from pretext.run.writers import load_writer
 from pretext.statement.verify import verify_folder
-from tests.support.runs import make_parts, rows_of, write_rows
+from tests.support.runs import make_parts, reply, rows_of, write_rows
 
 PROFILE = (
     "preset=profile",
@@ -65,16 +68,27 @@ def test_profile_run__finished__is_verified_and_its_edited_answer_is_not(
     assert "profile/000.released.json" in found
 
 
-def test_profile_run__again_and_larger__draws_nothing_more(profile_config: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", ["save_profile_answer", "write_guided", "judge_writer", "save_writer", "expand"])
+def test_profile_run__killed_at_a_step_and_resumed__draws_nothing_more(
+    step: str, profile_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    module = "pretext.evolution.profile_loop" if step == "save_profile_answer" else "pretext.jobs.profile"
+    with monkeypatch.context() as patched:
+        patched.setattr(f"{module}.{step}", die)
+        with pytest.raises(KeyboardInterrupt):
+            synthesize(profile_config, tmp_path / "run", make_parts(profile_config))
+    (before,) = open_ledger().account("private").releases
     run = synthesize(profile_config, tmp_path / "run", make_parts(profile_config))
+    (after,) = open_ledger().account("private").releases
     answer = load_profile_answer(run, 0)
-    for name in ("writer.json", "profile/000.released.json", "population/001.json"):
-        (run.folder / name).unlink()
-    again = synthesize(profile_config, run.folder, make_parts(profile_config))
-    assert load_profile_answer(again, 0) == answer
-    assert len(again.require_statement().releases) == 1
-    expand_run(profile_config, again, make_parts(profile_config), 60)
-    assert len((run.folder / "synthetic.jsonl").read_text(encoding="utf-8").splitlines()) == 60
+    assert answer is not None
+    assert answer.noisy == before.noisy.tolist() == after.noisy.tolist()
+    expand_run(profile_config, run, make_parts(profile_config), 60)
+    texts = (run.folder / "synthetic.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(set(texts)) == len(texts) == 60
 
 
 def test_profile_run__two_rounds_and_labels__asks_all_labels_in_one_vector(
@@ -113,3 +127,17 @@ def test_profile_run__a_pool_of_a_few_texts__is_refused_before_the_release(
     with pytest.raises(UsageError):
         synthesize(config, tmp_path / "run", make_parts(config))
     assert not open_ledger().account("private").releases
+
+
+def test_profile_run__nothing_usable_after_the_release__stops_and_goes_on_later(
+    profile_config: Config, tmp_path: Path
+) -> None:
+    def fail_later(prompt: Prompt, rng: np.random.Generator) -> str:
+        is_guided = not prompt.text.endswith("\n")  # it ends with the start of an answer
+        return "" if is_guided else reply(prompt, rng)
+
+    with pytest.raises(EngineError):
+        synthesize(profile_config, tmp_path / "run", make_parts(profile_config, ScriptedEngine(fail_later)))
+    assert len(open_ledger().account("private").releases) == 1
+    run = synthesize(profile_config, tmp_path / "run", make_parts(profile_config))
+    assert len(run.require_statement().releases) == 1
