@@ -75,8 +75,19 @@ class Learner:
         with torch.random.fork_rng():
             torch.manual_seed(seed % 2**63)
             self._model: Any = self._prepare(model)
-        weights = [weight for weight in self._model.parameters() if weight.requires_grad]
-        self._optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+        self._optimizer = torch.optim.AdamW(
+            self.trained_weights, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+        )
+
+    @property
+    def size(self) -> int:
+        """Number of all weights."""
+        return sum(weight.numel() for weight in self._model.parameters())
+
+    @property
+    def trained_weights(self) -> list[torch.nn.Parameter]:
+        """The weights that training changes, in a fixed order."""
+        return [weight for weight in self._model.parameters() if weight.requires_grad]
 
     def encode(self, prompt: Prompt, answer: str) -> Row | None:
         """Encode as the engines do; None for a blank answer, or one that does not fit into the context."""
@@ -96,6 +107,18 @@ class Learner:
                     loss, tokens = self._sum_losses(self._model.eval(), part)
                     nats, count = nats + loss.item(), count + tokens
         return nats / count
+
+    def differentiate(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """Return the gradient of the rows' loss in nats per token by the trained weights, which stay as they are."""
+        import torch
+
+        tokens, weights = sum(len(row.answer) for row in rows), self.trained_weights
+        total = [torch.zeros_like(weight) for weight in weights]
+        for part in cut_batch(list(rows), self._most_places):
+            loss, _ = self._sum_losses(self._model.train(), part)
+            for so_far, gradient in zip(total, torch.autograd.grad(loss / tokens, weights), strict=True):
+                so_far += gradient
+        return total
 
     def train_pass(self, number: int, rows: Sequence[Row], advance: Callable[[int], None]) -> float:
         """Take one pass over the rows, in an order of its own; return the mean loss in nats per token.

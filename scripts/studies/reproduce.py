@@ -8,7 +8,7 @@
 A private set has the columns client_id and text; its clients are split by a hash of their id into those who train,
 who validate and who test. Every finished cell (set, method, epsilon, repetition) adds a row to the CSV file and is not
 run again; an interrupted one goes on from its run folder. At the end, or with --print-only alone, it prints the table.
-The methods are described in comparison/methods.py and comparison/on_device.py.
+The methods are described in comparison/methods.py, comparison/adapted.py and comparison/on_device.py.
 
 The figures are measured on private texts without noise and the federated methods draw noise that no ledger charges:
 this is for research data that is public, and nothing that it writes is covered by a guarantee.

@@ -11,12 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
+from comparison.adapted import DP_SGD_TRAINING, adapt_to, adapt_with_noise, pool_of_public_texts, write_adapted
 from comparison.cells import FULL, START, Cell, Row
 from comparison.costs import NOTHING, ClientCost
 from comparison.domains import domain_of
 from comparison.methods import (
+    ADAPTED_METHODS,
+    DP_SGD,
     FREE_METHODS,
     METHODS_WITH_VOTES,
+    ON_PRIVATE,
+    ON_PUBLIC,
     PAPER_METHOD,
     PRIVATE_SEEDS,
     Scale,
@@ -28,7 +33,7 @@ from comparison.methods import (
 from comparison.on_device import FEDERATED_METHODS, ON_DEVICE, Device, train_on_devices
 from comparison.sets import PrivateSet
 from pretext.config.resolve import dump_settings
-from pretext.config.settings import Config
+from pretext.config.settings import Config, Models
 from pretext.errors import NoSignal
 from pretext.evaluation.metrics import frechet_distance
 from pretext.evaluation.student import CausalStudent, Score
@@ -39,12 +44,14 @@ from pretext.screening.screen import Screen
 from privacy import Budget
 
 _MAX_VALIDATED = 300
-ALL_METHODS = (START, FULL, *FREE_METHODS, PRIVATE_SEEDS, *METHODS_WITH_VOTES, *ON_DEVICE)
+ALL_METHODS = (START, FULL, *FREE_METHODS, PRIVATE_SEEDS, *METHODS_WITH_VOTES, *ADAPTED_METHODS, *ON_DEVICE)
 
 
 def epsilon_of(method: str, epsilon: float) -> float:
     """Return the epsilon that a method has: 0, infinity, or the one that is asked for."""
-    return 0.0 if method in (START, *FREE_METHODS) else math.inf if method in (FULL, PRIVATE_SEEDS) else epsilon
+    if method in (START, *FREE_METHODS, ON_PUBLIC):
+        return 0.0
+    return math.inf if method in (FULL, PRIVATE_SEEDS, ON_PRIVATE) else epsilon
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Bench:
     folder: Path
     _initial: dict[str, list[Candidate]] = field(default_factory=dict)
     _devices: dict[str, Device] = field(default_factory=dict)
+    _costs: dict[str, ClientCost] = field(default_factory=dict)
 
     def setting(self, method: str) -> str:
         """Describe what distinguishes a cell from others of the same name."""
@@ -85,18 +93,20 @@ class Bench:
         if method in ON_DEVICE:
             return f"{clients}, delta {self.scale.delta:g}; {FEDERATED_METHODS[method].setting}"
         sizes = setting_of(method, self.scale)
-        if method == PAPER_METHOD:
+        if method == DP_SGD:
+            sizes += f", delta {self.scale.delta:g}; {DP_SGD_TRAINING.setting}"
+        if method in (PAPER_METHOD, ON_PUBLIC):
             return f"{clients}, public {Path(self.public).name.split('.')[0]}; {sizes}"
         return sizes if method in FREE_METHODS else f"{clients}; {sizes}"
 
     def run(self, cell: Cell) -> Row:
         """Run a cell; a method without any survivor or usable text gets a row without figures."""
         started = time.perf_counter()
-        rounds, cost = self._client_cost(cell.method)
         try:
             outcome = self._make_outcome(cell)
         except NoSignal:
             outcome = Outcome(None)
+        rounds, cost = self._client_cost(cell.method)
         score = outcome.score or Score(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
         return Row(
             *(cell.set, cell.method, cell.epsilon, cell.repetition, cell.repetition),
@@ -142,8 +152,20 @@ class Bench:
         # A folder of its own for every setting: a cell must not continue what another setting wrote.
         mark = hashlib.sha256(f"{self.setting(cell.method)}{dump_settings(config)}".encode()).hexdigest()[:8]
         folder = self.folder / cell.set / f"{cell.method}-{cell.epsilon:g}-{cell.repetition}-{mark}"
+        if cell.method in ADAPTED_METHODS:
+            return write_adapted(config, self._adapt(cell, config, folder))
         initial = self._initial_population(cell.method, config)
         return write_cell_texts(cell.method, config, folder, self.parts, domain, initial)
+
+    def _adapt(self, cell: Cell, config: Config, folder: Path) -> Models:
+        """Adapt the generator as a method does; what the folder holds is not done again."""
+        if cell.method == DP_SGD:
+            budget = Budget(cell.epsilon, self.scale.delta)
+            models, self._costs[DP_SGD] = adapt_with_noise(config, self.private.training, budget, folder / "adapter")
+            return models
+        if cell.method == ON_PRIVATE:
+            return adapt_to(config, [text for client in self.private.training for text in client], folder / "adapter")
+        return adapt_to(config, pool_of_public_texts(config, self.public, self.parts), folder / "adapter")
 
     def _initial_population(self, method: str, config: Config) -> list[Candidate]:
         """Return the first population, made once for all cells that begin alike."""
@@ -165,4 +187,6 @@ class Bench:
     def _client_cost(self, method: str) -> tuple[int, ClientCost]:
         if method in ON_DEVICE:
             return FEDERATED_METHODS[method].rounds, self._device(method).cost
-        return (0, NOTHING) if method in (START, FULL) else cost_of(method, self.scale)
+        if method == DP_SGD:
+            return DP_SGD_TRAINING.steps, self._costs[method]
+        return (0, NOTHING) if method in (START, FULL, *ADAPTED_METHODS) else cost_of(method, self.scale)

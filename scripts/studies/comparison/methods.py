@@ -45,7 +45,12 @@ from pretext.screening.screen import Screen
 
 FREE_METHODS: Final = ("prompt-only", "expand-only")
 PRIVATE_SEEDS: Final = "private-seeds"
-METHODS_WITHOUT_VOTES: Final = (*FREE_METHODS, PRIVATE_SEEDS)
+ON_PUBLIC: Final = "adapted-on-public"
+ON_PRIVATE: Final = "adapted-on-private"
+DP_SGD: Final = "dp-sgd-lora"
+ADAPTED_METHODS: Final = (ON_PUBLIC, ON_PRIVATE, DP_SGD)
+"""The methods that adapt the generator to texts; see `comparison.adapted`."""
+METHODS_WITHOUT_VOTES: Final = (*FREE_METHODS, PRIVATE_SEEDS, *ADAPTED_METHODS)
 """The methods without a vote."""
 PAPER_METHOD: Final = "pretext-icml24"
 METHODS_WITH_VOTES: Final = ("pretext", PAPER_METHOD, "aug-pe")
