@@ -452,7 +452,7 @@ MUTANTS: list[Mutant] = [
         "    return gaussian <= delta_target - aside and",
         "    return gaussian <= 2 * delta_target - aside and",
         "a budget is overdrawn",
-        (f"{ACCOUNTING}::test_what_fits_keeps_within_the_target",),
+        (f"{ACCOUNT}::test_neither_frontier_can_be_traded_for_the_other",),
     ),
     # The ledger
     Mutant(

@@ -48,7 +48,7 @@ SOME = uuid.UUID("12345678-1234-5678-1234-567812345678")
         (datetime.date(2024, 5, 1), datetime.datetime(2024, 5, 1), "2024-05-01", np.datetime64("2024-05-01", "ns")),
         (datetime.datetime(2024, 5, 1, 12, tzinfo=UTC), datetime.datetime(2024, 5, 1, 17, tzinfo=EAST)),
     ],
-    ids=str,
+    ids=lambda spellings: f"{type(spellings[0]).__name__} {spellings[0]!s:.20}".replace("\x00", ""),
 )
 def test_identity__the_same_value_in_other_types_and_spellings__is_the_same(spellings: tuple[Any, ...]) -> None:
     identities = {normalize_identity(value) for value in spellings}

@@ -12,7 +12,7 @@ import itertools
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +26,7 @@ import pretext.jobs.parts
 from pretext.audit.canary_texts import HashEmbedder
 from pretext.clients.voting import Clients
 from pretext.models.engines.scripted import ScriptedEngine
+from pretext.progress import show_progress
 from privacy import Bounded, DiscreteGaussian
 from tests.support.runs import WORDS, Command, reply, rows_of, write_rows
 
@@ -99,9 +100,15 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("perf_counter", "monotonic", "process_time"):
         monkeypatch.setattr(f"time.{name}", clock)
     embed, read = HashEmbedder.__call__, pretext.jobs.parts.read_private
-    monkeypatch.setattr(HashEmbedder, "__call__", clock.after(embed, lambda rows, *_: len(rows)))
+
+    def embed_aloud(self: HashEmbedder, texts: Sequence[str], *, announce: str | None = None) -> NDArray[np.float32]:
+        """Embed, and say so as the real embedder does."""
+        with show_progress(announce, len(texts), show_counts=False):
+            return embed(self, texts)
+
+    monkeypatch.setattr(HashEmbedder, "__call__", clock.after(embed_aloud, lambda rows, *_: len(rows)))
     monkeypatch.setattr("pretext.jobs.parts.read_private", clock.after(read, lambda private, *_: len(private.texts)))
-    for name in ("vote", "sum_moments"):
+    for name in ("vote", "profile", "sum_moments"):
         work = getattr(Clients, name)
         monkeypatch.setattr(Clients, name, clock.after(work, lambda _, clients, *__: len(clients.client)))
     return folder
