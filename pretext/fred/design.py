@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pretext.config.settings import Models, Privacy
+from pretext.config.settings import Data, Models, Privacy
 from pretext.errors import UsageError
 from pretext.fred.estimation import MomentNoise, Moments, estimate_covariance
 from pretext.fred.frechet import covariance_root, squared_distances
@@ -61,12 +61,13 @@ class _Rehearsal:
 
 
 def design_fred_query(
-    sets: Sequence[Statistics], privacy: Privacy, noise_multiplier: float, models: Models, embed: Embedder
+    sets: Sequence[Statistics], data: Data, privacy: Privacy, noise_multiplier: float, models: Models, embed: Embedder
 ) -> FredQuery:
     """Design the query that the public sets and the terms of the guarantee lead to. Nothing private is touched.
 
     Args:
         sets: at least two.
+        data: which columns hold the private texts.
         privacy: the terms; `privacy.clients` must be stated.
         noise_multiplier: noise / sensitivity of the release.
         models: names the embedder.
@@ -84,6 +85,7 @@ def design_fred_query(
         privacy.relation,
         clients if privacy.clients_exact else None,
         embedder_identity(models),
+        f"at most {privacy.max_texts_per_client} of column {data.text_column!r}, clients by {data.client_column!r}",
         embed(_PROBES),
         design.promise,
     )

@@ -48,6 +48,7 @@ class FredQuery:
         relation: the relation that the noise was calibrated for.
         clients: the public number of clients; None where the release counts them.
         embedder: name of the embedder, and to how many tokens it cuts.
+        texts: which texts of whom, and how many, are in a client's means.
         probes: shape (4, d), how it embeds four fixed sentences.
         promise: what the design expects, from public data alone.
     """
@@ -57,6 +58,7 @@ class FredQuery:
     relation: Relation
     clients: int | None
     embedder: str
+    texts: str
     probes: NDArray[np.float32] = field(repr=False)
     promise: Promise
 
@@ -73,7 +75,7 @@ class FredQuery:
     @property
     def label(self) -> str:
         """Name of the release in the ledger, by content: the same query with the same noise is never paid twice."""
-        terms = f"{self.subject} {self.noise_multiplier!r} {self.relation.value}"
+        terms = f"{self.subject} {self.texts} {self.noise_multiplier!r} {self.relation.value}"
         return f"fred/{hashlib.sha256(terms.encode()).hexdigest()[:16]}"
 
     def cost(self, relation: Relation) -> Cost:
@@ -92,6 +94,7 @@ class FredQuery:
             "relation": self.relation.value,
             "clients": self.clients,
             "embedder": self.embedder,
+            "texts": self.texts,
             "probes": _pack_array(self.probes),
             "promise": asdict(self.promise),
         }
@@ -111,6 +114,7 @@ class FredQuery:
             Relation(values["relation"]),
             values["clients"],
             values["embedder"],
+            values["texts"],
             _unpack_array(values["probes"]).astype(np.float32),
             Promise(**values["promise"]),
         )

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pretext.calibration import moments_multiplier
-from pretext.config.settings import Config, Initial, Models, Privacy
+from pretext.config.settings import Config, Initial, Models
 from pretext.fred.design import check_embedder, design_fred_query, embedder_identity, require_client_estimate
 from pretext.fred.public_sets import PublicSet
 from pretext.fred.query import QUERY_FILE, FredQuery, load_query
@@ -85,7 +85,7 @@ def _rank(config: Config, folder: Path, parts: Parts, choose: int, confirmed: bo
     require_client_estimate(config.privacy)
     measured = measure_public_sets(config.initial, config.models, sets, parts)
     if query is None:
-        query = make_query(config.privacy, config.models, measured, parts)
+        query = make_query(config, measured, parts)
     check_embedder(query, config.models, parts.embedder())
     ledger = open_ledger()
     account = open_account(config, ledger, run, epsilon(query.cost(query.relation), config.privacy.delta), confirmed)
@@ -109,7 +109,7 @@ def plan_query(config: Config, parts: Parts) -> FredQuery:
     sets = resolve_public_sets(config.initial)
     require_client_estimate(config.privacy)
     measured = measure_public_sets(config.initial, config.models, sets, parts)
-    return make_query(config.privacy, config.models, measured, parts)
+    return make_query(config, measured, parts)
 
 
 def measure_public_sets(initial: Initial, models: Models, sets: Sequence[PublicSet], parts: Parts) -> MeasuredSets:
@@ -118,10 +118,9 @@ def measure_public_sets(initial: Initial, models: Models, sets: Sequence[PublicS
     return measure_sets(sets, parts.embedder(), identity, initial.public_set_texts, fred_cache_folder())
 
 
-def make_query(
-    privacy: Privacy, models: Models, measured: MeasuredSets, parts: Parts, epsilon: float | None = None
-) -> FredQuery:
+def make_query(config: Config, measured: MeasuredSets, parts: Parts, epsilon: float | None = None) -> FredQuery:
     """Design the query whose release costs at most `epsilon` (default: all of the configured guarantee)."""
+    privacy, models = config.privacy, config.models
     multiplier = moments_multiplier(privacy, epsilon)
     statistics = [statistics for _, statistics in measured]
-    return design_fred_query(statistics, privacy, multiplier, models, parts.embedder())
+    return design_fred_query(statistics, config.data, privacy, multiplier, models, parts.embedder())

@@ -286,7 +286,7 @@ class _Evolution:
         sets = measure_public_sets(config.initial, config.models, resolve_public_sets(config.initial), self.parts)
         query = load_query(run.folder)
         if query is None:
-            query = make_query(config.privacy, config.models, sets, self.parts, self.calibration.fred_epsilon)
+            query = make_query(config, sets, self.parts, self.calibration.fred_epsilon)
             run.write(QUERY_FILE, query.to_json())
         if all(release.label != label for release in releases_of_run(self.account, run.id)):
             self.try_generator(_read_samples(config.initial, config.screening.max_words))

@@ -95,6 +95,16 @@ def test_a_repeat_replays_without_opening_the_private_file(
     assert releases() == 1
 
 
+def test_fred__other_number_of_texts_per_client__is_another_release(
+    command: Command, flags: list[str], tmp_path: Path
+) -> None:
+    command(*flags, "--set", "privacy.budget_epsilon=3")
+    command(*flags, "--set", "privacy.max_texts_per_client=1", "--out", tmp_path / "one")
+    statements = [json.loads((tmp_path / name / "privacy.json").read_text()) for name in ("fred", "one")]
+    assert [statement["bounding"]["max_texts_per_client"] for statement in statements] == [8, 1]
+    assert releases() == 2
+
+
 def test_new_sets_are_ranked_from_the_stored_release(
     command: Command, flags: list[str], public_sets: dict[str, Path], tmp_path: Path
 ) -> None:
