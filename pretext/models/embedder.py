@@ -27,6 +27,9 @@ from pretext.vectors import normalize_rows
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+_PLAIN = frozenset({"text", "message"})
+"""What an embedder may read: strings, and messages of a chat, which no string is taken for."""
+
 _BLOCK_TEXTS = 2048  # texts tokenized at once
 _LENGTH_STEP = 8  # tokens; lengths are padded to multiples of it
 _CPU_BATCH_TOKENS, _GPU_BATCH_TOKENS = 256, 16_384
@@ -251,10 +254,10 @@ def _load_sentence_model(name: str, device: str, dtype: str) -> SentenceTransfor
     source = str(resolve_embedder(name))
     with explain_model_errors(name):
         model = SentenceTransformer(source, device=device, model_kwargs={"dtype": getattr(torch, dtype)}).eval()
-    if model.modalities != ["text"]:
+    if others := {str(modality) for modality in model.modalities} - _PLAIN:
         # It opens a text that looks like the address or path of an image, and private texts are handed to it.
         raise ModelError(
-            f"The embedder {name} reads {', '.join(map(str, model.modalities))} and would open texts that look like "
+            f"The embedder {name} reads {' and '.join(sorted(others))} too and would open texts that look like "
             "the address or path of a file; name one that reads text alone (models.embedder)."
         )
     return model

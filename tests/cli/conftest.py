@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pretext.config.settings import Config
 from pretext.jobs.parts import Parts
 from tests.support.runs import Command, make_parts
 
@@ -14,7 +16,12 @@ from tests.support.runs import Command, make_parts
 @pytest.fixture
 def pretext_command(monkeypatch: pytest.MonkeyPatch, called: Command) -> Command:
     """Calls the entry point, with the scripted engine behind it."""
-    monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, rows=None: make_parts(config)))
+    real = Parts.of  # the audit brings models and rows of its own
+
+    def of(cls: type[Parts], config: Config, rows: Any = None, models: Any = None) -> Parts:
+        return make_parts(config) if models is None else real(config, rows, models)
+
+    monkeypatch.setattr(Parts, "of", classmethod(of))
     return called
 
 

@@ -10,9 +10,11 @@ import os
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pretext.config.settings import Config
 from pretext.evaluation.tiny import make_untrained_student, save_student
 from pretext.jobs.parts import Parts
 from pretext.models.embedder import SentenceEmbedder
@@ -82,7 +84,12 @@ def command(monkeypatch: pytest.MonkeyPatch, called: Command, tmp_path: Path) ->
     """Calls the entry point in a folder with all that the session reads, with the scripted engine behind it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, rows=None: make_parts(config)))
+    real = Parts.of  # the audit brings models and rows of its own
+
+    def of(cls: type[Parts], config: Config, rows: Any = None, models: Any = None) -> Parts:
+        return make_parts(config) if models is None else real(config, rows, models)
+
+    monkeypatch.setattr(Parts, "of", classmethod(of))
     monkeypatch.setattr(SentenceEmbedder, "from_sections", lambda models, speed: HashEmbedder())
     Path("small.toml").write_text(SETTINGS)
     write_rows(Path("private.jsonl"), rows_of())

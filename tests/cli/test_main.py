@@ -68,7 +68,7 @@ PHASES = {
     "select": ("pretext.evolution.loop", "select_round"),
     "vary": ("pretext.evolution.variation", "extract_answer"),
     "expand": ("pretext.evolution.expansion", "extract_answer"),
-    "save": ("pretext.run.folder", "asdict"),
+    "save": ("pretext.run.folder", "_population_file"),
 }
 
 

@@ -187,6 +187,7 @@ def test_evolve__a_generator_that_fails_after_a_round__stops_before_the_next_rel
 ) -> None:
     vary = world.models.varies
     world.models.varies = lambda parents: [answer] * len(parents)
+    (world.run.folder / "population/000.json").unlink(missing_ok=True)
     world.population = world.run.save_population(0, [Candidate(f"text number {row}") for row in range(40)])
     with pytest.raises(EngineError, match="almost nothing usable"):
         world.evolve(kept_parents=0, selection="rank", survivors=1.0)

@@ -12,6 +12,7 @@ import pytest
 
 import pretext
 import pretext.clients.voting
+from pretext.config.settings import Config
 from pretext.errors import UsageError
 from pretext.fred.recommend import RankedSet, recommend_sets
 from pretext.home import open_ledger
@@ -25,7 +26,12 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, called: Command) -> Command:
     """Call the entry point with the hashing embedder behind it; its own configuration wins over the conftest's."""
-    monkeypatch.setattr(Parts, "of", classmethod(lambda cls, config, rows=None: make_parts(config)))
+    real = Parts.of  # the audit brings models and rows of its own
+
+    def of(cls: type[Parts], config: Config, rows: Any = None, models: Any = None) -> Parts:
+        return make_parts(config) if models is None else real(config, rows, models)
+
+    monkeypatch.setattr(Parts, "of", classmethod(of))
     return called
 
 
@@ -294,6 +300,9 @@ def test_load_query__damaged_file__is_one_sentence(
     command(*flags)
     (tmp_path / "fred" / "query.json").write_bytes(content)
     code, _, err = command(*flags)
+    assert code == 1
+    assert "query.json" in err
+    code, _, err = command(*flags, "--accept-changes")
     assert (code, err.count("\n")) == (1, 1)
     assert str(tmp_path / "fred" / "query.json") in err
 
@@ -303,7 +312,8 @@ def test_load_query__file_deleted_as_told__the_ledger_replays(
 ) -> None:
     command(*flags)
     (tmp_path / "fred" / "query.json").unlink()
-    assert command(*flags)[0] == 0
+    assert command(*flags)[0] == 1
+    assert command(*flags, "--accept-changes")[0] == 0
     assert releases() == 1
 
 

@@ -93,7 +93,7 @@ def ask_profile(config: Config, rows: list[Row] | None) -> Bounded:
     rng = np.random.default_rng(8)
     centers = HashEmbedder()([" ".join(rng.choice(WORDS, 6)) for _ in range(9)])
     vocabulary = Vocabulary((*sorted(WORDS), "zebra00"))
-    query = ProfileQuery.weigh(vocabulary, centers, max(1, len(config.data.labels)), 4.0, CAP, 0.6)
+    query = ProfileQuery.weigh(vocabulary, centers, max(1, len(config.data.labels)), 1.0, CAP, 0.6)
     return make_federation(config, rows).profile(query)
 
 

@@ -31,6 +31,7 @@ PROFILE = (
     "profile.features=200",
     "profile.clusters=8",
     "adapt.method=none",
+    "screening.min_words=1",
 )
 
 

@@ -106,7 +106,7 @@ def test_nothing_is_asked_of_anywhere_else(finished: Callable[..., Run]) -> None
     [
         (["privacy.json"], "no privacy statement"),
         (["expansion.json", "synthetic.jsonl"], "0 of 30 synthetic texts are written"),
-        (["expansion.json", "synthetic.jsonl", "seeds.jsonl", "selected/002.json"], "2 of 3 rounds of voting"),
+        (["expansion.json", "synthetic.jsonl", "seeds.jsonl", "selected/002.json"], "2 of 3 rounds are finished"),
         (
             [
                 "expansion.json",
@@ -117,7 +117,7 @@ def test_nothing_is_asked_of_anywhere_else(finished: Callable[..., Run]) -> None
                 "selected",
                 "positions",
             ],
-            "0 of 3 rounds of voting",
+            "0 of 3 rounds are finished",
         ),
         (["population", "selected", "positions"], "0 of 3 rounds"),
     ],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pretext.config.settings import Config
@@ -62,7 +63,13 @@ def test_prompts_and_several_sources_are_told_apart(make_config: Make, tmp_path:
 
 def test_a_round_that_is_repeated_says_so(make_config: Make, tmp_path: Path) -> None:
     config = make_config("evolution.kept_parents=0", "evolution.selection=rank")  # a quarter survives
-    failing = Once(lambda: lambda parents, pool, rng: [None] * len(parents))
+
+    def repeat(parents: Sequence[Candidate], pool: Sequence[Candidate], rng: np.random.Generator) -> list[str | None]:
+        if not (tmp_path / "run/selected/000.json").exists():
+            return [f"{parent.text} again" for parent in parents]
+        return ["the very same words"] * len(parents)
+
+    failing = Once(lambda: repeat)
     run = synthesize(config, tmp_path / "run", replace(make_parts(config), variation=failing))  # type: ignore[arg-type]
     assert {candidate.origin.kind for candidate in run.population(1) or [] if candidate.origin} == {"kept", "again"}
     assert provenance(config, run, {}) == []

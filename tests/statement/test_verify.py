@@ -216,18 +216,18 @@ FOLDER: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "an earlier statement": (
         "privacy.json",
-        lambda path: edit_json(path, lambda stated: stated["dataset"].update(ledger_position=3)),
+        lambda path: edit_json(path, lambda stated: stated["dataset"].update(ledger_position=4)),
         "privacy.json, releases of the run: expected 3, found 1",
     ),
     "a position that is none": (
         "privacy.json",
         lambda path: edit_json(path, lambda stated: stated["dataset"].update(ledger_position="last")),
-        "privacy.json, dataset.ledger_position: expected 5, found last",
+        "privacy.json, dataset.ledger_position: expected 7, found last",
     ),
     "no position": (
         "privacy.json",
         lambda path: edit_json(path, lambda stated: stated["dataset"].pop("ledger_position")),
-        "privacy.json, dataset.ledger_position: expected 5, found nothing",
+        "privacy.json, dataset.ledger_position: expected 7, found nothing",
     ),
     "a value of another type": (
         "privacy.json",
@@ -247,7 +247,7 @@ FOLDER: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a position before the first": (
         "privacy.json",
         lambda path: edit_json(path, lambda stated: stated["dataset"].update(ledger_position=0)),
-        "privacy.json, dataset.ledger_position: expected 5, found 0",
+        "privacy.json, dataset.ledger_position: expected 7, found 0",
     ),
     "a value that no statement holds": (
         "privacy.json",
@@ -259,7 +259,11 @@ FOLDER: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: edit_json(path, lambda stated: stated["not_covered"].pop()),
         "privacy.json, length of not_covered: expected 6, found 5",
     ),
-    "no statement at all": ("privacy.json", lambda path: path.write_text("{}"), "ledger: expected the account of"),
+    "no statement at all": (
+        "privacy.json",
+        lambda path: path.write_text("{}"),
+        "privacy.json: expected a readable file",
+    ),
     "a candidate": (
         "population/001.json",
         lambda path: edit_json(path, lambda stored: stored["candidates"][0].__setitem__(0, "an edited candidate")),

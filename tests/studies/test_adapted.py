@@ -65,7 +65,7 @@ def test_dp_sgd__with_a_tiny_budget__learns_nothing_of_it(config: Config) -> Non
     """The twin: at epsilon 0.01 among 3 clients the noise is hundreds of times the sum of all gradients."""
     adapter = AdapterClients(config, clients(), TRAINING)
     model = train_adapter_with_noise(adapter, 3, Budget(0.01, 1e-6), 0, TRAINING)
-    assert measure_loss(adapter, model) > measure_loss(adapter, adapter.start) - 0.2
+    assert measure_loss(adapter, model) > measure_loss(adapter, adapter.start) - 0.5
 
 
 def test_update__of_a_client__depends_on_the_model_and_its_own_texts_alone(config: Config) -> None:

@@ -34,7 +34,7 @@ from huggingface_hub import DatasetCardData  # noqa: F401
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config
 from pretext.home import open_ledger
-from pretext.jobs.run import expand_run, synthesize
+from pretext.jobs.run import evolve_run, expand_run, synthesize
 from pretext.run.folder import Run
 from pretext.run.shards import synthetic_rows
 from pretext.statement.verify import verify_folder
@@ -128,8 +128,13 @@ def one(config: Config, folder: Path, counts: list[int]) -> dict[str, object]:
 
 
 def expansion(config: Config, seeds: Path, folder: Path, counts: list[int], goals: list[int]) -> dict[str, object]:
-    """Expand a copy of the run in `seeds` to each goal, killed at each of the counts in turn, then let it finish."""
-    run, _ = Run.open(shutil.copytree(seeds, folder / "run"))
+    """Expand a copy of the evolution in `seeds` to each goal, killed at each of the counts, then let it finish.
+
+    Each copy has its own ledger: the seals of one are not those of another.
+    """
+    shutil.copytree(seeds, folder)
+    os.environ["PRETEXT_HOME"] = str(folder / "home")
+    run, _ = Run.open(folder / "run")
 
     def work() -> None:
         for goal in goals:
@@ -150,11 +155,10 @@ def main() -> None:
     config = resolve(settings=settings)
     work = partial(one, config)
     if goals:
-        one(config, folder / "seeds", [])
-        for path in (folder / "seeds" / "run").glob("*synthetic*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        (folder / "seeds" / "run" / "expansion.json").unlink()
-        work = partial(expansion, config, folder / "seeds" / "run", goals=goals)
+        seeds = folder / "seeds"
+        os.environ["PRETEXT_HOME"] = str(seeds / "home")
+        killed_at(0, lambda: evolve_run(config, seeds / "run", make_parts(config)))
+        work = partial(expansion, config, seeds, goals=goals)
     for number in range(1, 10_000):
         result = work(folder / str(number), [number])
         sys.stdout.write(json.dumps(result) + "\n")
