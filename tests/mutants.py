@@ -293,7 +293,7 @@ MUTANTS: list[Mutant] = [
         "            weight.append(np.full(nearest.size, 1.0 / nearest.shape[1]))",
         "            weight.append(np.full(nearest.size, 1.0 / nearest.shape[1] / len(texts)))",
         "a client's weights depend on how many texts others hold",
-        (NEIGHBORS_BY_LABEL, RAW_ROWS),
+        (RAW_ROWS,),
     ),
     # Votes that depend on company
     Mutant(
