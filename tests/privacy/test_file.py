@@ -275,3 +275,12 @@ def test_leftovers__older_than_a_day__are_removed_by_the_next_start(path: Path) 
     open_ledger(path)
     assert sorted(path.parent.iterdir()) == sorted([path, other, litter[2]])
     assert ledger.names() == ["forum"]
+
+
+def test_begin_to_read__a_connection_that_cannot__is_closed(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "some.sqlite", isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        with pytest.raises(sqlite3.OperationalError):
+            storage._begin_to_read(connection)
+        with pytest.raises(sqlite3.ProgrammingError):
+            connection.execute("SELECT 1")

@@ -752,3 +752,31 @@ def test_the_sensitivity_comes_from_the_value(ledger: Ledger) -> None:
     small, large = ledger.account("forum").releases
     ratio = large.cost(Relation.ADD_REMOVE).mu_squared / small.cost(Relation.ADD_REMOVE).mu_squared
     assert ratio == pytest.approx(16 / 5, rel=1e-6)
+
+
+def test_open_again__without_a_seal_or_twice__writes_nothing_more(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path / "ledger.sqlite")
+    ask(ledger, "run/votes/0")
+    ledger.open_again("forum", "run")
+    assert ledger.last_seal("forum", "run") is None
+    ledger.seal("forum", "run", "0" * 64)
+    ledger.open_again("forum", "run")
+    opened = ledger.account("forum").position
+    ledger.open_again("forum", "run")
+    assert ledger.account("forum").position == opened
+
+
+def test_release__an_older_copy_in_the_place_of_the_ledger__is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = open_ledger(path)
+    older = tmp_path / "older.sqlite"
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(older)) as target:
+        source.backup(target)
+    ask(ledger, "run/votes/0")
+    with closing(sqlite3.connect(older)) as source, closing(sqlite3.connect(path)) as target:
+        source.backup(target)
+    ask(Ledger(path), "other/votes/0")  # in the place of the release that the copy lacks
+    with pytest.raises(LedgerCorrupted):
+        ask(ledger, "run/votes/1")
+    with pytest.raises(LedgerCorrupted):
+        ledger.account("forum")
