@@ -1,4 +1,4 @@
-"""The default method as a job: a pool, a profile, weights, an adapted generator, and a writer that the fit chooses."""
+"""The method of profiles as a job: a pool, a profile, weights, an adapted generator, and a writer chosen by fit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _log = logging.getLogger("pretext")
 
 @dataclass(frozen=True)
 class ProfileRun:
-    """A run of the default method on its way.
+    """A run of the method of profiles on its way.
 
     Attributes:
         config, run, parts, models: as in `pretext.jobs.run`.
@@ -108,10 +108,7 @@ class ProfileRun:
 
     def prompts(self) -> list[Prompt]:
         """Return the prompt that asks for a text of each label."""
-        config = self.config
-        style, sentence = config.prompt_style, (config.initial.prompts or ("",))[0]
-        labels = range(max(1, len(config.data.labels)))
-        return [style.of_label(sentence, config.initial.examples, label) for label in labels]
+        return _label_prompts(self.config, self.config.initial.examples)
 
     def write_guided(self, number: int, targets: Sequence[Target]) -> list[Candidate]:
         """Write and save the texts that a release asks for."""
@@ -273,8 +270,12 @@ class ProfileRun:
 
 def adapted_prompts(config: Config) -> list[Prompt]:
     """Return the prompt of each label by which a generator is adapted and asked: short, as it knows the rest."""
+    return _label_prompts(config, ())
+
+
+def _label_prompts(config: Config, examples: Sequence[str]) -> list[Prompt]:
     style, sentence = config.prompt_style, (config.initial.prompts or ("",))[0]
-    return [style.of_label(sentence, (), label) for label in range(max(1, len(config.data.labels)))]
+    return [style.of_label(sentence, examples, label) for label in range(max(1, len(config.data.labels)))]
 
 
 def make_writer_record(

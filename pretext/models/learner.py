@@ -16,7 +16,7 @@ from pretext.errors import ModelError, UsageError
 from pretext.models.chat_format import encode_answer, encode_prompt
 from pretext.models.engines.transformers import load_causal_model, resolve_device
 from pretext.models.low_rank import attach_adapter, save_adapter
-from pretext.models.precision import choose_dtype, read_layer_sizes
+from pretext.models.precision import choose_dtype, find_free_memory, read_layer_sizes
 from pretext.models.sources import explain_model_errors, is_quantized
 from pretext.prompts import Prompt
 
@@ -257,18 +257,9 @@ def _sorting_key(row: Row) -> tuple[int, tuple[int, ...], int]:
 
 def _check_full_memory(name: str, model: Any, device: torch.device) -> None:
     """Raise UsageError unless training all weights fits into the memory, before the system kills the process."""
-    import psutil
-    import torch
-
-    match device.type:
-        case "cuda":
-            free = torch.cuda.mem_get_info(device)[0]
-        case "cpu":
-            free = psutil.virtual_memory().available
-        case _:
-            return
+    free = find_free_memory(device)
     weights = sum(weight.numel() for weight in model.parameters())
-    if (_FULL_BYTES - 4) * weights > free:  # the weights themselves are loaded already
+    if free is not None and (_FULL_BYTES - 4) * weights > free:  # the weights themselves are loaded already
         raise UsageError(
             f"Training all weights of the generator {name!r} takes {_FULL_BYTES * weights / 2**30:.1f} GiB on "
             f"{device}, more than is free; set adapt.method to lora."

@@ -1,12 +1,15 @@
-"""Which devices exist, and in which dtype they compute fastest."""
+"""Which devices exist, how much memory is free there, and in which dtype they compute fastest."""
 
 from __future__ import annotations
 
 import functools
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pretext.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 _MAX_PRODUCTS, _MAX_SECONDS, _REQUIRED_SPEEDUP = 5, 0.3, 1.25  # per dtype, seconds, how much faster bfloat16 must be
 
@@ -36,6 +39,20 @@ def choose_dtype(device: str | None, width: int = 512, inner: int = 2048) -> str
         return "float32"
     fast, exact = (_time_product(dtype, width, inner) for dtype in (torch.bfloat16, torch.float32))
     return "bfloat16" if _REQUIRED_SPEEDUP * fast < exact else "float32"
+
+
+def find_free_memory(device: torch.device) -> int | None:
+    """Find how many bytes are free on a device; None where that is not known."""
+    import psutil
+    import torch
+
+    match device.type:
+        case "cuda":
+            return int(torch.cuda.mem_get_info(device)[0])
+        case "cpu":
+            return int(psutil.virtual_memory().available)
+        case _:
+            return None
 
 
 def read_layer_sizes(config: Any) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from pretext.models.adapters import resolve_adapter
 from pretext.models.chat_format import encode_prompt, find_end_tokens
 from pretext.models.engines import Sampling, Usage, cut_at_stop, find_fitting_prompts, ignore_progress
 from pretext.models.low_rank import check_low_rank_support, load_adapter
-from pretext.models.precision import check_device, choose_dtype, read_layer_sizes
+from pretext.models.precision import check_device, choose_dtype, find_free_memory, read_layer_sizes
 from pretext.models.sources import check_generator, explain_model_errors, is_quantized, resolve_generator
 from pretext.prompts import Prompt
 
@@ -248,17 +248,8 @@ def _count_weight_bytes(source: Path | str, config: Any, dtype: torch.dtype) -> 
 
 def _check_memory(name: str, size: int, device: torch.device) -> None:
     """Raise ModelError unless that many bytes are free, before the system kills the process for taking them."""
-    import psutil
-    import torch
-
-    match device.type:
-        case "cuda":
-            free = torch.cuda.mem_get_info(device)[0]
-        case "cpu":
-            free = psutil.virtual_memory().available
-        case _:
-            return
-    if size > free:
+    free = find_free_memory(device)
+    if free is not None and size > free:
         raise ModelError(
             f"The model {name!r} takes {size / 2**30:.1f} GiB on {device}, where {free / 2**30:.1f} GiB are free; name "
             "a smaller or a quantized model, set speed.dtype to bfloat16, or end other programs."
