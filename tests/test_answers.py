@@ -194,6 +194,6 @@ def test_extract_answer__of_anything__can_be_written_down(text: str, before: str
     ],
 )
 def test_extract_answer__of_a_long_answer__takes_time_in_proportion(piece: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     answer = extract_answer(f"a{piece * (2**20 // len(piece))}b", ())
-    assert answer is not None and time.perf_counter() - started < 5
+    assert answer is not None and time.process_time() - started < 5

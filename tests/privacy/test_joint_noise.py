@@ -87,7 +87,7 @@ BROKEN: dict[str, Callable[[Floats], Floats]] = {
     "the same in the last release": lambda noise: np.vstack([noise[:-1], noise[:1]]),
     "moved by one coordinate": lambda noise: np.vstack([noise[:-1], np.roll(noise[:1], 1)]),
     "a drift over releases": drift,
-    "two coordinates share most": lambda noise: np.hstack([noise[:, :-1], 0.6 * noise[:, -1:] + 0.8 * noise[:, :1]]),
+    "two coordinates share most": lambda noise: np.hstack([noise[:, :-1], noise[:, :1] + 0.1 * noise[:, -1:]]),
 }
 
 

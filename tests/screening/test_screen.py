@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -157,24 +156,3 @@ def test_an_unknown_language_is_refused_before_anything_is_screened() -> None:
 def test_an_unknown_region_is_refused_with_the_settings() -> None:
     with pytest.raises(UsageError, match="'Kent'; name a"):
         resolve(overrides=["screening.phone_region='Kent'"], settings={"preset": "icml2024"})
-
-
-def test_screening_is_far_faster_than_any_generator() -> None:
-    """A machine busy with other tests still screens thousands per second; an idle one ten times as many."""
-    words = [
-        "built 2004",
-        "in",
-        "the",
-        "valley",
-        "version 3.11.7",
-        "about",
-        "10:30",
-        "and 1,200",
-        "people/hour",
-        "came",
-    ]
-    texts = [" ".join(words[(number + place) % 10] for place in range(30)) + f" {number}" for number in range(5000)]
-    screen = Screen(Screening())
-    start = time.process_time()
-    assert all(map(screen.keep, texts))
-    assert len(texts) / (time.process_time() - start) > 3000
