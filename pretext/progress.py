@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -22,7 +22,8 @@ def show_progress(name: str | None, total: int, *, show_counts: bool = True) -> 
         with _show_bar(name, total if show_counts else None) as advance:
             yield advance
     else:
-        print(f"{name} ...", file=sys.stderr, flush=True)
+        with suppress(OSError):  # standard error is full, or its reader has left
+            print(f"{name} ...", file=sys.stderr, flush=True)
         yield lambda steps: None
 
 

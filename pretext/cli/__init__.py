@@ -6,20 +6,20 @@ Results go to standard output, everything else to standard error.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
-from contextlib import suppress
 from typing import NoReturn
 
 import click
 
 from pretext.cli.audit import audit
+from pretext.cli.ending import check_arguments, end_command, prepare_streams
 from pretext.cli.evaluate import evaluate
 from pretext.cli.fred import fred
 from pretext.cli.ledger import ledger
 from pretext.cli.memorization import memorization
 from pretext.cli.options import OrderedGroup
+from pretext.cli.output import escape_controls
 from pretext.cli.privacy import privacy
 from pretext.cli.report import export, report
 from pretext.cli.run import expand, init, plan, resume, run
@@ -66,20 +66,28 @@ _state_exit_codes(cli)
 
 def main() -> NoReturn:
     """Run the command line; an error of ours ends in one sentence, with the exit code of its class."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    prepare_streams()
+    logging.raiseExceptions = False  # a log that cannot be written must not end in a traceback
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LineFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("pretext").setLevel(logging.INFO)
     _end_in_order()
-    try:
-        code = cli.main(prog_name="pretext", standalone_mode=False) or 0
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except Exception as error:
-        code = _print_error(error)
-    sys.exit(code)
+    sys.exit(end_command(_run, next(iter(sys.argv[1:]), "")))
+
+
+def _run() -> int | None:
+    check_arguments(sys.argv[1:])
+    code: int | None = cli.main(prog_name="pretext", standalone_mode=False)
+    return code
+
+
+class _LineFormatter(logging.Formatter):
+    """Formats a line of the log, without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return escape_controls(super().format(record))
 
 
 def _end_in_order() -> None:
@@ -88,16 +96,3 @@ def _end_in_order() -> None:
     # Windows has no SIGHUP, and `nohup` asks us to ignore it.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
-
-
-def _print_error(error: Exception) -> int:
-    """Print an error of ours in one sentence and return its exit code; raise any other again."""
-    from pretext.errors import Interrupted, PretextError  # not above: `pretext --help` would pay for it
-
-    if isinstance(error, click.Abort):
-        error = Interrupted("Interrupted.")
-    if not isinstance(error, PretextError):
-        raise error
-    with suppress(OSError):  # after SIGHUP the terminal may be gone
-        click.echo(str(error), err=True)
-    return error.exit_code

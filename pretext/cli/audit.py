@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pretext.cli.options import json_option, set_option
+from pretext.cli.output import print_result
 from pretext.cli.plots import chart_option, draw_bounds
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def audit(
     result = run_audit(config, games=games, runs=runs, models=pair, origins=origins)
     if chart is not None:
         draw_bounds(result.findings, chart)
-    click.echo(result.to_json() if as_json else result.format_audit())
+    print_result(result.to_json() if as_json else result.format_audit())
     if not result.is_passed:
         sys.exit(1)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pretext.cli.options import json_option
+from pretext.cli.output import print_result
 
 if TYPE_CHECKING:
     from pretext.config.settings import Data
@@ -55,7 +56,7 @@ def evaluate(folder: Path, test: str, train: str | None, out: Path, as_json: boo
         folder, settings, student, Once(lambda: SentenceEmbedder.from_sections(config.models, config.speed))
     )
     _write_evaluation(out, evaluation)
-    click.echo(evaluation.to_json() if as_json else format_evaluation(evaluation))
+    print_result(evaluation.to_json() if as_json else format_evaluation(evaluation))
 
 
 def _locate_data(data: Data, location: str, columns: Mapping[str, str | None]) -> Data:

@@ -18,6 +18,7 @@ from pretext.cli.options import (
     set_option,
     setting_options,
 )
+from pretext.cli.output import print_result
 from pretext.cli.plots import chart_option, draw_distances
 from pretext.config.flags import FRED_FLAGS, nest_flags
 
@@ -63,7 +64,7 @@ def fred(
     parts = Parts.of(resolved)
     if plan:
         query = plan_query(resolved, parts)
-        click.echo(_plan_to_json(query) if as_json else _format_plan(query, resolved.privacy, resolved.unit))
+        print_result(_plan_to_json(query) if as_json else _format_plan(query, resolved.privacy, resolved.unit))
         return
     with resumable("the same command"):
         answer = run_fred(
@@ -74,7 +75,7 @@ def fred(
 
         rows = [(line.public_set, line.distance, line.low, line.high) for line in answer.ranking.lines]
         draw_distances(rows, chart, CONFIDENCE)
-    click.echo(_answer_to_json(answer) if as_json else _format_answer(answer))
+    print_result(_answer_to_json(answer) if as_json else _format_answer(answer))
 
 
 def _resolve_over_folder(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pretext.cli.options import OrderedGroup, json_option
+from pretext.cli.output import print_result
 
 if TYPE_CHECKING:
     from privacy import Account, Seal
@@ -22,14 +23,14 @@ def ledger(context: click.Context) -> None:
         from pretext.home import ledger_path, read_ledger
 
         path = ledger_path()
-        click.echo(f"Ledger {path}")
+        print_result(f"Ledger {path}")
         if path.parent.is_dir() and not path.exists():
-            click.echo("It is not there yet; the first run makes it.")
+            print_result("It is not there yet; the first run makes it.")
             return
         book = read_ledger()
         book.examine()
         for name in book.names():
-            click.echo(_format_account(book.account(name)))
+            print_result(_format_account(book.account(name)))
 
 
 @ledger.command(short_help="Show a dataset's budget and releases.")
@@ -42,9 +43,9 @@ def show(name: str, as_json: bool) -> None:
     book = read_ledger()
     account = book.account(name)
     if as_json:
-        click.echo(_account_to_json(account, book.path))
+        print_result(_account_to_json(account, book.path))
     else:
-        click.echo(f"Ledger {book.path}\n{_format_account(account)}\n{_format_history(account)}")
+        print_result(f"Ledger {book.path}\n{_format_account(account)}\n{_format_history(account)}")
 
 
 @ledger.command(short_help="Set a dataset's budget.")
@@ -62,7 +63,7 @@ def budget(name: str, epsilon: float, delta: float | None) -> None:
 
     book = read_ledger()
     delta = book.account(name).budget.delta if delta is None else delta
-    click.echo(_format_account(book.set_budget(name, Budget(epsilon, delta))))
+    print_result(_format_account(book.set_budget(name, Budget(epsilon, delta))))
 
 
 @ledger.command(short_help="Give back what an unfinished run has reserved.")
@@ -83,7 +84,7 @@ def release(run: str) -> None:
         raise UsageError(f"Run {run_id!r} has nothing reserved; `pretext ledger` names the runs that have.")
     for name in names:
         book.give_back(name, run_id)
-        click.echo(_format_account(book.account(name)))
+        print_result(_format_account(book.account(name)))
 
 
 def _format_account(account: Account) -> str:

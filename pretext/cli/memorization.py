@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pretext.cli.options import json_option, resumable, set_option
+from pretext.cli.output import print_result
 from pretext.cli.reopening import reopen_run
 from pretext.formatting import quote_path
 
@@ -40,7 +41,7 @@ def memorization(folder: Path, embedding: bool, control: int, as_json: bool, ove
     with resumable(f"pretext memorization {quote_path(folder)}"):
         embed, engine = parts.embedder() if embedding else None, parts.engine() if control else None
         check = check_memorization(folder, embed=embed, engine=engine, control=control)
-        click.echo(check.to_json() if as_json else _format_check(check))
+        print_result(check.to_json() if as_json else _format_check(check))
 
 
 def _format_check(check: MemorizationCheck) -> str:

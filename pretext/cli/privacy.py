@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pretext.cli.options import OrderedGroup, folder_argument, json_option, setting_options
+from pretext.cli.output import print_note, print_result
 from pretext.cli.plots import chart_option, draw_curve
 from pretext.config.flags import CALIBRATION_FLAGS, nest_flags
 
@@ -41,9 +42,9 @@ def statement(folder: Path, as_json: bool, out: Path | None) -> None:
     document = Run.open(folder)[0].require_statement()
     if out is not None:
         write_signature_page(document, folder, out)
-        click.echo(out)
+        print_result(out)
     else:
-        click.echo(document.to_json() if as_json else describe_statement(document))
+        print_result(document.to_json() if as_json else describe_statement(document))
 
 
 @privacy.command(short_help="Recompute a run's statement from the ledger.")
@@ -64,14 +65,14 @@ def verify(folder: Path, as_json: bool) -> None:
     checks = verify_folder(folder, book)
     differences = [difference for check in checks for difference in check.differences]
     if as_json:
-        click.echo(json.dumps({"verified": not differences, "checks": [asdict(check) for check in checks]}, indent=1))
+        print_result(json.dumps({"verified": not differences, "checks": [asdict(check) for check in checks]}, indent=1))
     elif differences:
-        click.echo("\n".join(map(str, differences)))
+        print_result("\n".join(map(str, differences)))
     else:
-        click.echo("\n".join(f"ok  {check.words}" for check in checks))
-        click.echo(f"Verified {folder} against {book.path}. What models wrote was compared with its digests.")
+        print_result("\n".join(f"ok  {check.words}" for check in checks))
+        print_result(f"Verified {folder} against {book.path}. What models wrote was compared with its digests.")
     if differences:
-        click.echo(f"{folder} is not verified: {format_count(len(differences), 'difference')}.", err=True)
+        print_note(f"{folder} is not verified: {format_count(len(differences), 'difference')}.")
         sys.exit(1)
 
 
@@ -106,7 +107,7 @@ def curve(folder: Path | None, name: str | None, chart: Path | None, as_json: bo
     title = f"{folder or name} ({format_count(len(releases), 'release')}{', a reading' * is_reading}, unit {unit.name})"
     if chart is not None:
         draw_curve(points, chart, title)
-    click.echo(_curve_to_json(title, unit.name, points) if as_json else _format_curve(title, points))
+    print_result(_curve_to_json(title, unit.name, points) if as_json else _format_curve(title, points))
 
 
 def _format_curve(title: str, points: Sequence[CurvePoint]) -> str:
@@ -142,7 +143,7 @@ def calibrate(as_json: bool, **flags: Any) -> None:
         for relation in sorted(Relation, key=lambda relation: relation is not terms.relation)
     }
     render = _calibration_to_json if as_json else _format_calibration
-    click.echo(render(calibration, losses))
+    print_result(render(calibration, losses))
 
 
 def _calibration_to_json(calibration: Calibration, losses: Mapping[str, float]) -> str:
@@ -202,7 +203,7 @@ def compare(folder: Path | None, as_json: bool, **flags: Any) -> None:
         costs = [release.cost(config.privacy.relation) for release in releases]
     bounds = compare_accountants(costs, config.privacy.delta)
     render = _comparison_to_json if as_json else _format_comparison
-    click.echo(render(config.privacy, config.unit, len(costs), bounds))
+    print_result(render(config.privacy, config.unit, len(costs), bounds))
 
 
 def _comparison_to_json(terms: Privacy, unit: Unit, releases: int, bounds: Sequence[AccountantBound]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pretext.cli.options import folder_argument
+from pretext.cli.output import print_note, print_result
 
 
 @click.command(short_help="Write one HTML page about a run.")
@@ -30,7 +31,7 @@ def report(folder: Path, out: Path, evaluation: Path | None) -> None:
     if ledger_path().exists():
         check_seal(Run.open(folder)[0], open_ledger())
     write_report(folder, out, evaluation)
-    click.echo(out)
+    print_result(out)
 
 
 @click.command(short_help="Copy a run's texts into one file or dataset.")
@@ -52,5 +53,5 @@ def export(folder: Path, file: Path | None, dataset: Path | None, force: bool) -
     if dataset is not None:
         export_dataset(folder, dataset, force=force)
     elif file is not None and (changed := export_file(folder, file, force=force)):
-        click.echo(f"{changed} cells that begin like a formula got an apostrophe before them.", err=True)
-    click.echo(file or dataset)
+        print_note(f"{changed} cells that begin like a formula got an apostrophe before them.")
+    print_result(file or dataset)

@@ -18,6 +18,7 @@ from pretext.cli.options import (
     set_option,
     setting_options,
 )
+from pretext.cli.output import print_result
 from pretext.cli.reopening import reopen_run
 from pretext.config.flags import RUN_FLAGS, nest_flags
 from pretext.formatting import quote_path
@@ -51,7 +52,7 @@ def init(file: Path, preset: str, force: bool) -> None:
         write_atomically(file, render_template(preset, PRESETS[preset]))
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
-    click.echo(f"Wrote {file}. Set data.path and the initial population, then: pretext plan {quote_path(file)}")
+    print_result(f"Wrote {file}. Set data.path and the initial population, then: pretext plan {quote_path(file)}")
 
 
 @click.command(short_help="Show what a run will spend and cost.")
@@ -78,9 +79,9 @@ def plan(config: Path | None, measure: bool, as_json: bool, overrides: tuple[str
 
         forecast = make_forecast(resolved, Parts.of(resolved))
     if as_json:
-        click.echo(_plan_to_json(planned, forecast))
+        print_result(_plan_to_json(planned, forecast))
     else:
-        click.echo(
+        print_result(
             _format_run_plan(planned, forecast, resolved.privacy, resolved.unit, bool(resolved.initial.public_sets))
         )
 
@@ -129,7 +130,7 @@ def expand(folder: Path, texts: int, overrides: tuple[str, ...], accept_changes:
 
     run, config = reopen_run(folder, overrides)
     with resumable(f"pretext expand {quote_path(folder)} --texts {texts}"):
-        click.echo(expand_run(config, run, Parts.of(config), texts, accept_changes=accept_changes))
+        print_result(expand_run(config, run, Parts.of(config), texts, accept_changes=accept_changes))
 
 
 def _synthesize(config: Config, folder: Path, confirmed: bool, accept_changes: bool = False) -> None:
@@ -140,8 +141,8 @@ def _synthesize(config: Config, folder: Path, confirmed: bool, accept_changes: b
 
     with resumable(f"pretext resume {quote_path(folder)}"):
         run = synthesize(config, folder, Parts.of(config), confirmed=confirmed, accept_changes=accept_changes)
-        click.echo(describe_statement(run.require_statement()))
-        click.echo(f"Texts        {Shards.of(config.expansion, run).target}")
+        print_result(describe_statement(run.require_statement()))
+        print_result(f"Texts        {Shards.of(config.expansion, run).target}")
 
 
 def _plan_to_json(plan: Plan, forecast: Forecast | None) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pretext.cli.output import print_result
+
 if TYPE_CHECKING:
     from pretext.evaluation.pretraining import Pretraining
 
@@ -27,8 +29,8 @@ def student(files: tuple[str, ...], text_column: str, folder: Path | None, token
     from pretext.evaluation.tiny import PRETRAINING
 
     place = folder or tiny_folder()
-    click.echo(_format(pretrain_tiny(files, place, text_column=text_column, tokens=tokens or PRETRAINING.tokens)))
-    click.echo(f"Wrote {place}")
+    print_result(_format(pretrain_tiny(files, place, text_column=text_column, tokens=tokens or PRETRAINING.tokens)))
+    print_result(f"Wrote {place}")
 
 
 def _format(pretraining: Pretraining) -> str:

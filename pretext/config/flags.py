@@ -71,6 +71,12 @@ _TABLE = (
     Flag("texts", "expansion.texts", "Synthetic texts to write.", int),
     Flag("preset", "preset", "Starting point: default, profile or icml2024."),
 )
+LOCATIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "data": ("path",),
+    "initial": ("texts", "public_sets"),
+    "models": ("generator", "adapter", "embedder", "masked"),
+}
+"""The settings that may hold a path, by section."""
 FLAGS: Final[Mapping[str, Flag]] = {flag.name: flag for flag in _TABLE}
 
 _SOURCE = ("private", "text_column", "client_column")
@@ -122,10 +128,20 @@ def nest_flags(values: Mapping[str, Any]) -> Settings:
     return layer
 
 
-def resolve_location(source: str | Path) -> str:
-    """Return the absolute path of a file, so that a run resumes from any folder, or a dataset's id as it is."""
-    with suppress(OSError, RuntimeError):  # a name that is too long, a user without a home
-        path = Path(source).expanduser()
-        if str(source) and (path.is_file() or path.is_dir()):
+def resolve_location(source: str | Path, base: Path | None = None) -> str:
+    """Return the absolute path of a file, so that a run resumes from any folder, or a dataset's or model's id as it is.
+
+    Args:
+        source: a path or an id; what does not exist is a path if it looks like one: it begins with a dot, or ends as
+            files do.
+        base: the folder that a relative path belongs to; default: the current one.
+    """
+    from pretext.formats.reading import has_known_ending  # not above: `pretext --help` would pay for it
+
+    text = str(source)
+    with suppress(OSError, ValueError, RuntimeError):  # too long, a NUL in it, a loop of links, no known home
+        path = Path(base or "", Path(source).expanduser())
+        looks_like_a_path = text.startswith(("./", "../")) or has_known_ending(text)
+        if text and not text.startswith("hf:") and (path.exists() or looks_like_a_path):
             return str(path.resolve())
-    return str(source)
+    return text

@@ -10,9 +10,12 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from pretext.config.flags import LOCATIONS, resolve_location
 from pretext.config.presets import PRESETS, Settings
 from pretext.config.settings import Config
 from pretext.errors import UsageError
+
+_MAX_LENGTH = 200
 
 
 def resolve(
@@ -24,7 +27,8 @@ def resolve(
 ) -> Config:
     """Merge layers of settings into a configuration; each layer overrides those before it.
 
-    In order: the preset, `defaults` (nested), a TOML file, `settings` (nested), `section.key=value` overrides.
+    In order: the preset, `defaults` (nested), a TOML file, `settings` (nested), `section.key=value` overrides. A path
+    in the file belongs to the file's folder, one in an override to the current folder; both become absolute.
 
     Raises:
         UsageError: the file cannot be read, a key is unknown (the message names its nearest neighbor), or a value is
@@ -32,9 +36,9 @@ def resolve(
     """
     layers = [
         dict(defaults or {}),
-        _read_toml(file) if file is not None else {},
+        _locate_settings(_read_toml(file), file.absolute().parent) if file is not None else {},
         dict(settings or {}),
-        _nest_overrides(overrides),
+        _locate_settings(_nest_overrides(overrides), Path.cwd()),
     ]
     preset = next((layer["preset"] for layer in reversed(layers) if "preset" in layer), "default")
     if not isinstance(preset, str) or preset not in PRESETS:
@@ -49,9 +53,16 @@ def resolve(
 def validate_settings(settings: Mapping[str, Any]) -> Config:
     """Make a Config from nested plain values. Raises UsageError with one sentence per mistake."""
     try:
-        return Config.model_validate(settings)
+        config = Config.model_validate(settings)
     except ValidationError as error:
         raise UsageError(" ".join(_explain_problem(dict(problem)) for problem in error.errors())) from None
+    except (RecursionError, OverflowError):
+        raise UsageError("A setting is nested too deep, or too large a number.") from None
+    for key, value in _flatten(dump_settings(config)).items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not _is_writable(text):
+                raise UsageError(f"The setting {key} holds a character that UTF-8 does not have; give other text.")
+    return config
 
 
 def dump_settings(config: Config) -> Settings:
@@ -68,13 +79,39 @@ def compare_configs(left: Config, right: Config) -> list[str]:
 
 def _read_toml(file: Path) -> Settings:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
     except FileNotFoundError:
         raise UsageError(f"There is no configuration file {file}; `pretext init` writes one.") from None
     except OSError as error:
         raise UsageError(f"The configuration file {file} cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The configuration file {file} is not valid TOML: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"The configuration file {file} is not valid TOML: a value in it cannot be read ({type(error).__name__})."
+        ) from None
+
+
+def _locate_settings(settings: Settings, base: Path) -> Settings:
+    """Make the paths in a layer of settings absolute, relative to a folder."""
+    for section, keys in LOCATIONS.items():
+        table: Any = settings.get(section)
+        for key in keys if isinstance(table, dict) else ():
+            match table.get(key):
+                case str(value) if value != "embedded":  # a model's name, whatever lies in the folder
+                    table[key] = resolve_location(value, base)
+                case [*values]:
+                    table[key] = [resolve_location(item, base) if isinstance(item, str) else item for item in values]
+    return settings
+
+
+def _is_writable(text: str) -> bool:
+    """Whether a text can be written as UTF-8; a lone surrogate cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _nest_overrides(overrides: Sequence[str]) -> Settings:
@@ -88,7 +125,7 @@ def _nest_overrides(overrides: Sequence[str]) -> Settings:
             )
         try:
             parsed = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             parsed = value
         for part in reversed(key.strip().split(".")):
             parsed = {part: parsed}
@@ -131,10 +168,14 @@ def _explain_problem(problem: Settings) -> str:
         )
     message = str(problem["msg"]).removeprefix("Value error, ")
     return (
-        f"The setting {where} is {problem['input']!r}: {message}."
+        f"The setting {where} is {_cut(repr(problem['input']))}: {message}."
         if problem["type"] != "value_error"
         else f"{where or 'settings'}: {message}."
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}..."
 
 
 def _list_keys(parents: Sequence[str]) -> list[str]:

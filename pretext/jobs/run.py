@@ -12,7 +12,7 @@ from pathlib import Path
 from pretext.calibration import Calibration
 from pretext.clients.voting import VoteRule
 from pretext.config.settings import Config, Data, Initial, Privacy
-from pretext.errors import UsageError
+from pretext.errors import RunFolderError, UsageError
 from pretext.evolution.expansion import SeedWriter, expand
 from pretext.evolution.initial import make_initial_population
 from pretext.evolution.loop import evolve
@@ -319,11 +319,23 @@ def _read_samples(initial: Initial, max_words: int) -> list[Candidate]:
     return samples
 
 
+class _RunLog(logging.FileHandler):
+    """Writes run.log; once that fails, as on a full disk, the work goes on without it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Give up, and say so."""
+        _log.removeHandler(self)
+        _log.warning("%s cannot be written, so nothing more goes there.", self.baseFilename)
+
+
 @contextmanager
 def _log_to_folder(run: Run) -> Iterator[None]:
     """Copy this program's log, and no library's, into the run folder."""
+    path = run.folder / "run.log"
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise RunFolderError(f"{path} is not a regular file; remove it.")
     with run.explain_write_errors():
-        handler = logging.FileHandler(run.folder / "run.log", encoding="utf-8")
+        handler = _RunLog(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     _log.addHandler(handler)
     try:

@@ -152,16 +152,16 @@ def test_set_without_a_value_shows_how_to_write_it() -> None:
 @pytest.mark.parametrize(
     ("override", "value"),
     [
-        ("data.path=/data/my notes.csv", "/data/my notes.csv"),
-        ("data.path='7.csv'", "7.csv"),
-        ("data.path=a=b.csv", "a=b.csv"),
-        ("data.path=hash#tag.csv", "hash#tag.csv"),
-        ("data.path=", ""),
-        ("data.path=C:\\notes.csv", "C:\\notes.csv"),
+        ("data.text_column=/data/my notes.csv", "/data/my notes.csv"),
+        ("data.text_column='7.csv'", "7.csv"),
+        ("data.text_column=a=b.csv", "a=b.csv"),
+        ("data.text_column=hash#tag.csv", "hash#tag.csv"),
+        ("data.text_column=", ""),
+        ("data.text_column=C:\\notes.csv", "C:\\notes.csv"),
     ],
 )
 def test_set_takes_what_is_not_toml_as_a_string(override: str, value: str) -> None:
-    assert small(override).data.path == value
+    assert small(override).data.text_column == value
 
 
 def test_set_reads_toml_and_nests() -> None:
@@ -291,3 +291,51 @@ def test_labels__numbers_and_truth_values__are_written_down() -> None:
 @pytest.mark.parametrize("labels", ["['1', 1]", "['1.0', '1']", "['a', 'a ']", "['', 'a']", "[1.5, 2]"])
 def test_labels__the_same_twice_or_none__is_refused(labels: str) -> None:
     assert "labels" in refused("data.label_column=k", f"data.labels={labels}")
+
+
+def test_resolve__a_path_in_a_file__belongs_to_the_files_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "conf"
+    folder.mkdir()
+    for place in (folder, tmp_path):
+        (place / "notes.jsonl").touch()
+    (folder / "c.toml").write_text(
+        'data.path = "notes.jsonl"\nprivacy.epsilon = 1\ninitial.texts = "gone.csv"\nmodels.embedder = "owner/model"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    config = resolve(Path("conf/c.toml"))
+    assert config.data.path == str(folder / "notes.jsonl")
+    assert config.initial.texts == str(folder / "gone.csv")
+    assert (config.models.embedder, config.models.generator) == ("owner/model", "embedded")
+    assert resolve(Path("conf/c.toml"), ["data.path=notes.jsonl"]).data.path == str(tmp_path / "notes.jsonl")
+
+
+def test_resolve__a_file_with_a_byte_order_mark__is_read(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("privacy.epsilon = 1\ninitial.prompts = ['a']\n", encoding="utf-8-sig")
+    assert resolve(tmp_path / "c.toml").privacy.epsilon == 1
+
+
+ODD_FILES = {
+    "nested": b"a = " + b"[" * 5000,
+    "a date that is none": b"data.path = 2020-13-99",
+    "a huge integer": b"privacy.epsilon = 1" + b"0" * 5000,
+    "a NUL": b"\x00",
+    "Latin-1": b"initial.prompts = ['caf\xe9']",
+    "a section that is none": b"privacy = 3",
+    "an escape for half a character": b'initial.prompts = ["\\ud800"]',
+    "lists for paths": b"data.path = [1]\ninitial.texts = [[]]\ninitial.public_sets = [2]",
+}
+
+
+@pytest.mark.parametrize("case", ODD_FILES)
+def test_resolve__an_odd_file__is_one_usage_error(case: str, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_bytes(ODD_FILES[case])
+    with pytest.raises(UsageError) as caught:
+        resolve(tmp_path / "c.toml")
+    assert len(str(caught.value)) < 2000
+
+
+def test_resolve__half_a_character__is_refused() -> None:
+    with pytest.raises(UsageError, match=r"initial\.prompts"):
+        resolve(settings={"privacy": {"epsilon": 1.0}, "initial": {"prompts": ["caf\udce9"]}})
