@@ -1,24 +1,25 @@
 """Where texts are read: a file, a folder of files, or a Hugging Face dataset, in batches of columns.
 
-All are read by the parsers of `pretext.formats`, record by record. Of a Hugging Face dataset the library `datasets`
-tells the list of files and no more: its own loaders infer the types of csv and JSON files from many records at once,
-even where the dataset's card declares them. Then one client would change how all others are read.
+All are read by the parsers of `pretext.formats`, record by record, and of a dataset file by file. The loaders of the
+library `datasets` infer the types of csv and JSON files from many records at once, even where the dataset's card
+declares them. Then one client would change how all others are read.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from pretext.errors import UsageError
 from pretext.formats.faults import Record, explain_missing_column, find_root, reach_cell
+from pretext.formats.listing import CARD, choose_files
 from pretext.formats.reading import FORMATS, DataFile, has_known_ending, read_records
 from pretext.texts import describe_cell, explain_other_cells, is_usable_text
 
@@ -176,38 +177,47 @@ def _find_files(source: Source) -> Iterator[DataFile]:
     """Find the files that the source names."""
     path = source.file
     if path is None:
-        yield from _list_dataset_files(source, source.dataset_id)
+        yield from _list_dataset_files(source, None)
         return
     _check_path(path, source.location)
     if path.is_dir():
-        yield from _list_dataset_files(source, str(path))
+        yield from _list_dataset_files(source, path)
     else:
         yield DataFile.at(path)
 
 
-def _list_dataset_files(source: Source, place: str) -> list[DataFile]:
-    """List the data files of a split, of a dataset on the hub or of a folder that is laid out like one."""
-    from datasets import load_dataset_builder
-    from datasets.utils.logging import set_verbosity
-
-    set_verbosity(logging.CRITICAL + 1)  # its messages may quote what they fail on
+def _list_dataset_files(source: Source, path: Path | None) -> list[DataFile]:
+    """List the data files of a split, of a folder or of a dataset on the hub."""
     try:
-        files = load_dataset_builder(place, source.subset).config.data_files or {}
+        files = _list_folder(path) if path is not None else _list_hub(source.dataset_id)
+        card = files[CARD].read_text() if CARD in files else ""
+        names = choose_files(files, card, source.subset, source.split)
     except Exception as error:
         raise UsageError(_explain_no_dataset(source, type(error).__name__)) from None
-    if source.split not in files:
+    if not names:
         raise UsageError(f"{source.location} has no split {source.split!r} of data files; check subset and split.")
-    return [_open_dataset_file(str(name), source) for name in files[source.split]]
+    return [files[name] for name in names]
 
 
-def _open_dataset_file(name: str, source: Source) -> DataFile:
-    if name.startswith("hf://"):
-        from huggingface_hub import HfFileSystem
+def _list_folder(folder: Path) -> dict[str, DataFile]:
+    """List the files in a folder and below, by their paths in it. Raises OSError if one below cannot be listed."""
 
-        return DataFile(name, lambda: HfFileSystem().open(name, "rb"))
-    if "://" in name:
-        raise UsageError(f"{source.location} keeps its data elsewhere; download the files and give their folder.")
-    return DataFile.at(Path(name))
+    def refuse(error: OSError) -> None:
+        raise error
+
+    paths = (Path(place, name) for place, _, names in os.walk(folder, onerror=refuse) for name in names)
+    return {path.relative_to(folder).as_posix(): DataFile.at(path) for path in paths}
+
+
+def _list_hub(dataset_id: str) -> dict[str, DataFile]:
+    """List the files of a dataset on the hub, by their paths in it."""
+    from huggingface_hub import HfFileSystem
+
+    root, system = f"datasets/{dataset_id}", HfFileSystem()
+    return {
+        name.removeprefix(f"{root}/"): DataFile(f"hf://{name}", partial(system.open, name, "rb"))
+        for name in system.find(root)
+    }
 
 
 def _explain_no_dataset(source: Source, reason: str) -> str:

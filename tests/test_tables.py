@@ -352,24 +352,93 @@ def test_read_columns__of_a_saved_dataset__reads_it(tmp_path: Path) -> None:
         assert read(tmp_path / folder) == [(row["text"], row["client_id"]) for row in ROWS]
 
 
-def test_read_columns__of_a_dataset_on_the_hub__reads_its_files_itself(
+def put_files(folder: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return folder
+
+
+ONE_TEXT = json.dumps({"text": "zoe's"}) + "\n"
+CLIENTS = {"alice.jsonl": json.dumps({"text": "alice's"}), "bob.csv": "text\nbob's\n"}
+ODD_NAMES = [
+    "train.jsonl",
+    "test.jsonl",
+    "zoe_test.jsonl",
+    "train_zoe.jsonl",
+    "valid/zoe.jsonl",
+    "z.eval",
+    "a/task.toml",
+]
+ODD_NAMES += ["state.json", "[z].jsonl", ".zoe.jsonl", "zoe.txt", "zoe.png", "README.md"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_read_columns__of_a_folder_with_one_file_more__reads_all_others_as_before(name: str, tmp_path: Path) -> None:
+    """A folder may hold a file for each client, whose name is the client's."""
+    texts = [text for (text,) in read(put_files(tmp_path, {**CLIENTS, name: ONE_TEXT}), ["text"])]
+    assert [text for text in texts if "zoe" not in text] == ["alice's", "bob's"]
+
+
+def test_read_columns__of_a_folder_that_is_partly_closed__refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import datasets
+    put_files(tmp_path, {**CLIENTS, "closed/zoe.jsonl": ONE_TEXT})
+    real = os.scandir
+
+    def scan(path: str) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert "PermissionError" in refuse(tmp_path, ["text"])
+
+
+def test_read_columns__of_a_folder_with_a_pipe__refuses(tmp_path: Path) -> None:
+    put_files(tmp_path, CLIENTS)
+    os.mkfifo(tmp_path / "carl.jsonl")
+    refuse(tmp_path, ["text"])
+
+
+CARD = """---
+configs:
+- config_name: first
+  data_files: [{split: train, path: "data/a*.csv"}, {split: test, path: [data/b.csv]}]
+- config_name: second
+  default: true
+  data_files: "**/c*.csv"
+---
+"""
+
+
+@pytest.mark.parametrize(
+    ("subset", "split", "texts"),
+    [("first", "train", ["a1", "a2"]), ("first", "test", ["b"]), ("second", "train", ["c"]), (None, "train", ["c"])],
+)
+@pytest.mark.parametrize("on_hub", [False, True])
+def test_read_columns__of_a_dataset_with_a_card__reads_the_files_that_it_names(
+    subset: str | None, split: str, texts: list[str], on_hub: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import huggingface_hub
 
-    address = "hf://datasets/owner/name@main/train.csv"
-    (tmp_path / "train.csv").write_bytes(encode_rows("csv"))
-    builder = SimpleNamespace(config=SimpleNamespace(data_files={"train": [address]}))
-    opened = {address: tmp_path / "train.csv"}
-    system = SimpleNamespace(open=lambda name, mode: opened[name].open(mode))
-    monkeypatch.setattr(
-        datasets, "load_dataset_builder", lambda name, subset: {("owner/name", "en"): builder}[name, subset]
+    root = tmp_path / "datasets/owner/name"
+    put_files(root, {"README.md": CARD, **{f"data/{name}.csv": f"text\n{name}\n" for name in ("a1", "a2", "b", "c")}})
+    system = SimpleNamespace(
+        find=lambda place: [path.relative_to(tmp_path).as_posix() for path in (tmp_path / place).rglob("*.*")],
+        open=lambda name, mode: (tmp_path / name).open(mode),
     )
     monkeypatch.setattr(huggingface_hub, "HfFileSystem", lambda: system)
-    for location in ("owner/name", "hf:owner/name"):
-        batches = list(read_columns(Source(location, "en"), ["text"]))
-        assert batches == [{"text": [row["text"] for row in ROWS]}]
+    source = Source("hf:owner/name" if on_hub else str(root), subset, split)
+    assert [text for batch in read_columns(source, ["text"]) for text in batch["text"]] == texts
+
+
+@pytest.mark.parametrize("card", ["---\nconfigs: 5\n---\n", "---\n\tx: [\n---\n", CARD])
+def test_read_columns__of_a_folder_with_an_odd_card_or_another_subset__refuses(card: str, tmp_path: Path) -> None:
+    put_files(tmp_path, {**CLIENTS, "README.md": card})
+    with pytest.raises(UsageError):
+        list(read_columns(Source(str(tmp_path), "third"), ["text"]))
 
 
 def test_read_texts__of_a_column__yields_the_usable_ones_of_the_first_rows(write: Any) -> None:

@@ -18,10 +18,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final
 
 from pretext.errors import UsageError
+from pretext.files import open_regular
 from pretext.formats.columnar import read_arrow, read_parquet
 from pretext.formats.faults import Fault, Record
 from pretext.formats.lines import explain_undecodable, read_text_lines
@@ -60,8 +62,13 @@ class DataFile:
 
     @classmethod
     def at(cls, path: Path) -> DataFile:
-        """The file at a path."""
-        return cls(str(path), lambda: path.open("rb"))
+        """The file at a path, which must be a regular one."""
+        return cls(str(path), partial(open_regular, path))
+
+    def read_text(self) -> str:
+        """Read it as a whole, as UTF-8."""
+        with self.open() as file:
+            return file.read().decode("utf-8-sig", errors="replace")
 
 
 def has_known_ending(name: str) -> bool:
