@@ -3,7 +3,7 @@
 Two neighbors are read, capped, labeled, embedded and asked exactly as in a run (`Parts.of`), and their sums compared in
 exact integers. Whatever looks at the rows of several clients at once, on any step of the way, moves the vectors of
 clients who stayed; then the sums are farther apart than the noise was made for. The questions are votes, votes with
-labels, and the moments of FreD; a release of moments is attacked by a game too.
+labels, a profile with labels, and the moments of FreD; a release of moments is attacked by a game too.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from pretext.audit.canary_texts import HashEmbedder, edit_sample, invent_nonces, invent_sentences
 from pretext.audit.finding import Finding, finding_from_errors
-from pretext.calibration import moments_multiplier
+from pretext.calibration import Calibration, moments_multiplier
 from pretext.clients.voting import Ballot, Clients
 from pretext.config.resolve import resolve
 from pretext.config.settings import Config, Privacy
 from pretext.jobs.parts import Parts
 from pretext.jobs.run import vote_rule
 from pretext.models.engines.scripted import ScriptedEngine
+from pretext.profile.query import ProfileQuery
+from pretext.profile.vocabulary import build_vocabulary
 from privacy import Bounded, Budget, DiscreteGaussian, Ledger, Relation, Unit, compose, epsilon
 from privacy.moments import MomentQuery, moments_mechanism
 
@@ -125,7 +127,8 @@ def make_neighbors(rows: Rows, relation: Relation) -> Iterator[Rows]:
 
 def _make_questions(privacy: Privacy, mechanism: DiscreteGaussian) -> Iterator[_Question]:
     rng = np.random.default_rng(3)
-    points = HashEmbedder(_DIMENSIONS)(invent_sentences(48, rng))
+    texts = invent_sentences(48, rng)
+    points = HashEmbedder(_DIMENSIONS)(texts)
     basis = np.linalg.qr(rng.standard_normal((_DIMENSIONS, _DIMENSIONS)))[0]
     query = MomentQuery(np.zeros(_DIMENSIONS), basis[:, :12], 6, 0.1, 0.1, 0.6, 0.2)
     moments = moments_mechanism(moments_multiplier(privacy), privacy.relation)
@@ -137,7 +140,21 @@ def _make_questions(privacy: Privacy, mechanism: DiscreteGaussian) -> Iterator[_
     labels = np.arange(len(points)) % len(_LABELS)
     yield _Question("raw rows, votes", plain, vote(np.zeros(len(points), np.int64)), mechanism, privacy.rounds)
     yield _Question("raw rows, votes with labels", labeled, vote(labels), mechanism, privacy.rounds)
+    yield _make_profile_question(labeled, texts, points)
     yield _Question("raw rows, FreD", plain, lambda parts: parts.federation.sum_moments(query), moments, 1)
+
+
+def _make_profile_question(labeled: Config, texts: list[str], centers: NDArray[np.float32]) -> _Question:
+    """Ask for a profile at the guarantee of a configuration, with labels."""
+    privacy = labeled.privacy.model_copy(update={"release": "profile"})
+    config = labeled.model_copy(update={"privacy": privacy})
+    vocabulary, most = build_vocabulary(texts, ["house", "table"], 200), privacy.max_texts_per_client
+    share = config.profile.feature_share
+    query = ProfileQuery.weigh(vocabulary, centers, len(_LABELS), 1.0, most, share)  # so all clients reach the bound
+    mechanism = Calibration.of(config).mechanism
+    return _Question(
+        "raw rows, profile", config, lambda parts: parts.federation.profile(query), mechanism, privacy.rounds
+    )
 
 
 def _read_as(privacy: Privacy, **data: Any) -> Config:

@@ -211,6 +211,8 @@ def _shrink_config(config: Config, public: Path, fast: bool) -> Config:
     sections["privacy"].pop("budget_epsilon", None)
     sections["privacy"].pop("clients", None)
     sections["privacy"]["clients_exact"] = False
+    if config.privacy.release == "profile":  # the attackers read votes, here under a profile's bound
+        sections["privacy"] |= {"release": "votes", "vote_norm": 1.0}
     if fast:
         sections["variation"] = {}
     return resolve(

@@ -23,15 +23,21 @@ def check_profile(run: Run, number: int, release: Release | None) -> Iterator[Di
     if release is None:
         yield Difference("ledger", f"{run.id}/profile/{number}", "a release", ABSENT)
         return
-    query, answer = load_profile_query(run, number), load_profile_answer(run, number)
-    digest = ABSENT if query is None else query.digest
-    if digest != release.subject:
-        yield Difference(f"{name}.json", "digest of the question", release.subject, digest)
+    yield from check_question(run, number, release.subject)
+    answer = load_profile_answer(run, number)
     noisy = ABSENT if answer is None else answer.noisy
     if noisy != release.noisy.tolist():
         yield Difference(f"{name}.released.json", "noisy", "the released values", "others")
     elif answer is not None and answer.sigma != release.mechanism.standard_deviation:
         yield Difference(f"{name}.released.json", "sigma", release.mechanism.standard_deviation, answer.sigma)
+
+
+def check_question(run: Run, number: int, subject: str) -> Iterator[Difference]:
+    """Check that a round's question is the one that was answered: `subject` is what the release is bound to."""
+    query = load_profile_query(run, number)
+    digest = ABSENT if query is None else query.digest
+    if digest != subject:
+        yield Difference(f"profile/{number:03}.json", "digest of the question", subject, digest)
 
 
 def check_writer(run: Run) -> Iterator[Difference]:

@@ -18,7 +18,7 @@ def test_neighbors_from_raw_rows_on_stay_under_the_claim(relation: Relation, pri
     config = make_config(relation, **privacy)
     findings = list(compare_raw_rows(config.privacy, make_plan(config).mechanism))
     assert [finding.attack for finding in findings] == [
-        "raw rows, votes", "raw rows, votes with labels", "raw rows, FreD",
+        "raw rows, votes", "raw rows, votes with labels", "raw rows, profile", "raw rows, FreD",
     ]  # fmt: skip
     for finding in findings:
         assert finding.verdict == "below the claim", finding.attack

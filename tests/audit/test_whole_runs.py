@@ -108,6 +108,15 @@ def test_the_other_client_of_replace_one_holds_the_other_text() -> None:
     assert len({*canaries.heads, *canaries.tails, *canaries.bystanders}) == 64 + 12
 
 
+def test_workshop__of_a_profile__runs_votes_under_its_bound(folder: Path) -> None:
+    config = make_config(release="profile", rounds=1)
+    shop = Workshop.of(config, folder, Ledger(folder / "ledger.sqlite"), None)
+    assert shop.config.privacy.norm_squared == config.privacy.norm_squared == 1
+    finding = attack_hostile_runs(shop, 2, ignore_progress)
+    assert finding.verdict != "ABOVE THE CLAIM"
+    assert 7.9 < finding.claim <= 8.0
+
+
 def test_runs_are_silent(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     list(attack_runs(workshop(folder), 2, ignore_progress))
     captured = capfd.readouterr()

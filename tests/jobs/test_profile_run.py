@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pretext.audit.origins import check_run_origins
 from pretext.config.settings import Config
 from pretext.errors import EngineError, NoSignal, UsageError
 from pretext.home import open_ledger
@@ -110,6 +111,13 @@ def test_profile_run__two_rounds_and_labels__asks_all_labels_in_one_vector(
     assert [release.coordinates for release in run.require_statement().releases][1] == query.dimension
     labels = {json.loads(line)["label"] for line in (run.folder / "synthetic.jsonl").read_text().splitlines()}
     assert labels == {"computers", "home"}
+    assert check_run_origins(config, run).wrong == []
+    path = run.folder / "profile/001.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps(stored | {"features": stored["features"][::-1]}))
+    assert [wrong.split(":")[0] for wrong in check_run_origins(config, run).wrong] == [
+        "profile/001.json, digest of the question"
+    ]
 
 
 def test_profile_run__too_much_noise__says_that_there_is_no_signal(
