@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import click
@@ -58,6 +60,18 @@ def test_pretext__every_function_and_class_of_the_api__is_exported_and_in_the_re
     assert set(pretext.__all__) == api | {"PretextError"}
     for name in pretext.__all__:
         assert re.search(rf"\b{name}\b", README), name
+
+
+def test_privacy__the_page_of_the_claim__is_in_the_package_and_its_wheel() -> None:
+    page = importlib.resources.files(privacy) / "PRIVACY.md"
+    assert page.read_text(encoding="utf-8") == (ROOT / "PRIVACY.md").read_text(encoding="utf-8")
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert "PRIVACY.md" in build["package-data"]["privacy"]
+
+
+@pytest.mark.parametrize("name", re.findall(r"`(tests/[\w/.*]+)`", (ROOT / "PRIVACY.md").read_text(encoding="utf-8")))
+def test_privacy__a_test_that_the_page_of_the_claim_names__is_there(name: str) -> None:
+    assert list(ROOT.glob(name))
 
 
 def test_privacy__every_error__is_exported() -> None:

@@ -6,12 +6,17 @@ run.json            the run's id, when it began, the version that made it, and t
 population/NNN.json the candidates of a round and their origins, saved before anybody votes on them
 positions/NNN.npy   where a round's candidates stand, shape (n, d), for the report
 selected/NNN.json   a round's released votes and what was selected by them
+profile/            the questions and answers of a run of profiles, see pretext.run.profiles
+adapter/            what its generator learned
+writer.json         which writer it chose, see pretext.run.writers
+query.json          FreD's question, and in ranking.json what its answer says
 seeds.jsonl         the survivors that seed the expansion, with round and noisy votes
 synthetic.jsonl     the result, one object a line; or .parquet, or shards in synthetic/, see pretext.run.shards
 expansion.json      how far the expansion got
 privacy.json        the privacy statement, see pretext.run.privacy_statement
 README.md           the dataset card
 manifest.json       digests of the above, itself sealed in the ledger, see pretext.run.manifest
+manifest.next.json  the same until the ledger has its digest
 timings.json        seconds and tokens by phase
 run.log             what happened, when
 .lock               held by the process that works here, see pretext.run.lock
