@@ -17,18 +17,22 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
+import regex
+
 _WHOLE_NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:\.0*)?", re.ASCII)
-_UUID = re.compile(r"(?:urn:uuid:)?\{?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}?", re.ASCII | re.IGNORECASE)
-_UNSEEN = ("Cf", "Cc")  # zero-width signs, byte order marks, NUL
+_SCIENTIFIC = re.compile(r"[+-]?\d+(?:\.\d*)?e[+-]?\d{1,3}", re.ASCII | re.IGNORECASE)
+_UUID = re.compile(r"(?:urn:uuid:)?\{?([0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12})\}?", re.ASCII | re.IGNORECASE)
+# Zero-width signs, byte order marks, NUL, variation selectors, letters that fill a place.
+_UNSEEN = regex.compile(r"[[\p{Cf}\p{Cc}\p{Default_Ignorable_Code_Point}\u2800]--\s]", regex.V1)
 _LONGEST = 1000  # characters of an identity that count
 
 
 def normalize_identity(value: Any) -> str | None:
     """Return the canonical form of an identity; None for a missing value, and for what is no identity.
 
-    Strings are in normal form C, without format and control characters, with single spaces between words and none
-    around. A number without a fraction is its integer, whatever its type, also where it is written in a string. A
-    moment is its time in UTC, at midnight its date. Bytes are the text that they encode, or else their digits.
+    Strings are in normal form KC, without invisible characters, with single spaces between words and none around. A
+    number without a fraction is its integer, whatever its type, also where it is written in a string. A moment is its
+    time in UTC, at midnight its date. Bytes are the text that they encode, or else a UUID or their digits.
     """
     if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:
         value = _unwrap_scalar(value)
@@ -40,7 +44,7 @@ def normalize_identity(value: Any) -> str | None:
         case bool():
             return str(value).lower()
         case int():
-            return _normalize_integer(value)
+            return _normalize_integer(int(value))  # a member of an enumeration, too
         case float() | decimal.Decimal():
             return _normalize_number(value)
         case uuid.UUID():
@@ -72,14 +76,19 @@ def _unwrap_scalar(value: Any) -> Any:
 def _normalize_bytes(value: bytes) -> str | None:
     with suppress(UnicodeDecodeError):
         return _normalize_string(value.decode())
-    return value[:_LONGEST].hex()
+    return str(uuid.UUID(bytes=value)) if len(value) == 16 else value[:_LONGEST].hex()
 
 
 def _normalize_string(value: str) -> str | None:
-    visible = "".join(sign for sign in value[:_LONGEST] if sign.isspace() or unicodedata.category(sign) not in _UNSEEN)
-    text = " ".join(unicodedata.normalize("NFC", visible).split())
+    text = value[:_LONGEST]
+    if not (text.isascii() and text.isprintable()):
+        text = unicodedata.normalize("NFKC", _UNSEEN.sub("", text))
+        text = "".join(str(unicodedata.decimal(sign, sign)) for sign in _UNSEEN.sub("", text))
+    text = " ".join(text.split())
     if uuid_match := _UUID.fullmatch(text):
-        return uuid_match[1].lower()
+        return str(uuid.UUID(uuid_match[1]))
+    if _SCIENTIFIC.fullmatch(text):
+        return _normalize_number(decimal.Decimal(text)) or text
     if (number := _WHOLE_NUMBER.fullmatch(text)) and not _has_leading_zero(text):
         sign = "-" if number[1] == "-" and number[2] != "0" else ""
         return sign + number[2]
@@ -94,7 +103,7 @@ def _has_leading_zero(text: str) -> bool:
 
 def _normalize_number(value: float | decimal.Decimal) -> str | None:
     with suppress(ValueError, OverflowError):  # what is not a number, and infinities
-        if math.isfinite(value) and value == int(value):
+        if math.isfinite(value) and abs(value) < 10**_LONGEST and value == int(value):
             return _normalize_integer(int(value))
     return None
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import enum
 import json
 import uuid
 from pathlib import Path
@@ -19,13 +20,34 @@ from pretext.identity import normalize_identity
 
 UTC = datetime.UTC
 EAST = datetime.timezone(datetime.timedelta(hours=5))
+OTHER = uuid.UUID("ffffffff-1234-5678-ffff-567812345678")  # whose bytes are no text
 SOME = uuid.UUID("12345678-1234-5678-1234-567812345678")
+
+
+class Color(int, enum.Enum):
+    RED = 1
 
 
 @pytest.mark.parametrize(
     "spellings",
     [
-        (1, 1.0, "1", " 1 ", "1.0", "+1", np.int64(1), np.float32(1), decimal.Decimal("1.00"), "\u200b1"),
+        (
+            1,
+            1.0,
+            "1",
+            " 1 ",
+            "1.0",
+            "+1",
+            "1e0",
+            "１",
+            "١",
+            Color.RED,
+            np.int64(1),
+            np.float32(1),
+            decimal.Decimal("1.00"),
+            "\u200b1",
+        ),
+        (10**16, 1e16, "1e+16", "1.0E16", "10000000000000000", decimal.Decimal("1E16")),
         (0, -0.0, "0", "-0", "0.0"),
         (-7, "-7", -7.0),
         (2**60, float(2**60), str(2**60)),
@@ -34,6 +56,10 @@ SOME = uuid.UUID("12345678-1234-5678-1234-567812345678")
             "alice ",
             "\talice",
             "al\u00adice",
+            "alice\ufe0f",
+            "ali\u034fce",
+            "alice\u3164",
+            "ａｌｉｃｅ",
             "alice\x00",
             "alice\u00a0",
             b"alice",
@@ -44,7 +70,8 @@ SOME = uuid.UUID("12345678-1234-5678-1234-567812345678")
         (b"\xff\x00", bytearray(b"\xff\x00"), memoryview(b"\xff\x00")),
         ("café", "cafe\u0301"),
         (True, "true", "True", np.bool_(True)),
-        (SOME, str(SOME), str(SOME).upper(), f"{{{SOME}}}", SOME.urn),
+        (SOME, str(SOME), str(SOME).upper(), f"{{{SOME}}}", SOME.urn, SOME.hex, SOME.hex.upper()),
+        (OTHER, OTHER.bytes, str(OTHER)),
         (datetime.date(2024, 5, 1), datetime.datetime(2024, 5, 1), "2024-05-01", np.datetime64("2024-05-01", "ns")),
         (datetime.datetime(2024, 5, 1, 12, tzinfo=UTC), datetime.datetime(2024, 5, 1, 17, tzinfo=EAST)),
     ],
@@ -57,7 +84,19 @@ def test_identity__the_same_value_in_other_types_and_spellings__is_the_same(spel
 
 
 @pytest.mark.parametrize(
-    "values", [("1", "01"), ("a", "b"), (1, 2), ("1.5", "1"), (True, 1), ("Alice", "alice"), ("1", "-1")], ids=str
+    "values",
+    [
+        ("1", "01"),
+        ("a", "b"),
+        (1, 2),
+        ("1.5", "1"),
+        (True, 1),
+        ("Alice", "alice"),
+        ("1", "-1"),
+        ("1e400", "1e401"),
+        ("1.5e0", "1"),
+    ],
+    ids=str,
 )
 def test_identity__other_values__differ(values: tuple[Any, ...]) -> None:
     assert len({normalize_identity(value) for value in values}) == 2
@@ -65,7 +104,7 @@ def test_identity__other_values__differ(values: tuple[Any, ...]) -> None:
 
 NOBODY = [
     *(None, "", "  ", "\u200b", 1.5, float("nan"), float("inf"), np.float64("nan"), "\x00", b"", 10**5000),
-    *map(decimal.Decimal, ("0.1", "NaN", "sNaN", "Infinity", "1e999999")),
+    *map(decimal.Decimal, ("0.1", "NaN", "sNaN", "Infinity", "1e999999", "1e999999999999")),
     *({"id": 1}, [1], (1,), {1}, object(), np.array([1]), np.datetime64("NaT")),
 ]
 

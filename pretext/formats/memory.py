@@ -96,7 +96,8 @@ def _clean_row(row: Any) -> Any:
 
 def _clean_value(value: Any) -> Any:
     """Return a plain Python value; None for a gap."""
-    if hasattr(value, "tolist"):  # of numpy and torch
+    is_moment = getattr(getattr(value, "dtype", None), "kind", "") == "M"  # a list of it may hold numbers
+    if hasattr(value, "tolist") and not is_moment:  # of numpy and torch
         value = value.tolist()
     if isinstance(value, bytes):
         return decode_cell(value)
