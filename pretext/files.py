@@ -38,21 +38,22 @@ Row: TypeAlias = dict[str, str]
 
 
 @contextmanager
-def open_atomically(path: Path) -> Iterator[IO[bytes]]:
+def open_atomically(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """Open a file that takes its name when the block ends: after a crash, `path` is the old file or the new one, whole.
 
     The temporary file lies beside `path` under a name of its own, so two writers never share one and no prepared link
-    is followed; it reaches the disk before it takes the name. A link at `path` is replaced, not followed. The file gets
-    the permissions of any new file.
+    is followed; it reaches the disk before it takes the name. A link at `path` is replaced, not followed; a device or a
+    pipe is never replaced. The file gets the permissions of any new file, `mode` without what the process masks.
 
     Raises:
         OSError: the file cannot be written; `path` is as it was (or new, where its folder does not reach the disk).
     """
+    _check_replaceable(path)
     remove_leftovers(_siblings(path))
     handle, fresh = _make_held(lambda: tempfile.mkstemp(prefix=_prefix(path), suffix=_SUFFIX, dir=path.parent))
     try:
         with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), 0o666 & ~_umask())  # mkstemp's files are closed to other users
+            os.fchmod(file.fileno(), mode & ~_umask())  # mkstemp's files are closed to other users
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -160,6 +161,13 @@ def write_parquet(rows: Iterator[Row], file: IO[bytes]) -> None:
         while batch:
             writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
             batch = list(islice(rows, _ROWS_PER_BATCH))
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse to put a file in the place of a device or a pipe, such as /dev/stdout. Raises OSError."""
+    folder = os.path.realpath(path.parent)
+    if (path.exists() and not path.is_file()) or folder == "/dev" or folder.startswith("/proc/"):
+        raise OSError(errno.EINVAL, "It is not a regular file", str(path))
 
 
 def _prefix(path: Path) -> str:

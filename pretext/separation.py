@@ -46,7 +46,7 @@ def _is_same(private: Source, public: Source) -> bool:
     one, other = private.file, public.file
     if one is None or other is None:
         return one is other and _dataset_key(private) == _dataset_key(public)
-    one, other = one.resolve(), other.resolve()
+    one, other = (Path(os.path.realpath(path)) for path in (one, other))
     return (
         one.is_relative_to(other)
         or other.is_relative_to(one)
@@ -74,5 +74,5 @@ def _list_file_numbers(path: Path) -> set[tuple[int, int]]:
 
 def _is_of_a_run(path: Path) -> bool:
     """Whether a folder is a run's, or a file lies in one."""
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     return any((folder / "run.json").is_file() for folder in (path, *path.parents[:2]))

@@ -47,6 +47,16 @@ def test_write__over_a_link__replaces_the_link(tmp_path: Path) -> None:
     assert not (tmp_path / "link").is_symlink()
 
 
+def test_write__over_a_pipe_or_a_device__is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    monkeypatch.setattr(os, "replace", lambda *_: pytest.fail("replaced"))  # as root it would be
+    places = [tmp_path / "pipe", tmp_path / "null", Path("/dev/null"), Path("/dev/stdout"), Path("/proc/self/fd/1")]
+    for place in places:
+        with pytest.raises(OSError, match="not a regular file"):
+            write_atomically(place, "new")
+
+
 def test_write__by_many_at_once__gives_one_of_them_whole(tmp_path: Path) -> None:
     contents = [str(number) * 10_000 for number in range(8)]
     with ThreadPoolExecutor(8) as pool:

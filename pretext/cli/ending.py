@@ -98,8 +98,17 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, PretextError):
         print_note(error)
         return error.exit_code
-    print_note(_describe_fault(error))
+    print_note(_describe_system_error(error) if isinstance(error, OSError) else _describe_fault(error))
     return 1
+
+
+def _describe_system_error(error: OSError) -> str:
+    """Describe what the system refused, such as a name that is too long; a library's error that it did not is a
+    fault."""
+    if error.errno is None or error.strerror is None:
+        return _describe_fault(error)
+    place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "A file"
+    return f"{place} cannot be read or written: {error.strerror}. Nothing done so far is lost."
 
 
 def _describe_fault(error: BaseException) -> str:

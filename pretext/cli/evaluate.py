@@ -81,7 +81,7 @@ def _check_output(out: Path, folder: Path) -> None:
     from pretext.run.folder import check_outside_run
 
     check_outside_run(out, folder)
-    if out.is_dir() or not out.resolve().parent.is_dir():
+    if out.is_dir() or not out.absolute().parent.is_dir():
         raise UsageError(f"{out} cannot be a file; give a file in a folder that exists with --out.")
 
 

@@ -6,6 +6,7 @@ text: the student would know that text in every later measurement.
 
 from __future__ import annotations
 
+import re
 import time
 import zlib
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ from pretext.evaluation.student import Score
 from pretext.evaluation.tiny import PRETRAINING, make_untrained_student, save_student
 from pretext.tables import Source, read_texts
 
+_STUDENT_FILE = re.compile(
+    r"(?:config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json|model\.safetensors"
+)
 _HELD_OUT_ONE_IN = 50
 _VALIDATION_ONE_IN = 10  # of the held-out texts; these are read at every check
 
@@ -78,11 +82,13 @@ def pretrain_tiny(
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse, before the work, a place that holds anything but a model: saving the student deletes what is there."""
-    if folder.is_dir() and ((folder / "config.json").is_file() or not any(folder.iterdir())):
+    """Refuse, before the work, a place that holds anything but a student: saving it deletes what is there."""
+    if folder.is_dir() and all(_STUDENT_FILE.fullmatch(path.name) for path in folder.iterdir()):
         return
     if folder.exists():
-        raise UsageError(f"{folder} exists and holds no model, so nothing there is replaced; give another --folder.")
+        raise UsageError(
+            f"{folder} holds something other than a student, so nothing there is replaced; give another --folder."
+        )
 
 
 def _is_held_out(text: str) -> bool:

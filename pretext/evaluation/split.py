@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 from pretext.errors import UsageError
+from pretext.files import open_atomically, replace_nonfinite
 from pretext.identity import normalize_identity
 from pretext.tables import Source, check_columns, read_columns
 
@@ -33,20 +35,28 @@ def split_file(source: Source, client_column: str, columns: Sequence[str], folde
     Raises:
         UsageError: the folder belongs to the program or holds a part already, or the source cannot be read.
     """
-    paths = {part: folder.resolve() / f"{part}.jsonl" for part in _UPPER_PERCENTILES}
-    if folder.resolve().is_relative_to(_PROGRAM_FOLDER):
+    place = Path(os.path.realpath(folder))
+    paths = {part: place / f"{part}.jsonl" for part in _UPPER_PERCENTILES}
+    if place.is_relative_to(_PROGRAM_FOLDER):
         raise UsageError(f"{folder} is in the program's own folder, where no private text may lie; give another one.")
+    if any((parent / "run.json").exists() for parent in (place, *place.parents)):
+        raise UsageError(f"{folder} is in a run folder, where no private text may lie; give another one.")
+    columns = list(dict.fromkeys([client_column, *columns]))
+    check_columns(source, columns)  # before a folder is made
+    try:
+        _write_parts(source, client_column, columns, paths)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}.") from None
+
+
+def _write_parts(source: Source, client_column: str, columns: Sequence[str], paths: Mapping[str, Path]) -> None:
+    """Write the parts, each whole or not at all. Raises UsageError if one is there already, or OSError."""
     for path in paths.values():
         if path.exists():
             raise UsageError(f"{path} exists already; give another folder with --folder.")
-    columns = list(dict.fromkeys([client_column, *columns]))
-    check_columns(source, columns)  # before a folder is made
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with ExitStack() as stack:
-        files: dict[str, IO[str]] = {}
-        for part, path in paths.items():
-            path.touch(mode=0o600)
-            files[part] = stack.enter_context(path.open("w", encoding="utf-8"))
+        files = {part: stack.enter_context(open_atomically(path, 0o600)) for part, path in paths.items()}
         for batch in read_columns(source, columns):
             _write_batch(batch, client_column, files)
 
@@ -57,9 +67,15 @@ def part_of(client: str) -> str:
     return next(part for part, bound in _UPPER_PERCENTILES.items() if percentile < bound)
 
 
-def _write_batch(batch: dict[str, list[object]], client_column: str, files: dict[str, IO[str]]) -> None:
+def _write_batch(batch: dict[str, list[object]], client_column: str, files: Mapping[str, IO[bytes]]) -> None:
     for values in zip(*batch.values(), strict=True):
         row = dict(zip(batch, values, strict=True))
         client = normalize_identity(row[client_column])
         if client is not None:
-            files[part_of(client)].write(json.dumps(row) + "\n")
+            line = json.dumps(replace_nonfinite(row), default=_encode_value) + "\n"
+            files[part_of(client)].write(line.encode())
+
+
+def _encode_value(value: object) -> object:
+    """Encode what JSON lacks, such as a date, so that it is read again as the same client."""
+    return normalize_identity(value) or str(value)

@@ -5,14 +5,13 @@ Two processor cores train it on a thousand short texts in about a minute.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pretext.evaluation.student import TINY, CausalStudent
 from pretext.evaluation.training import Training
-from pretext.files import make_folder_atomically
+from pretext.files import replace_folder
 
 START, END = "<start>", "<end>"
 VOCABULARY = 4096
@@ -45,10 +44,9 @@ def make_untrained_student(
 
 def save_student(student: CausalStudent, folder: Path) -> None:
     """Save the student whole or not at all; an existing one is replaced."""
-    with make_folder_atomically(folder) as fresh:
+    with replace_folder(folder) as fresh:
         student.module.save_pretrained(fresh)  # type: ignore[operator]
         student.tokenizer.save_pretrained(fresh)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _train_tokenizer(texts: Sequence[str], vocabulary: int) -> Any:

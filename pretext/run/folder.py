@@ -29,6 +29,7 @@ import errno
 import importlib.metadata
 import io
 import json
+import os
 import tomllib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -356,7 +357,7 @@ class Run:
 def check_outside_run(out: Path, folder: Path) -> None:
     """Refuse to write a file into a run folder: what lies there is sealed, and the guarantee covers it. Raises
     UsageError."""
-    if out.resolve().is_relative_to(folder.resolve()):
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder)):
         raise UsageError(
             f"{out} lies in the run folder, which holds only what was sealed and what the guarantee covers; give a "
             "path elsewhere."

@@ -8,6 +8,7 @@ from pathlib import Path
 from pretext.errors import UsageError
 from pretext.files import read_file, write_atomically
 from pretext.formatting import format_count, quote_path
+from pretext.run.folder import check_outside_run
 from pretext.run.privacy_statement import STATEMENT_FILE, PrivacyStatement
 from pretext.statement.statement import describe_releases
 from privacy.rounding import round_down, round_up
@@ -45,8 +46,9 @@ def write_signature_page(statement: PrivacyStatement, folder: Path, path: Path) 
     """Write the page, or the statement itself for .json.
 
     Raises:
-        UsageError: another ending than .md, .txt or .json, or the file cannot be written.
+        UsageError: another ending than .md, .txt or .json, or the file lies in the run folder or cannot be written.
     """
+    check_outside_run(path, folder)
     if path.suffix not in (".md", ".txt", ".json"):
         raise UsageError(f"The statement {path} must end in .md, .txt or .json.")
     try:

@@ -54,6 +54,30 @@ def test_command__with_a_fault_in_it__names_class_and_place_and_quotes_nothing(
     assert "private text" not in err
 
 
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments", [("init", LONG), ("export", "run", "--to", f"{LONG}.csv"), ("fred", "--plan", "--out", LONG)]
+)
+def test_command__where_the_system_refuses_a_name__is_one_sentence(arguments: tuple[str, ...], called: Command) -> None:
+    code, out, err = called(*arguments)
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert LONG in err
+
+
+def test_command__with_an_error_of_the_network_in_it__quotes_nothing(
+    called: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(config: object) -> None:
+        raise ConnectionError("a private text")
+
+    monkeypatch.setattr(pretext.jobs.plan, "make_plan", fail)
+    code, _, err = called("plan", "--epsilon", "1", "--prompt", "a word")
+    assert code == 1
+    assert "private text" not in err
+
+
 def test_name__with_control_characters__reaches_no_terminal(called: Command) -> None:
     code, _, err = called("ledger", "show", "a\x1b]0;title\x07\u202eb\rc")
     assert code != 0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections import Counter
 from pathlib import Path
+
+import pytest
 
 import pretext
 from tests.support.runs import Command, rows_of, write_rows
@@ -53,3 +56,47 @@ def test_split__a_column_that_is_missing__leaves_no_folder(called: Command, tmp_
     assert code == 2
     assert "'who'" in err
     assert not (tmp_path / "parts").exists()
+
+
+def test_split__into_a_run_folder__is_refused(called: Command, tmp_path: Path) -> None:
+    """A run folder is made to be published."""
+    file = write_rows(tmp_path / "all.jsonl", rows_of(5))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").touch()
+    assert called("split", file, "--folder", tmp_path / "run" / "parts")[0] == 2
+    assert not (tmp_path / "run" / "parts").exists()
+
+
+def test_split__of_a_file_that_breaks_off__leaves_no_part(called: Command, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "all.jsonl", rows_of(2000))
+    with file.open("a") as lines:
+        lines.write('{"text": ')
+    assert called("split", file, "--folder", tmp_path / "parts")[0] == 2
+    assert list((tmp_path / "parts").iterdir()) == []
+
+
+def test_split__on_a_full_disk__is_one_sentence_and_leaves_no_part(
+    called: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    file = write_rows(tmp_path / "all.jsonl", rows_of(5))
+    monkeypatch.setattr("pretext.evaluation.split._write_batch", fail)
+    code, _, err = called("split", file, "--folder", tmp_path / "parts")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert list((tmp_path / "parts").iterdir()) == []
+
+
+def test_split__of_values_that_json_lacks__names_the_same_clients(called: Command, tmp_path: Path) -> None:
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    clients = [datetime.date(2024, 1, day) for day in range(1, 31)]
+    table = pyarrow.table({"client_id": clients, "text": ["a text"] * 30, "extra": [b"\xff\x00", None, b"ok"] * 10})
+    pyarrow.parquet.write_table(table, tmp_path / "all.parquet")
+    columns = ("--column", "text", "--column", "extra")
+    assert called("split", tmp_path / "all.parquet", "--folder", tmp_path / "parts", *columns)[0] == 0
+    rows = [row for path in (tmp_path / "parts").iterdir() for row in _rows(path)]
+    assert sorted(row["client_id"] for row in rows) == list(map(str, clients))
+    assert {row["extra"] for row in rows} == {"ff00", None, "ok"}

@@ -38,6 +38,7 @@ def test_student__public_texts__makes_a_student_that_can_be_opened(called: Comma
 
 def test_student__a_folder_with_other_things_in_it__is_refused_and_untouched(called: Command, tmp_path: Path) -> None:
     file = write_rows(tmp_path / "public.jsonl", [{"text": text} for text in TEXTS])
+    (tmp_path / "config.json").write_text("{}")  # as many programs have one
     for place in (tmp_path, file):
         code, out, err = called("student", file, "--tokens", 500, "--folder", place)
         assert (code, out) == (2, "")
