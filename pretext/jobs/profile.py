@@ -70,16 +70,7 @@ class ProfileRun:
         locations = find_locations()
         engine = self.parts.engine() if config.initial.prompts else None
         with self.models.meter.phase("initial population"):
-            pool = make_pool(
-                config.initial,
-                config.profile,
-                config.variation,
-                config.prompt_style,
-                config.evolution.seed,
-                screen,
-                engine,
-                locations,
-            )
+            pool = make_first_pool(config, screen, engine, locations)
         return self.run.save_population(0, pool, dict(screen.dropped))
 
     def work(self, releases: RoundReleases, pool: list[Candidate]) -> None:
@@ -266,6 +257,14 @@ class ProfileRun:
         kind = {PROMPTED: "prompt", GUIDED: "guided", ADAPTED: "adapted"}[writer]
         texts = [candidate for number in numbers for candidate in self.run.population(number) or []]
         return [candidate for candidate in texts if candidate.origin and candidate.origin.kind == kind]
+
+
+def make_first_pool(
+    config: Config, screen: Screen, engine: Engine | None, locations: Sequence[str] = ()
+) -> list[Candidate]:
+    """Make the first pool that a configuration describes; arguments as `make_pool`."""
+    sections = config.initial, config.profile, config.variation, config.prompt_style
+    return make_pool(*sections, config.evolution.seed, screen, engine, locations)
 
 
 def adapted_prompts(config: Config) -> list[Prompt]:

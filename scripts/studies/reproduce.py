@@ -1,8 +1,8 @@
 """Compare pretext with its baselines on the same private sets, budget, generator, number of texts and student.
 
     python scripts/studies/reproduce.py --sets a.jsonl.gz b.jsonl.gz --public wikipedia.jsonl.gz --csv results.csv
-        --out FOLDER [--methods prompt-only non-private pretext ...] [--epsilons 1 8] [--repetitions 3]
-        [--seconds LIMIT] [--population 128] [--rounds 4] [--texts 600] [--tokens 32]
+        --out FOLDER [--methods prompt-only non-private profile ...] [--epsilons 1 8] [--repetitions 3]
+        [--seconds LIMIT] [--population 128] [--rounds 4] [--pool 1000] [--texts 600] [--tokens 32]
         [--clients 3000] [--texts-per-client 8] [--student tiny] [--set expansion.temperature=0.8] [--print-only]
 
 A private set has the columns client_id and text; its clients are split by a hash of their id into those who train,
@@ -76,6 +76,7 @@ def make_reproduce_parser() -> argparse.ArgumentParser:
     parser.add_argument("--repetitions", type=int, default=1)
     parser.add_argument("--population", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--pool", type=int, default=1000, help="texts that `profile` writes before it asks, and after")
     parser.add_argument("--texts", type=int, default=600)
     parser.add_argument("--tokens", type=int, default=32, help="longest candidate and synthetic text")
     parser.add_argument("--clients", type=int, default=3000, help="of a set at most, by hash")
@@ -109,6 +110,7 @@ def reproduce(options: argparse.Namespace, student: CausalStudent, parts: Parts 
     scale = Scale(
         population=options.population,
         rounds=options.rounds,
+        pool=options.pool,
         texts=options.texts,
         tokens=options.tokens,
         texts_per_client=options.texts_per_client,

@@ -52,4 +52,4 @@ def scripted_parts(scale) -> Parts:
 def scale():
     from comparison.methods import Scale
 
-    return Scale(population=16, rounds=2, texts=24, tokens=12, texts_per_client=3, delta=1e-3)
+    return Scale(population=16, rounds=2, pool=100, texts=24, tokens=12, texts_per_client=3, delta=1e-3)

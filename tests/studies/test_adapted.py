@@ -40,8 +40,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def config(checkpoint: str) -> Config:
     overrides = ("adapt.texts=64", "adapt.passes=4", "adapt.learning_rate=0.01", "speed.device='cpu'")
-    scale = Scale(16, 2, 12, 24, 3, 1e-3, generator=checkpoint, overrides=overrides)
-    return config_of(DP_SGD, 1.0, 0, scale, DOMAINS["irc_ubuntu"], "public.jsonl", "irc_ubuntu")
+    scale = Scale(16, 2, 100, 12, 24, 3, 1e-3, generator=checkpoint, overrides=overrides)
+    return config_of(DP_SGD, 1.0, 0, scale, DOMAINS["irc_ubuntu"], "public.jsonl", "irc_ubuntu", 1000)
 
 
 def clients(count: int = 3) -> list[list[str]]:
@@ -104,9 +104,9 @@ def test_public_pool__of_a_file_and_a_prompt__holds_as_many_of_both(config: Conf
 
 
 def test_adapted_methods__ask_the_same_prompt(checkpoint: str) -> None:
-    scale = Scale(16, 2, 12, 24, 3, 1e-3, generator=checkpoint)
+    scale = Scale(16, 2, 100, 12, 24, 3, 1e-3, generator=checkpoint)
     prompts = {
-        prompt_of(config_of(method, 1.0, 0, scale, DOMAINS["irc_ubuntu"], "public.jsonl", "irc_ubuntu"))
+        prompt_of(config_of(method, 1.0, 0, scale, DOMAINS["irc_ubuntu"], "public.jsonl", "irc_ubuntu", 1000))
         for method in ADAPTED_METHODS
     }
     (prompt,) = prompts

@@ -37,7 +37,7 @@ def run(
 
     def call(*more: str, parts: Parts = scripted_parts) -> list[Row]:
         words = f"--csv {tmp_path}/table.csv --sets {private_set} --public {public_file} --population 16 --rounds 2"
-        sizes = "--texts 24 --tokens 12 --texts-per-client 3 --delta 1e-3 --epsilons 20"
+        sizes = "--pool 100 --texts 24 --tokens 12 --texts-per-client 3 --delta 1e-3 --epsilons 20"
         reproduce(make_reproduce_parser().parse_args([*words.split(), *sizes.split(), *more]), student, parts)
         return read_rows(tmp_path / "table.csv")
 
@@ -48,7 +48,7 @@ def test_every_method_gives_a_row(run: Reproduce, tmp_path: Path, capsys: pytest
     methods = [method for method in ALL_METHODS if method not in ADAPTED_METHODS]
     rows = run("--methods", *methods)
     assert [row.method for row in rows] == methods
-    assert [row.epsilon for row in rows] == [0.0, math.inf, 0.0, 0.0, math.inf, *[20.0] * 5]
+    assert [row.epsilon for row in rows] == [0.0, math.inf, 0.0, 0.0, math.inf, *[20.0] * 6]
     for row in rows:
         assert 0 <= row.top1 <= row.top3 <= row.top5 <= 1
         assert row.cross_entropy > 0
@@ -57,7 +57,7 @@ def test_every_method_gives_a_row(run: Reproduce, tmp_path: Path, capsys: pytest
     assert by_method["non-private"].top5 > 0  # of a student with random weights and few texts that is all to expect
     assert by_method["non-private"].gap_closed == 1.0
     assert by_method["untouched"].gap_closed == 0.0
-    assert by_method["pretext"].texts == 24
+    assert by_method["votes"].texts == by_method["profile"].texts == 24
     assert "in context, no lookahead" in by_method["pretext-icml24"].setting
     sys.argv = ["reproduce.py", "--csv", str(tmp_path / "table.csv"), "--print-only"]
     main()
@@ -86,9 +86,9 @@ def test_every_adapted_method_gives_a_row(run: Reproduce, tmp_path: Path) -> Non
 
 def test_each_cell_has_a_ledger_of_its_own(run: Reproduce, tmp_path: Path) -> None:
     before = os.environ["PRETEXT_HOME"]
-    run("--methods", "pretext", "--epsilons", "20", "30")
+    run("--methods", "votes", "--epsilons", "20", "30")
     ledgers = sorted(tmp_path.glob("table/irc_ubuntu/*/home/ledger.sqlite"))
-    assert [path.parent.parent.name[:13] for path in ledgers] == ["pretext-20-0-", "pretext-30-0-"]
+    assert [path.parent.parent.name[:11] for path in ledgers] == ["votes-20-0-", "votes-30-0-"]
     assert os.environ["PRETEXT_HOME"] == before
     assert not Path(before, "ledger.sqlite").exists()
 
@@ -140,9 +140,9 @@ def test_an_interrupted_cell_goes_on_with_the_same_releases(
 
     stopping = Stops(scripted_parts.engine(), calls)
     with pytest.raises(KeyboardInterrupt):
-        run("--methods", "pretext", parts=replace(scripted_parts, engine=Once(lambda: stopping)))
+        run("--methods", "votes", parts=replace(scripted_parts, engine=Once(lambda: stopping)))
     assert read_rows(tmp_path / "table.csv") == []
-    assert len(run("--methods", "pretext")) == 1
+    assert len(run("--methods", "votes")) == 1
     ledger = Ledger(next(tmp_path.glob("table/*/*/home/ledger.sqlite")))
     assert len(ledger.account("irc_ubuntu").releases) == 2
 
@@ -153,13 +153,13 @@ def test_time_is_up_before_the_first_cell(run: Reproduce, capsys: pytest.Capture
 
 
 def test_cells_come_with_the_gaps_ends_first_and_repetitions_last() -> None:
-    cells = list(list_cells("a", ["pretext", "non-private", "prompt-only", "untouched"], [1.0, 8.0], 2))
+    cells = list(list_cells("a", ["votes", "non-private", "prompt-only", "untouched"], [1.0, 8.0], 2))
     assert cells[:5] == [
         Cell("a", "untouched", 0.0, 0),
         Cell("a", "non-private", math.inf, 0),
         Cell("a", "prompt-only", 0.0, 0),
-        Cell("a", "pretext", 1.0, 0),
-        Cell("a", "pretext", 8.0, 0),
+        Cell("a", "votes", 1.0, 0),
+        Cell("a", "votes", 8.0, 0),
     ]
     assert [cell.repetition for cell in cells] == [0] * 5 + [1] * 5
 
@@ -168,7 +168,7 @@ def test_cells_come_with_the_gaps_ends_first_and_repetitions_last() -> None:
 def test_an_epsilon_that_is_none_is_refused_before_anything_is_done(run: Reproduce, epsilon: str) -> None:
     """The ends of the gap have methods of their own; an epsilon of 0 must not be run at another one."""
     with pytest.raises(InvalidParameter, match="epsilon is"):
-        run("--methods", "pretext", "--epsilons", epsilon)
+        run("--methods", "votes", "--epsilons", epsilon)
 
 
 def test_an_unknown_set_is_one_sentence(run: Reproduce, tmp_path: Path, private_set: Path) -> None:

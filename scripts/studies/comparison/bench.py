@@ -19,11 +19,12 @@ from comparison.methods import (
     ADAPTED_METHODS,
     DP_SGD,
     FREE_METHODS,
-    METHODS_WITH_VOTES,
+    METHODS_WITH_RELEASES,
     ON_PRIVATE,
     ON_PUBLIC,
     PAPER_METHOD,
     PRIVATE_SEEDS,
+    PROFILE,
     Scale,
     config_of,
     cost_of,
@@ -38,13 +39,14 @@ from pretext.errors import NoSignal
 from pretext.evaluation.metrics import frechet_distance
 from pretext.evaluation.student import CausalStudent, Score
 from pretext.jobs.parts import Parts
+from pretext.jobs.profile import make_first_pool
 from pretext.jobs.run import make_first_population
 from pretext.run.records import Candidate
 from pretext.screening.screen import Screen
 from privacy import Budget
 
 _MAX_VALIDATED = 300
-ALL_METHODS = (START, FULL, *FREE_METHODS, PRIVATE_SEEDS, *METHODS_WITH_VOTES, *ADAPTED_METHODS, *ON_DEVICE)
+ALL_METHODS = (START, FULL, *FREE_METHODS, PRIVATE_SEEDS, *METHODS_WITH_RELEASES, *ADAPTED_METHODS, *ON_DEVICE)
 
 
 def epsilon_of(method: str, epsilon: float) -> float:
@@ -106,7 +108,7 @@ class Bench:
             outcome = self._make_outcome(cell)
         except NoSignal:
             outcome = Outcome(None)
-        rounds, cost = self._client_cost(cell.method)
+        rounds, cost = self._client_cost(cell)
         score = outcome.score or Score(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
         return Row(
             *(cell.set, cell.method, cell.epsilon, cell.repetition, cell.repetition),
@@ -146,8 +148,7 @@ class Bench:
         return Outcome(student.score(self.private.test), distance, len(texts))
 
     def _write_texts(self, cell: Cell) -> list[str]:
-        domain = domain_of(cell.set)
-        config = config_of(cell.method, cell.epsilon, cell.repetition, self.scale, domain, self.public, cell.set)
+        config = self._config(cell)
         self.parts.engine()  # opened before the cell has a home of its own, where no converted model lies
         # A folder of its own for every setting: a cell must not continue what another setting wrote.
         mark = hashlib.sha256(f"{self.setting(cell.method)}{dump_settings(config)}".encode()).hexdigest()[:8]
@@ -155,7 +156,20 @@ class Bench:
         if cell.method in ADAPTED_METHODS:
             return write_adapted(config, self._adapt(cell, config, folder))
         initial = self._initial_population(cell.method, config)
-        return write_cell_texts(cell.method, config, folder, self.parts, domain, initial)
+        return write_cell_texts(cell.method, config, folder, self.parts, domain_of(cell.set), initial)
+
+    def _config(self, cell: Cell) -> Config:
+        clients = len(self.private.training)
+        return config_of(
+            cell.method,
+            cell.epsilon,
+            cell.repetition,
+            self.scale,
+            domain_of(cell.set),
+            self.public,
+            cell.set,
+            clients,
+        )
 
     def _adapt(self, cell: Cell, config: Config, folder: Path) -> Models:
         """Adapt the generator as a method does; what the folder holds is not done again."""
@@ -173,10 +187,13 @@ class Bench:
             return []
         if method == PRIVATE_SEEDS:
             return [Candidate(text) for client in self.private.training for text in client]
-        sections = (config.initial, config.evolution.population, config.evolution.seed, config.screening)
-        key = repr((*sections, config.variation, config.models))
+        sections = (config.initial, config.evolution.seed, config.screening, config.variation, config.models)
+        sizes = config.profile.prompted_texts if method == PROFILE else config.evolution.population
+        key = repr((*sections, method == PROFILE, sizes))
         if key not in self._initial:
-            self._initial[key] = make_first_population(config, Screen(config.screening), self.parts.engine())
+            screen, engine = Screen(config.screening), self.parts.engine()
+            make = make_first_pool if method == PROFILE else make_first_population
+            self._initial[key] = make(config, screen, engine)
         return self._initial[key]
 
     def _device(self, method: str) -> Device:
@@ -184,9 +201,12 @@ class Bench:
             self._devices[method] = Device(self.student, self.private.training, FEDERATED_METHODS[method])
         return self._devices[method]
 
-    def _client_cost(self, method: str) -> tuple[int, ClientCost]:
+    def _client_cost(self, cell: Cell) -> tuple[int, ClientCost]:
+        method = cell.method
         if method in ON_DEVICE:
             return FEDERATED_METHODS[method].rounds, self._device(method).cost
         if method == DP_SGD:
             return DP_SGD_TRAINING.steps, self._costs[method]
-        return (0, NOTHING) if method in (START, FULL, *ADAPTED_METHODS) else cost_of(method, self.scale)
+        if method in (START, FULL, *ADAPTED_METHODS):
+            return 0, NOTHING
+        return cost_of(method, self._config(cell), self.scale)

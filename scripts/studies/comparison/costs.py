@@ -15,6 +15,8 @@ EMBEDDER_PARAMETERS: Final = 10_795_392
 """Of all-MiniLM-L6-v2 without its look-up tables."""
 EMBEDDER_DIMENSION: Final = 384
 EMBEDDER_TOKENS: Final = 64
+BYTES_OF_FEATURE: Final = 16
+"""Of a feature's name: a word, a pair or a triple."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,15 @@ def voting_cost(population: int, rounds: int, texts: int) -> ClientCost:
     embedding = 2 * EMBEDDER_PARAMETERS * EMBEDDER_TOKENS * texts / rounds
     search = 2 * population * EMBEDDER_DIMENSION * texts
     return ClientCost(embedding + search, 8 * population, 4 * population * EMBEDDER_DIMENSION)
+
+
+def profile_cost(features: int, clusters: int, texts: int) -> ClientCost:
+    """Return the cost of a profile: it names the features and shows the clusters' centers, and counts come back.
+
+    Finding the features in a text is free beside embedding it.
+    """
+    vote = voting_cost(clusters, 1, texts)
+    return ClientCost(vote.flops, vote.bytes_up + 8 * features, vote.bytes_down + BYTES_OF_FEATURE * features)
 
 
 def training_cost(parameters: int, trained_parameters: int, tokens: float) -> ClientCost:

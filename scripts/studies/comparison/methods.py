@@ -1,11 +1,12 @@
 """Define the methods that write texts: each as settings of pretext, and where its texts come from.
 
     prompt-only     epsilon 0: a public sentence and three invented examples, alone in every prompt
-    expand-only     epsilon 0: the initial population of `pretext`, expanded; nobody votes
+    expand-only     epsilon 0: the initial population of `votes`, expanded; nobody votes
     private-seeds   epsilon infinity: the private texts themselves in the place of survivors, expanded. No choice of
                     seeds can be expected to beat this; the generator explains the rest to `non-private`
-    pretext         the default preset, told the sentence and the invented examples, as the three above: they stand in
-                    every prompt, and the initial population is written from them alone
+    profile         a release of profiles, told the sentence and the invented examples, as the three above: clients
+                    answer once, a pool that is written from them alone is weighed, and the generator adapted to it
+    votes           a release of votes, told the same: clients vote in every round, and survivors stand in prompts
     pretext-icml24  the PrE-Text paper's setting (preset icml2024, Hou et al. 2024): sensitivity k, its threshold, 11
                     rounds, multinomial selection. Without a masked model new candidates are written in context instead
                     of by mask-filling, and none is looked ahead; the cell's setting says so
@@ -29,7 +30,7 @@ from typing import Any, Final
 import numpy as np
 
 from comparison.baselines import NO_ACCOUNT, expand_only, prompt_only
-from comparison.costs import NOTHING, ClientCost, voting_cost
+from comparison.costs import NOTHING, ClientCost, profile_cost, voting_cost
 from comparison.domains import Domain
 from pretext.api import Result
 from pretext.config.resolve import resolve
@@ -50,10 +51,11 @@ ON_PRIVATE: Final = "adapted-on-private"
 DP_SGD: Final = "dp-sgd-lora"
 ADAPTED_METHODS: Final = (ON_PUBLIC, ON_PRIVATE, DP_SGD)
 """The methods that adapt the generator to texts; see `comparison.adapted`."""
-METHODS_WITHOUT_VOTES: Final = (*FREE_METHODS, PRIVATE_SEEDS, *ADAPTED_METHODS)
-"""The methods without a vote."""
+METHODS_WITHOUT_RELEASES: Final = (*FREE_METHODS, PRIVATE_SEEDS, *ADAPTED_METHODS)
+"""The methods that ask no client."""
 PAPER_METHOD: Final = "pretext-icml24"
-METHODS_WITH_VOTES: Final = ("pretext", PAPER_METHOD, "aug-pe")
+PROFILE: Final = "profile"
+METHODS_WITH_RELEASES: Final = (PROFILE, "votes", PAPER_METHOD, "aug-pe")
 _MAX_ATTEMPTS = 20
 
 
@@ -62,8 +64,9 @@ class Scale:
     """What all cells of a table share: sizes that a machine can pay for.
 
     Attributes:
-        population: candidates of a round.
+        population: candidates of a round of votes.
         rounds: of voting; the paper's own setting keeps its 11.
+        pool: texts that `profile` writes before its release, and as many after it.
         texts: synthetic texts of a cell.
         tokens: longest candidate and longest synthetic text.
         texts_per_client: k.
@@ -76,6 +79,7 @@ class Scale:
 
     population: int
     rounds: int
+    pool: int
     texts: int
     tokens: int
     texts_per_client: int
@@ -86,20 +90,26 @@ class Scale:
     overrides: tuple[str, ...] = ()
 
 
-def config_of(method: str, epsilon: float, seed: int, scale: Scale, domain: Domain, public: str, name: str) -> Config:
-    """Return the configuration of a method that writes texts; `name` is the dataset's in the ledger."""
+def config_of(
+    method: str, epsilon: float, seed: int, scale: Scale, domain: Domain, public: str, name: str, clients: int
+) -> Config:
+    """Return the configuration of a method that writes texts.
+
+    `name` is the dataset's in the ledger, `clients` the number that it tells the public.
+    """
     k = scale.texts_per_client
     shared: dict[str, Any] = {
         "data": {"client_column": "client_id"},
         "privacy": {
             "epsilon": 1.0
-            if method in METHODS_WITHOUT_VOTES
+            if method in METHODS_WITHOUT_RELEASES
             else epsilon,  # a configuration has one, even where nobody is asked
             "delta": scale.delta,
             "relation": "add/remove",
             "rounds": scale.rounds,
             "max_texts_per_client": k,
             "dataset": name,
+            "clients": clients,
         },
         "evolution": {"population": scale.population, "seed": seed},
         "variation": {"max_tokens": scale.tokens},
@@ -123,10 +133,17 @@ def _method_settings(method: str, scale: Scale, domain: Domain, public: str) -> 
                 "privacy": {"rounds": 11, "vote_norm": k},
                 **(fill if scale.masked else no_fill),
             }
+        case "profile":
+            sizes = {"prompted_texts": scale.pool, "guided_texts": scale.pool, "adapted_texts": max(100, 2 * scale.texts)}
+            return {
+                "initial": {"prompts": [domain.sentence], "examples": domain.examples},
+                "privacy": {"release": "profile", "rounds": 1},
+                "profile": sizes,
+            }
         case "aug-pe":
             return {
                 "initial": {"prompts": [domain.sentence]},
-                "privacy": {"vote_norm": k, "normalize_votes": False},
+                "privacy": {"release": "votes", "vote_norm": k, "normalize_votes": False},
                 "evolution": {
                     "selection": "rank",
                     "threshold": 0.0,
@@ -136,15 +153,20 @@ def _method_settings(method: str, scale: Scale, domain: Domain, public: str) -> 
                 "variation": {"kind": "rewrite", "temperature": 1.0},  # they are its final texts; those of all have 1
             }
         case _:
-            return {"initial": {"prompts": [domain.sentence], "examples": domain.examples}}
+            return {
+                "privacy": {"release": "votes"},
+                "initial": {"prompts": [domain.sentence], "examples": domain.examples},
+            }
 
 
 def setting_of(method: str, scale: Scale) -> str:
     """Describe what a reader of the table must know of a cell besides its name."""
     texts = f"{scale.texts} texts of {scale.tokens} tokens at most by {scale.generator}"
     sizes = "; ".join((texts, *scale.overrides))
-    if method in METHODS_WITHOUT_VOTES:
+    if method in METHODS_WITHOUT_RELEASES:
         return sizes
+    if method == PROFILE:
+        return f"{sizes}; a pool of {scale.pool} texts and {scale.pool} guided ones, delta {scale.delta:g}"
     rounds = 11 if method == PAPER_METHOD else scale.rounds
     evolution = f"{sizes}; population {scale.population}, {rounds} rounds, delta {scale.delta:g}"
     if method != PAPER_METHOD:
@@ -155,10 +177,12 @@ def setting_of(method: str, scale: Scale) -> str:
     return f"{evolution}; {variation}"
 
 
-def cost_of(method: str, scale: Scale) -> tuple[int, ClientCost]:
+def cost_of(method: str, config: Config, scale: Scale) -> tuple[int, ClientCost]:
     """Return the rounds, and the cost of a client in one."""
-    if method in METHODS_WITHOUT_VOTES:
+    if method in METHODS_WITHOUT_RELEASES:
         return 0, NOTHING
+    if method == PROFILE:
+        return 1, profile_cost(config.profile_features, config.profile.clusters, scale.texts_per_client)
     rounds = 11 if method == PAPER_METHOD else scale.rounds
     return rounds, voting_cost(scale.population, rounds, scale.texts_per_client)
 
@@ -181,7 +205,7 @@ def write_cell_texts(
     run = Run.create(folder / "run", config, _account_of(method, config, folder))
     if run.population(0) is None:
         run.save_population(0, initial)
-    if method in METHODS_WITHOUT_VOTES:
+    if method in METHODS_WITHOUT_RELEASES:
         return Result(expand_only(config, run.folder, parts).folder).texts
     with use_ledger_in(folder):
         evolve_run(config, run.folder, parts)
@@ -206,7 +230,7 @@ def rewrite_survivors(config: Config, run: Run, parts: Parts) -> list[str]:
 
 
 def _account_of(method: str, config: Config, folder: Path) -> AccountReference:
-    if method in METHODS_WITHOUT_VOTES:
+    if method in METHODS_WITHOUT_RELEASES:
         return NO_ACCOUNT
     with use_ledger_in(folder):
         return AccountReference.of(str(config.privacy.dataset), open_ledger())
