@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +17,9 @@ from pretext.models.precision import check_device, choose_dtype, find_free_memor
 from pretext.models.sources import check_generator, explain_model_errors, is_quantized, resolve_generator
 from pretext.prompts import Prompt
 
+_LEAST_SHARED = 8
+"""Tokens from which on it pays to read a shared start on its own."""
+
 if TYPE_CHECKING:
     import torch
 
@@ -26,8 +30,8 @@ class TransformersEngine:
     """A causal language model in this process.
 
     Batches hold prompts of similar length, padded on the left. A sequence that has ended leaves its batch, so a batch
-    costs what its tokens cost. On one machine, the same prompts with the same sampling give the same texts. No common
-    prefix is cached: the prompts of a phase share only their first dozen tokens.
+    costs what its tokens cost. What all prompts of a batch begin with is read once: often that is nearly all of them.
+    On one machine, the same prompts with the same sampling give the same texts.
 
     Args:
         model: as in `pretext.models.sources.resolve_generator`.
@@ -68,8 +72,11 @@ class TransformersEngine:
                 f"The model {model!r} ({type(causal_model).__name__}) has no key-value cache, so this engine cannot "
                 "run it; name another model, or use the engine vllm or openai."
             )
+        settings = causal_model.config.get_text_config()
+        windows = ("sliding_window", "attention_chunk_size")
+        self._sees_all = not any(getattr(settings, name, None) for name in windows)
         self._context = min(
-            getattr(causal_model.config.get_text_config(), "max_position_embeddings", 2**31),
+            getattr(settings, "max_position_embeddings", 2**31),
             self._tokenizer.model_max_length,
         )
         ends = find_end_tokens(self._tokenizer, causal_model.generation_config.eos_token_id)
@@ -119,17 +126,16 @@ class TransformersEngine:
         answers: list[list[int]] = [[] for _ in prompts]
         running = list(range(len(prompts)))
         with torch.inference_mode():
-            ids, mask = self._pad(prompts)
-            positions = (mask.cumsum(1) - 1).clamp(min=0)
-            cache = None
+            cache, shared = self._read_shared_start(prompts)
+            ids, mask = self._pad([prompt[shared:] for prompt in prompts])
+            mask = torch.cat([mask.new_ones(len(prompts), shared), mask], dim=1)
+            positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
             for _ in range(sampling.max_tokens):
                 output = self._forward(
                     input_ids=ids,
                     attention_mask=mask,
                     position_ids=positions,
                     past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
                 )
                 cache = output.past_key_values
                 tokens = _draw_tokens(output.logits[:, -1].float(), sampling, generator)
@@ -147,8 +153,25 @@ class TransformersEngine:
                 mask = torch.cat([mask, mask.new_ones(len(running), 1)], dim=1)
         return answers
 
+    def _read_shared_start(self, prompts: list[list[int]]) -> tuple[Any, int]:
+        """Read once what all prompts begin with: a key-value cache for all of them, and the number of its tokens.
+
+        Between that and shorter ends lies padding, so a model that sees only the last so many tokens would see less.
+        """
+        import torch
+
+        columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)  # each keeps a token to go on from
+        shared = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
+        if len(prompts) == 1 or shared < _LEAST_SHARED or not self._sees_all:
+            return None, 0
+        start, mask = self._pad([prompts[0][:shared]])
+        cache = self._forward(input_ids=start, attention_mask=mask, position_ids=mask.cumsum(1) - 1).past_key_values
+        cache.batch_select_indices(torch.zeros(len(prompts), dtype=torch.long, device=self._device))
+        return cache, shared
+
     def _forward(self, **inputs: Any) -> Any:
-        """Run the model; not every architecture takes positions, or can leave out a prompt's logits."""
+        """Run the model on with its cache; not every architecture takes positions, or can leave out logits."""
+        inputs |= {"use_cache": True, "logits_to_keep": 1}
         return self._model(**{name: value for name, value in inputs.items() if name in self._forward_parameters})
 
     def _pad(self, prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:

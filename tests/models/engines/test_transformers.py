@@ -276,14 +276,30 @@ def test_other_architectures_agree_with_the_library(family, tmp_path, tokenizer)
     name, settings = FAMILIES[family]
     _save_family(name, tmp_path, tokenizer, settings)
     prompts = [Prompt("word " * count) for count in (1, 7, 40, 3)]
+    alike = [Prompt(f"{'word ' * 30}{end}") for end in ("", "one", "one two three four five", "six seven", "")]
     engine = TransformersEngine(str(tmp_path), device="cpu", dtype="float32")
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     expected = []
-    for prompt in prompts:
+    for prompt in (*prompts, *alike):
         ids = torch.tensor([encode_prompt(prompt, tokenizer)])
         written = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
         expected.append(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True))
-    assert engine.complete(prompts, Sampling(max_tokens=20, temperature=0.0)) == expected
+    greedy = Sampling(max_tokens=20, temperature=0.0)
+    assert engine.complete(prompts, greedy) + engine.complete(alike, greedy) == expected
+
+
+def test_what_all_prompts_begin_with_is_read_once(local, monkeypatch):
+    """The same texts, and far fewer tokens go through the model."""
+    lengths = []
+    forward = local._forward
+    monkeypatch.setattr(
+        local, "_forward", lambda **inputs: lengths.append(inputs["input_ids"].numel()) or forward(**inputs)
+    )
+    prompts = [Prompt(f"{'word ' * 30}{end}") for end in ("", "one", "one two three", "")]
+    texts = local.complete(prompts, Sampling(max_tokens=1, temperature=0.0))
+    alone = [local.complete([prompt], Sampling(max_tokens=1, temperature=0.0))[0] for prompt in prompts]
+    assert texts == alone
+    assert sum(lengths[:-4]) < sum(lengths[-4:]) / 2
 
 
 def test_an_architecture_without_a_cache_is_named(tmp_path, tokenizer):
