@@ -32,6 +32,18 @@ def test_readme__every_command__is_named(path: str) -> None:
     assert re.search(rf"{group} \[?{name}\b", README)  # `pretext ledger [show NAME]` names `ledger show` too
 
 
+@pytest.mark.parametrize("document", ["README.md", "PRIVACY.md"])
+def test_document__every_line_to_type__has_options_that_the_command_knows(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^    pretext (\w+ .*)$", text, re.MULTILINE)
+    assert lines
+    for line in lines:
+        words = line.partition("#")[0].split()
+        command = COMMANDS.get(" ".join(words[:2])) or COMMANDS[words[0]]
+        known = {name for option in command.params for name in option.opts}
+        assert {word for word in words if word.startswith("--")} <= known, line
+
+
 @pytest.mark.parametrize("path", COMMANDS)
 def test_help__every_command__is_short_whole_and_names_the_exit_codes(path: str) -> None:
     command = COMMANDS[path]
