@@ -107,6 +107,13 @@ def _place(name: str, platform_folder: str) -> Path:
         home = Path(named).expanduser() if named else Path(getattr(platformdirs, platform_folder)("pretext"))
     except RuntimeError:
         home = Path()
+    try:
+        str(home).encode()  # run folders name the ledger, in UTF-8
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"The user's folder {os.fsencode(home).decode(errors='backslashreplace')} has a name that is not UTF-8; "
+            "set PRETEXT_HOME to another folder."
+        ) from None
     if home.is_absolute():
         return home / name
     if named:

@@ -33,6 +33,13 @@ def test_user_folder__relative_home__is_refused(named: str, monkeypatch: pytest.
         user_folder()
 
 
+def test_user_folder__name_that_is_no_utf8__is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run folder could name the ledger, so what a run had released would be lost."""
+    monkeypatch.setenv("PRETEXT_HOME", os.fsdecode(b"/tmp/caf\xe9"))
+    with pytest.raises(UsageError, match="PRETEXT_HOME"):
+        user_folder()
+
+
 def test_user_folder__nobody_s_home__names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container whose user has no entry."""
 

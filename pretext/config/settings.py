@@ -131,6 +131,15 @@ class Privacy(Section):
             return Fraction(self.max_texts_per_client)
         return Fraction(self.vote_norm) ** 2
 
+    @field_validator("dataset")
+    @classmethod
+    def _normalize_name(cls, name: str | None) -> str | None:
+        """Take one name in two spellings for one: a second name would be a second budget."""
+        normal = normalize_identity(name)
+        if name is not None and normal is None:
+            raise ValueError("the name is blank")
+        return normal
+
     @model_validator(mode="after")
     def _check_privacy_target(self) -> Self:
         if (self.epsilon is None) == (self.noise_multiplier is None):
@@ -145,7 +154,7 @@ class Initial(Section):
     subset: str | None = Field(None, description="configuration of a Hugging Face dataset")
     split: str = Field("train", description="split of a Hugging Face dataset")
     text_column: str = Field("text", description="column of the public file that holds the text")
-    most_rows: int = Field(1_000_000, ge=1, description="most rows of the public source to read")
+    most_rows: int = Field(1_000_000, ge=1, le=10**15, description="most rows of the public source to read")
     min_words: int = Field(5, ge=1, description="public texts with fewer words are dropped")
     max_words: int = Field(100, ge=1, description="public texts with more words are cut to this many")
     prompts: tuple[str, ...] = Field(

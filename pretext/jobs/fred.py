@@ -29,7 +29,7 @@ from pretext.run.privacy_statement import PrivacyStatement
 from pretext.separation import check_apart
 from pretext.statement.seals import RANKING_WRITES, open_sealed_run
 from pretext.statement.statement import make_fred_statement
-from pretext.tables import check_columns
+from pretext.tables import Source, check_columns
 from privacy import epsilon
 
 _FIXED_SETTINGS = ("data.", "privacy.", "models.embedder")
@@ -74,8 +74,8 @@ def run_fred(
 
 def _rank(config: Config, folder: Path, parts: Parts, choose: int, confirmed: bool, accept_changes: bool) -> Answer:
     """Rank in a folder that this process holds; arguments and errors as `run_fred`."""
+    check_apart(private_source(config.data), map(Source, config.initial.public_sets))
     sets = resolve_public_sets(config.initial)
-    check_apart(private_source(config.data), [public.source for public in sets])
     run = find_run(config, folder, None, _FIXED_SETTINGS)
     if run is not None:
         open_sealed_run(run, open_ledger(), RANKING_WRITES, accept_changes)

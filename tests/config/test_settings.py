@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
@@ -339,3 +340,17 @@ def test_resolve__an_odd_file__is_one_usage_error(case: str, tmp_path: Path) -> 
 def test_resolve__half_a_character__is_refused() -> None:
     with pytest.raises(UsageError, match=r"initial\.prompts"):
         resolve(settings={"privacy": {"epsilon": 1.0}, "initial": {"prompts": ["caf\udce9"]}})
+
+
+@pytest.mark.parametrize("name", ["notes ", "no\u200btes", "\nnotes"])
+def test_dataset__in_another_spelling__is_the_same_name(name: str) -> None:
+    assert small(f"privacy.dataset={json.dumps(name)}").privacy.dataset == "notes"
+
+
+@pytest.mark.parametrize("name", ["", "  ", "\u202e", "\x00"])
+def test_dataset__without_a_name__is_refused(name: str) -> None:
+    assert "privacy.dataset" in refused(f"privacy.dataset={json.dumps(name)}")
+
+
+def test_most_rows__that_nothing_can_count__is_refused() -> None:
+    assert "initial.most_rows" in refused("initial.most_rows=99999999999999999999")
