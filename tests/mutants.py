@@ -232,7 +232,7 @@ MUTANTS: list[Mutant] = [
         "client-ids-told-apart-by-type",
         "door",
         "pretext/identity.py",
-        "        if math.isfinite(value) and value == int(value):",
+        "        if math.isfinite(value) and abs(value) < 10**_LONGEST and value == int(value):",
         "        if math.isfinite(value):\n            return str(value)\n        if False:",
         "one person is two clients, 7 and 7.0",
         ("tests/test_identity.py",),
@@ -528,6 +528,16 @@ MUTANTS: list[Mutant] = [
         "            run.save_positions(number, points[np.argsort(-bounded.value, kind='stable')])\n",
         "a file tells the true order of the candidates",
         (SAME_OUTPUT,),
+    ),
+    Mutant(
+        "true-profile-in-the-folder",
+        "side channel",
+        "pretext/evolution/profile_loop.py",
+        "            release = releases.release(number, query.digest, bounded)",
+        "            run.save('sum.json', int(bounded.value.sum()))\n"
+        "            release = releases.release(number, query.digest, bounded)",
+        "a file of the run tells what the clients' profiles add up to, without noise",
+        (f"{SAME_OUTPUT}[run_profile-signal]",),
     ),
     Mutant(
         "clients-timed",

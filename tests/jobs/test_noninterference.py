@@ -89,6 +89,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PRETEXT_HOME", str(folder / "home"))
     monkeypatch.setattr("pretext.jobs.parts._open_engine", lambda *_: ScriptedEngine(reply))
     monkeypatch.setattr("pretext.jobs.parts._open_embedder", lambda *_: HashEmbedder())
+    monkeypatch.setattr("pretext.jobs.parts._read_general_words", lambda *_: WORDS)
     fixed = SimpleNamespace(datetime=FixedDatetime, UTC=datetime.UTC)
     for module in ("privacy.storage", "pretext.run.folder"):
         monkeypatch.setattr(f"{module}.datetime", fixed)
@@ -119,6 +120,7 @@ def make_draw(scale: float) -> Callable[[DiscreteGaussian, Bounded], NDArray[np.
 
     def draw(self: DiscreteGaussian, bounded: Bounded) -> NDArray[np.int64]:
         noise = np.random.default_rng(bounded.dimension).normal(0, scale * self.sigma, bounded.dimension)
+        noise[-1] = 10 * scale * self.sigma  # of a profile the number of texts, without which nothing is read from it
         return np.rint(noise).astype(np.int64)
 
     return draw
@@ -183,6 +185,18 @@ def run_labeled(folder: Path) -> list[tuple[object, ...]]:
     return [run_line(folder, "--public", folder / "near.jsonl", *LABELED, *lookahead)]
 
 
+def run_profile(folder: Path) -> list[tuple[object, ...]]:
+    sets = ["profile.prompted_texts=120", "profile.guided_texts=60", "profile.features=100", "profile.clusters=8"]
+    sets += ["privacy.rounds=2", "adapt.method=none", "initial.prompts=['lists of words']", "screening.min_words=1"]
+    options = [part for setting in sets for part in ("--set", setting)]
+    line = ("run", "--preset", "profile", *flags(folder, "--texts", 10, "--out", folder / "run", *options))
+    return [
+        line,
+        ("expand", folder / "run", "--texts", 20),
+        ("report", folder / "run", "--out", folder / "report.html"),
+    ]
+
+
 def run_with_fred(folder: Path) -> list[tuple[object, ...]]:
     sets = f'initial.public_sets=["{folder}/near.jsonl", "{folder}/far.jsonl"]'
     return [run_line(folder, "--set", sets, "--set", "privacy.clients=500")]
@@ -199,7 +213,9 @@ def without_client_column(folder: Path) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("scale", [2.0, 0.0], ids=["signal", "no signal"])
-@pytest.mark.parametrize("lines", [run_plain, run_labeled, run_with_fred, fred_alone, without_client_column])
+@pytest.mark.parametrize(
+    "lines", [run_plain, run_labeled, run_profile, run_with_fred, fred_alone, without_client_column]
+)
 def test_what_leaves__releases_held_fixed__is_equal_for_all_private_sets(
     lines: Callable[[Path], list[tuple[object, ...]]],
     scale: float,
