@@ -20,8 +20,8 @@ from privacy.rounding import round_down
 
 BOUND_CONFIDENCE = 0.95
 ACCUSATION_CONFIDENCE = 1 - 1e-7
-"""Confidence of an accusation. An audit makes about ten attacks; together they accuse a sound program once in a million
-audits. At 95 % they might accuse it in every second one."""
+"""Confidence of an accusation. An audit makes fourteen attacks that leave room for chance; together they accuse a sound
+program less than twice in a million audits. At 95 % they might accuse it in every second one."""
 
 Verdict = Literal["below the claim", "above, within chance", "ABOVE THE CLAIM"]
 

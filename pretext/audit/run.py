@@ -29,10 +29,10 @@ from privacy.rounding import round_up
 MEANING = (
     "A lower bound is the part of epsilon that an attack has proved, with 95 % confidence on each line; on a correct "
     "program one line in twenty may exceed the claim by chance. ABOVE THE CLAIM is printed only where chance is ruled "
-    "out (one false accusation in a million audits): then the program has a defect, and you should release nothing "
-    "more. A bound below the claim is no proof of privacy: a better attack may exist. The proof is in PRIVACY.md; this "
-    "audit looks for mistakes in the program. Only invented clients were attacked: no private file was opened, and no "
-    "budget was charged."
+    "out (two false accusations in a million audits at most): then the program has a defect, and you should release "
+    "nothing more. A bound below the claim is no proof of privacy: a better attack may exist. The proof is in "
+    "PRIVACY.md; this audit looks for mistakes in the program. Only invented clients were attacked: no private file was "
+    "opened, and no budget was charged."
 )
 _MEMORY = Path("/dev/shm")  # noqa: S108  # invented data only; a ledger is a hundred times faster where nothing spins
 
