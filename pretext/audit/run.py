@@ -31,8 +31,8 @@ MEANING = (
     "program one line in twenty may exceed the claim by chance. ABOVE THE CLAIM is printed only where chance is ruled "
     "out (two false accusations in a million audits at most): then the program has a defect, and you should release "
     "nothing more. A bound below the claim is no proof of privacy: a better attack may exist. The proof is in "
-    "PRIVACY.md; this audit looks for mistakes in the program. Only invented clients were attacked: no private file was "
-    "opened, and no budget was charged."
+    "PRIVACY.md; this audit looks for mistakes in the program. Only invented clients were attacked: no private file "
+    "was opened, and no budget was charged."
 )
 _MEMORY = Path("/dev/shm")  # noqa: S108  # invented data only; a ledger is a hundred times faster where nothing spins
 
