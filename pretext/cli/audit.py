@@ -61,9 +61,9 @@ def audit(
         parts = Parts.of(config)
         pair = parts.engine(), parts.embedder()
     result = run_audit(config, games=games, runs=runs, models=pair, origins=origins)
+    print_result(result.to_json() if as_json else result.format_audit())
     if chart is not None:
         draw_bounds(result.findings, chart)
-    print_result(result.to_json() if as_json else result.format_audit())
     if not result.is_passed:
         sys.exit(1)
 

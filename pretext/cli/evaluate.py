@@ -55,8 +55,10 @@ def evaluate(folder: Path, test: str, train: str | None, out: Path, as_json: boo
     evaluation = evaluate_run(
         folder, settings, student, Once(lambda: SentenceEmbedder.from_sections(config.models, config.speed))
     )
-    _write_evaluation(out, evaluation)
-    print_result(evaluation.to_json() if as_json else format_evaluation(evaluation))
+    try:
+        _write_evaluation(out, evaluation)
+    finally:  # what took long to measure is shown even where the file's folder went away
+        print_result(evaluation.to_json() if as_json else format_evaluation(evaluation))
 
 
 def _locate_data(data: Data, location: str, columns: Mapping[str, str | None]) -> Data:

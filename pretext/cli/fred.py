@@ -70,12 +70,12 @@ def fred(
         answer = run_fred(
             resolved, out, parts, choose=choose, confirmed=confirm_new_name, accept_changes=accept_changes
         )
+    print_result(_answer_to_json(answer) if as_json else _format_answer(answer))
     if chart is not None:
         from pretext.fred.recommend import CONFIDENCE
 
         rows = [(line.public_set, line.distance, line.low, line.high) for line in answer.ranking.lines]
         draw_distances(rows, chart, CONFIDENCE)
-    print_result(_answer_to_json(answer) if as_json else _format_answer(answer))
 
 
 def _resolve_over_folder(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pretext.run.folder import Run
 from privacy import Bounded, DiscreteGaussian, Ledger, Relation, Release
 
 
@@ -15,7 +16,7 @@ class RoundReleases:
     Attributes:
         ledger: draws, charges and keeps every release.
         dataset: the account that is charged.
-        run: id of the run; with the kind and the round's number it names a release.
+        run: what is drawn goes there; its id, with the kind and the round's number, names a release.
         kind: what is released.
         mechanism: draws the noise of every round.
         relation: the one that the mechanism was calibrated for.
@@ -23,7 +24,7 @@ class RoundReleases:
 
     ledger: Ledger
     dataset: str
-    run: str
+    run: Run
     kind: Literal["votes", "profile"]
     mechanism: DiscreteGaussian
     relation: Relation
@@ -45,8 +46,10 @@ class RoundReleases:
 
         Raises:
             BudgetExceeded: the dataset's budget does not hold it; nothing was drawn.
+            RunFolderError: the folder went away while the clients answered; nothing was drawn.
         """
+        self.run.check_in_place()
         return self.ledger.release(self.dataset, self._label(number), subject, bounded, self.mechanism, self.relation)
 
     def _label(self, number: int) -> str:
-        return f"{self.run}/{self.kind}/{number}"
+        return f"{self.run.id}/{self.kind}/{number}"

@@ -25,6 +25,7 @@ from pretext.fred.estimation import MomentNoise, Moments, estimate_moments
 from pretext.fred.public_sets import ProjectedSet, PublicSet, Statistics, measure_public_set, mix_sets
 from pretext.fred.query import FredQuery
 from pretext.fred.ranking import estimate_distances, pool_sets
+from pretext.run.folder import Run
 from pretext.tables import Source, check_columns
 from pretext.vectors import Embedder
 from privacy import Account, Ledger, Release
@@ -113,17 +114,21 @@ def measure_sets(
     return measured
 
 
-def ask_clients(query: FredQuery, ledger: Ledger, account: Account, label: str, federation: Federation) -> Release:
+def ask_clients(
+    query: FredQuery, run: Run, ledger: Ledger, account: Account, label: str, federation: Federation
+) -> Release:
     """Replay the release, or charge it to the dataset and draw it; a replay opens nothing private.
 
     Raises:
         BudgetExceeded: the dataset's budget does not hold it; nothing private was touched.
+        RunFolderError: the folder went away while the clients answered; nothing was drawn.
     """
     stored_release = ledger.replay(account.name, label, query.subject)
     if stored_release is not None:
         return stored_release
     account.check(query.cost(account.relation), label)
     bounded = federation.sum_moments(query.moments)
+    run.check_in_place()
     return ledger.release(account.name, label, query.subject, bounded, query.mechanism, query.relation)
 
 

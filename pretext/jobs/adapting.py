@@ -62,15 +62,16 @@ def adapt_generator(
     held_out = max(MIN_HELD_OUT, round(_HELD_OUT_SHARE * len(examples)))
     folder = run.folder / ADAPTER_FOLDER
     try:
-        adapt(
-            config.models,
-            config.adapt,
-            config.speed,
-            examples[held_out:],
-            examples[:held_out],
-            folder,
-            config.evolution.seed,
-        )
+        with run.writing():
+            adapt(
+                config.models,
+                config.adapt,
+                config.speed,
+                examples[held_out:],
+                examples[:held_out],
+                folder,
+                config.evolution.seed,
+            )
     except (UsageError, ModelError) as error:  # the release is paid for: go on with the writers that there are
         _log.warning("The generator is not adapted. %s", error)
         return None

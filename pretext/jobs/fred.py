@@ -91,7 +91,7 @@ def _rank(config: Config, folder: Path, parts: Parts, choose: int, confirmed: bo
     account = open_account(config, ledger, run, epsilon(query.cost(query.relation), config.privacy.delta), confirmed)
     run = run or begin_run(config, folder, ledger, account)
     run.write(QUERY_FILE, query.to_json())
-    release = ask_clients(query, ledger, account, query.label, parts.federation)
+    release = ask_clients(query, run, ledger, account, query.label, parts.federation)
     ranking = rank_sets(query, release, measured, choose)
     statement = make_fred_statement(config.privacy, run.id, query, ledger, ledger.account(account.name), release)
     run.save("ranking.json", {"confidence": CONFIDENCE, **asdict(ranking)})

@@ -235,7 +235,7 @@ class _Evolution:
         """Run all rounds and save the seeds."""
         config, kind = self.config, self.config.privacy.release
         mechanism = self.calibration.mechanism
-        releases = RoundReleases(self.ledger, self.account.name, self.run.id, kind, mechanism, config.privacy.relation)
+        releases = RoundReleases(self.ledger, self.account.name, self.run, kind, mechanism, config.privacy.relation)
         if kind == "profile":
             profile = ProfileRun(config, self.run, self.parts, self.models)
             pool = profile.make_pool(self.public_locations)
@@ -290,7 +290,7 @@ class _Evolution:
             run.write(QUERY_FILE, query.to_json())
         if all(release.label != label for release in releases_of_run(self.account, run.id)):
             self.try_generator(_read_samples(config.initial, config.screening.max_words))
-        release = ask_clients(query, self.ledger, self.account, label, self.parts.federation)
+        release = ask_clients(query, run, self.ledger, self.account, label, self.parts.federation)
         ranking = rank_sets(query, release, sets, config.initial.public_sets_used)
         run.save("ranking.json", asdict(ranking))
         _log.info(ranking.recommendation)
@@ -334,7 +334,7 @@ def _log_to_folder(run: Run) -> Iterator[None]:
     path = run.folder / "run.log"
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise RunFolderError(f"{path} is not a regular file; remove it.")
-    with run.explain_write_errors():
+    with run.writing():
         handler = _RunLog(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     _log.addHandler(handler)

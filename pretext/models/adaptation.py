@@ -86,7 +86,7 @@ def adapt(
         speed: engine, device and dtype.
         examples: to learn from, at least 16 that are not blank and fit into the model's context.
         held_out: to stop by, at least 2, of the same kind.
-        folder: receives a LoRA adapter or a whole model, with the record.
+        folder: receives a LoRA adapter or a whole model, with the record; the folder around it must be there.
         seed: of the first weights and the order of the examples.
         judge: reads the generator that a pass has left in a folder and returns a number, smaller if it is better;
             default: the loss on the held-out examples.
@@ -222,6 +222,7 @@ class _Passes:
     def save(self, number: int, learner: Learner, start: float | None, losses: PassLosses) -> _Pass:
         """Save a pass; only the last one needs the state from which the next one goes on."""
         ended = _Pass(self._key, start, losses)
+        self._parent.mkdir(exist_ok=True)  # but not the folder around it, which may have been removed
         with make_folder_atomically(self.folder(number)) as fresh:
             learner.save(fresh)
             learner.save_state(fresh / _STATE_FILE)

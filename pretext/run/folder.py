@@ -146,9 +146,11 @@ class Run:
         return cls(folder, run_id, created, importlib.metadata.version("pretext"), account)
 
     def _save_beginning(self, settings: str) -> None:
-        self.write("config.toml", settings)
-        # Last: with this file the folder is a run folder.
-        self.save("run.json", asdict(_RunFile(self.id, self.account, self.created, self.version)))
+        identity = asdict(_RunFile(self.id, self.account, self.created, self.version))
+        with explain_write_errors(self.folder):
+            write_atomically(self.folder / "config.toml", settings)
+            # Last: with this file the folder is a run folder.
+            write_atomically(self.folder / "run.json", json.dumps(identity, indent=1))
 
     @classmethod
     def open(cls, folder: Path) -> tuple[Run, Config]:
@@ -320,17 +322,34 @@ class Run:
         self.write(name, json.dumps(replace_nonfinite(value), indent=1))
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Write a file atomically (`pretext.files`)."""
+        """Write a file atomically (`pretext.files`). Raises RunFolderError as `writing`."""
         path = self.folder / name
-        with explain_write_errors(self.folder):
-            path.parent.mkdir(exist_ok=True)
+        with self.writing():
+            if path.parent != self.folder:
+                path.parent.mkdir(exist_ok=True)
             write_atomically(path, content)
 
     @contextmanager
-    def explain_write_errors(self) -> Iterator[None]:
-        """Turn what the file system refuses into a RunFolderError; for files that are appended to."""
+    def writing(self) -> Iterator[None]:
+        """Write to the folder in the block, by whatever means.
+
+        Raises:
+            RunFolderError: the file system refuses it, or the folder is not this run's any more, see `check_in_place`.
+        """
+        self.check_in_place()
         with explain_write_errors(self.folder):
             yield
+
+    def check_in_place(self) -> None:
+        """Check that the folder is still there, and still this run's: it is neither made again nor another's filled.
+
+        Raises:
+            RunFolderError: it was removed or renamed, or holds another run now.
+        """
+        with suppress(OSError, ValueError, RecursionError):
+            if _RUN_FILE.validate_json(read_file(self.folder / "run.json")).id == self.id:
+                return
+        raise vanished_error(self.folder)
 
     def load(self, name: str) -> Any:
         """Load a JSON file, or None if it was not written yet. Raises RunFolderError if it is damaged."""
@@ -352,6 +371,15 @@ class Run:
 
     def _damage_error(self, name: str, reason: str = "it does not hold what it should") -> RunFolderError:
         return RunFolderError(f"{self.folder / name} cannot be read ({reason}); delete that file, then resume.")
+
+
+def vanished_error(folder: Path) -> RunFolderError:
+    """Say that a folder went away while a process worked in it."""
+    return RunFolderError(
+        f"{folder} is not this run's folder any more: it was removed, renamed or replaced while the command worked in "
+        "it, and is not made again. What was released stays charged (see `pretext ledger`); if the folder has another "
+        "name now, continue there with `pretext resume`."
+    )
 
 
 def check_outside_run(out: Path, folder: Path) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pretext.errors import RunFolderError
+from pretext.errors import PretextError, RunFolderError
 from pretext.files import find_temporary, remove_leftovers
-from pretext.run.folder import LOCK_FILE, explain_write_errors
+from pretext.run.folder import LOCK_FILE, explain_write_errors, vanished_error
 
 
 @contextmanager
@@ -22,21 +22,28 @@ def lock_folder(folder: Path) -> Iterator[None]:
     """Hold a run folder for this process until the block ends; it is made if it is missing.
 
     What killed processes left unfinished in there is removed first. A folder that was made here and is still empty at
-    the end is removed again.
+    the end is removed again. One that somebody took away meanwhile is the reason of whatever went wrong in the block,
+    so only that is said.
 
     Raises:
-        RunFolderError: another process works there, or the folder cannot be written.
+        RunFolderError: another process works there, the folder cannot be written, or it went away.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = _acquire(folder)
+        place = os.open(folder, os.O_RDONLY)
     try:
         remove_leftovers(find_temporary(folder))
         yield
+        _check_in_place(place, folder)
+    except (PretextError, OSError, KeyboardInterrupt):
+        _check_in_place(place, folder)
+        raise
     finally:
-        if made:
+        if made and _is_same(place, folder):
             _remove_empty(made)
+        os.close(place)
         os.close(handle)
 
 
@@ -72,13 +79,26 @@ def _acquire(folder: Path) -> int:
         except OSError:
             os.close(handle)
             raise
-        if path.exists() and os.path.samestat(path.stat(), os.fstat(handle)):
+        if _is_same(handle, path):
             break
         os.close(handle)  # whoever held it removed the empty folder in between
     with suppress(OSError):  # a full disk: then the refusal of a second process names no number
         os.ftruncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
     return handle
+
+
+def _is_same(handle: int, path: Path) -> bool:
+    """Whether what is open here still lies there."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except OSError:
+        return False
+
+
+def _check_in_place(place: int, folder: Path) -> None:
+    if not _is_same(place, folder):
+        raise vanished_error(folder) from None
 
 
 def _remove_empty(folders: list[Path]) -> None:

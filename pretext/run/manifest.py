@@ -98,7 +98,7 @@ def finish_seal(run: Run, ledger: Ledger) -> None:
     if path.is_symlink() or not path.is_file():
         return
     seal = ledger.last_seal(run.account.dataset, run.id)
-    with run.explain_write_errors():
+    with run.writing():
         if seal is not None and seal.manifest == file_digest(path):
             os.replace(path, run.folder / MANIFEST)
         else:

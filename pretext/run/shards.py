@@ -102,7 +102,7 @@ class Shards:
         """Turn all full parts into shards, and with `last` the one in progress too."""
         for number in self._part_numbers():
             if last or number < count // self._capacity:
-                with self.run.explain_write_errors():
+                with self.run.writing():
                     self._seal(self._part(number), self._shard(number))
 
     def restore(self, count: int, size: int) -> None:
@@ -111,7 +111,7 @@ class Shards:
         Raises:
             RunFolderError: counted texts are missing.
         """
-        with self.run.explain_write_errors():
+        with self.run.writing():
             for path, numbers in ((self._part, self._part_numbers()), (self._shard, self._shard_numbers())):
                 for number in numbers:
                     if number * self._capacity >= count:
@@ -124,7 +124,7 @@ class Shards:
         if part.exists():
             if part.stat().st_size < size:
                 raise self._loss_error(part)
-            with self.run.explain_write_errors():
+            with self.run.writing():
                 os.truncate(part, size)
 
     def read_first(self, count: int) -> Iterator[Row]:
@@ -153,7 +153,7 @@ class Shards:
 
     def _append(self, number: int, rows: Iterable[Row]) -> int:
         part, shard = self._part(number), self._shard(number)
-        with self.run.explain_write_errors():
+        with self.run.writing():
             if not part.exists() and shard.exists():  # a finished run shall grow
                 with open_atomically(part) as file:
                     file.writelines(map(json_line, _read_shard(shard)))
@@ -164,7 +164,8 @@ class Shards:
                 return file.tell()
 
     def _seal(self, part: Path, shard: Path) -> None:
-        shard.parent.mkdir(exist_ok=True)
+        if self.texts is not None:
+            self.target.mkdir(exist_ok=True)
         match self.format:
             case "jsonl":
                 os.replace(part, shard)

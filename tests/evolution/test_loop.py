@@ -96,7 +96,7 @@ class World:
         evolve(
             self.run,
             self.population,
-            RoundReleases(self.ledger, "fake", self.run.id, "votes", mechanism, relation),
+            RoundReleases(self.ledger, "fake", self.run, "votes", mechanism, relation),
             self.federation,
             self.models,
             rounds=rounds,

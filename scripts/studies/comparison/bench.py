@@ -173,6 +173,7 @@ class Bench:
 
     def _adapt(self, cell: Cell, config: Config, folder: Path) -> Models:
         """Adapt the generator as a method does; what the folder holds is not done again."""
+        folder.mkdir(parents=True, exist_ok=True)
         if cell.method == DP_SGD:
             budget = Budget(cell.epsilon, self.scale.delta)
             models, self._costs[DP_SGD] = adapt_with_noise(config, self.private.training, budget, folder / "adapter")
