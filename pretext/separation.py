@@ -12,11 +12,32 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from pretext.config.settings import Data, Initial
 from pretext.errors import UsageError
 from pretext.formats.reading import strip_compression
 from pretext.tables import Source
 
 _log = logging.getLogger("pretext")
+
+
+def check_sources_apart(data: Data, initial: Initial, folder: Path | None = None) -> None:
+    """Check the sources that a configuration names, as `check_apart` does.
+
+    Args:
+        data: the private source.
+        initial: the public ones.
+        folder: of a run whose synthetic texts are compared with the private ones.
+
+    Raises:
+        UsageError: as `check_apart`, or the private source is the run folder, lies in it, or holds it.
+    """
+    private = Source(data.path, data.subset, data.split)
+    check_apart(private, [Source(location, initial.subset, initial.split) for location in initial.locations])
+    if data.path and folder is not None and _is_same(private, Source(str(folder.absolute()))):
+        raise UsageError(
+            f"{data.path} is given as private, but is, holds or lies in the run folder {folder}, whose texts are "
+            "synthetic; give the private texts alone."
+        )
 
 
 def check_apart(private: Source, public: Iterable[Source]) -> None:

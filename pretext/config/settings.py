@@ -183,6 +183,11 @@ class Initial(Section):
         0.1, gt=0, lt=1, description="share of epsilon that ranking the public sets may spend; the rounds get the rest"
     )
 
+    @property
+    def locations(self) -> list[str]:
+        """Where public texts may come from: the configured source, or the sets of which FreD chooses."""
+        return [self.texts] if self.texts is not None else list(self.public_sets)
+
 
 class Profile(Section):
     """What a profile asks, and how the pool is weighed by it. All of it is public."""

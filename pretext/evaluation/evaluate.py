@@ -24,7 +24,6 @@ from pretext.errors import RunFolderError
 from pretext.evaluation import metrics
 from pretext.evaluation.held_out import LabeledTexts, check_disjoint, read_labeled_texts
 from pretext.evaluation.student import Score, Student
-from pretext.evolution.public_texts import public_sources
 from pretext.formatting import quote_path
 from pretext.lazy import Once
 from pretext.progress import show_progress
@@ -46,8 +45,7 @@ from pretext.report.evaluation import (
 )
 from pretext.run.folder import Run
 from pretext.run.shards import synthetic_rows
-from pretext.separation import check_apart
-from pretext.tables import Source
+from pretext.separation import check_sources_apart
 from pretext.vectors import Embedder
 
 _CONFIDENCE = 0.9
@@ -93,7 +91,7 @@ def evaluate_run(
     metrics.check_packages()
     run, config = Run.open(folder)
     for private in filter(None, (settings.test, settings.train)):
-        check_apart(Source(private.path, private.subset, private.split), public_sources(config.initial))
+        check_sources_apart(private, config.initial, folder)
     if not settings.allow_overlap:
         for training in (config.data, settings.train):
             if training is not None:

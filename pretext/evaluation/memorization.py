@@ -34,13 +34,14 @@ from pretext.clients.private_data import read_private
 from pretext.errors import RunFolderError, UsageError
 from pretext.evaluation.overlap import highest_cosines, longest_runs
 from pretext.evolution.expansion import SeedWriter
-from pretext.evolution.public_texts import public_set_locations, read_public_texts
+from pretext.evolution.public_texts import read_public_texts
 from pretext.models.engines import Engine
 from pretext.progress import show_progress
 from pretext.run.folder import Run
 from pretext.run.records import Seed
 from pretext.run.shards import synthetic_rows
 from pretext.screening.screen import Screen
+from pretext.separation import check_sources_apart
 from pretext.vectors import Embedder
 
 NOT_PRIVATE = (
@@ -147,13 +148,16 @@ def check_memorization(
 
     Raises:
         RunFolderError: the folder holds no run, or one without synthetic texts.
-        UsageError: the private or the public source cannot be read.
+        UsageError: the private or the public source cannot be read, or they, or the private one and the run folder, are
+            the same.
     """
     run, config = Run.open(folder)
     if rows is None and not config.data.path:
         raise UsageError(
             "This run's private texts came from memory; give them again with Result.check_memorization(data)."
         )
+    if rows is None:
+        check_sources_apart(config.data, config.initial, folder)
     synthetic = [row["text"] for row in synthetic_rows(folder)]
     population = run.population(0)
     if not population:
@@ -167,7 +171,7 @@ def check_memorization(
     later = [candidate.text for number in range(1, config.privacy.rounds) for candidate in run.population(number) or []]
     public = chain.from_iterable(
         islice(read_public_texts(config.initial, location, config.screening.max_words), _MAX_PUBLIC_TEXTS)
-        for location in public_set_locations(config.initial)
+        for location in config.initial.locations
     )
     with show_progress("Comparing with the private texts", 1, show_counts=False):
         private_texts = read_private(config.data, _ALL_TEXTS, rows).texts

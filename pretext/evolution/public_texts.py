@@ -9,16 +9,6 @@ from pretext.tables import Source, read_texts
 from pretext.texts import count_words, cut_words
 
 
-def public_set_locations(initial: Initial) -> list[str]:
-    """List where public candidates may come from: the configured source, or the sets of which FreD chooses."""
-    return [initial.texts] if initial.texts is not None else list(initial.public_sets)
-
-
-def public_sources(initial: Initial) -> list[Source]:
-    """List the same places as they are read."""
-    return [Source(location, initial.subset, initial.split) for location in public_set_locations(initial)]
-
-
 def read_public_texts(initial: Initial, location: str, max_words: int) -> Iterator[str]:
     """Read the public texts that are long enough, in order.
 

@@ -88,7 +88,7 @@ def resolve_public_sets(initial: Initial) -> list[PublicSet]:
             f"FreD compares public sets and needs at least two; {len(initial.public_sets)} given. Give --public-set "
             "once for each (initial.public_sets)."
         )
-    sources = [Source(location) for location in initial.public_sets]
+    sources = [Source(location, initial.subset, initial.split) for location in initial.public_sets]
     names = [source.default_name for source in sources]
     for source in sources:
         check_columns(source, [initial.text_column])

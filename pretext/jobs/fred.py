@@ -26,10 +26,10 @@ from pretext.jobs.parts import Parts
 from pretext.run.lock import lock_folder
 from pretext.run.manifest import seal_run
 from pretext.run.privacy_statement import PrivacyStatement
-from pretext.separation import check_apart
+from pretext.separation import check_sources_apart
 from pretext.statement.seals import RANKING_WRITES, open_sealed_run
 from pretext.statement.statement import make_fred_statement
-from pretext.tables import Source, check_columns
+from pretext.tables import check_columns
 from privacy import epsilon
 
 _FIXED_SETTINGS = ("data.", "privacy.", "models.embedder")
@@ -74,7 +74,7 @@ def run_fred(
 
 def _rank(config: Config, folder: Path, parts: Parts, choose: int, confirmed: bool, accept_changes: bool) -> Answer:
     """Rank in a folder that this process holds; arguments and errors as `run_fred`."""
-    check_apart(private_source(config.data), map(Source, config.initial.public_sets))
+    check_sources_apart(config.data, config.initial)
     sets = resolve_public_sets(config.initial)
     run = find_run(config, folder, None, _FIXED_SETTINGS)
     if run is not None:
@@ -106,6 +106,7 @@ def plan_query(config: Config, parts: Parts) -> FredQuery:
     Raises:
         UsageError: a public set cannot be used, or there are fewer than two, or no number of clients is stated.
     """
+    check_sources_apart(config.data, config.initial)
     sets = resolve_public_sets(config.initial)
     require_client_estimate(config.privacy)
     measured = measure_public_sets(config.initial, config.models, sets, parts)

@@ -10,6 +10,7 @@ from pretext.config.settings import Config, Evolution, Privacy
 from pretext.evolution.distillation import WRITTEN_PER_TEXT
 from pretext.profile.query import count_noise, least_texts
 from pretext.screening.language import check_languages
+from pretext.separation import check_sources_apart
 from privacy import DiscreteGaussian, Unit, epsilon, rdp_epsilon
 from privacy.rounding import round_up
 
@@ -51,12 +52,13 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
 
+    check_sources_apart(config.data, config.initial)
 def make_plan(config: Config) -> Plan:
     """Calibrate a configuration and say what it means.
 
     Raises:
         InvalidParameter: its target cannot be met.
-        UsageError: a language of the screening is not known.
+        UsageError: a language of the screening is not known, or a public source is the private one.
     """
     check_languages(config.screening.languages)
     privacy, evolution, calibration = config.privacy, config.evolution, Calibration.of(config)

@@ -16,7 +16,7 @@ from pretext.errors import RunFolderError, UsageError
 from pretext.evolution.expansion import SeedWriter, expand
 from pretext.evolution.initial import make_initial_population
 from pretext.evolution.loop import evolve
-from pretext.evolution.public_texts import public_sources, read_public_texts
+from pretext.evolution.public_texts import read_public_texts
 from pretext.evolution.releases import RoundReleases
 from pretext.evolution.selection import collect_seeds
 from pretext.evolution.trial import try_variation, try_writer
@@ -45,7 +45,6 @@ from pretext.run.lock import lock_folder
 from pretext.run.manifest import seal_run
 from pretext.run.records import Candidate, Seed
 from pretext.screening.screen import Screen
-from pretext.separation import check_apart
 from pretext.statement.seals import RUN_WRITES, open_sealed_run
 from pretext.statement.statement import count_rounds, releases_of_run
 from pretext.tables import Source, check_columns
@@ -106,7 +105,6 @@ def _evolve(
     """Evolve in a folder that this process holds; arguments and errors as `evolve_run`."""
     plan, calibration = make_plan(config), Calibration.of(config)
     run = find_run(config, folder, ledger)
-    check_apart(private_source(config.data), public_sources(config.initial))
     if run is None:
         _check_sources(config.data, config.initial, config.privacy)
     ledger = ledger or open_ledger()

@@ -26,6 +26,7 @@ from pretext.report import charts, wording
 from pretext.report.evaluation import Evaluation, read_evaluation, tabulate_evaluation
 from pretext.report.facts import MAX_SHOWN_SEEDS, MAX_SHOWN_TEXTS, Facts
 from pretext.run.folder import check_outside_run
+from pretext.separation import check_sources_apart
 from privacy.rounding import round_down, round_up
 
 if TYPE_CHECKING:
@@ -42,10 +43,12 @@ def write_report(folder: Path, out: Path, evaluation: Path | None = None) -> Non
 
     Raises:
         RunFolderError: this is no run folder, or it is damaged.
-        UsageError: the evaluation cannot be read, or `out` lies in the run folder or cannot be written.
+        UsageError: the evaluation cannot be read, or `out` lies in the run folder or cannot be written, or a
+            public source of the run is its private one.
     """
     check_outside_run(out, folder)
     facts = Facts.read(folder)
+    check_sources_apart(facts.config.data, facts.config.initial)
     page = render_report(facts, None if evaluation is None else read_evaluation(evaluation, facts.run.id))
     try:
         write_atomically(out, page)

@@ -18,7 +18,7 @@ from typing import Any
 
 from pretext.config.settings import Initial
 from pretext.errors import UsageError
-from pretext.evolution.public_texts import public_set_locations, read_public_texts
+from pretext.evolution.public_texts import read_public_texts
 from pretext.formatting import format_count
 from pretext.run.folder import Run
 from pretext.run.records import Candidate, digest_population
@@ -87,7 +87,7 @@ def check_origins(run: Run, rounds: int, initial: Initial, max_words: int) -> It
 
 def check_pool_origins(run: Run, initial: Initial, max_words: int) -> Iterator[Difference]:
     """Check the origins of the first candidates, or of a profile's pool; arguments as `check_origins`."""
-    first, sources = run.population(0) or [], public_set_locations(initial)
+    first, sources = run.population(0) or [], initial.locations
     kinds = {"public": "a public source"} if sources else {}
     kinds |= {"prompt": "a prompt"} if initial.prompts else {}
     for row, candidate in enumerate(first):
