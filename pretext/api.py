@@ -53,14 +53,19 @@ class Result:
 
         return Run.open(self.folder)[0].require_statement()
 
-    def expand(self, texts: int) -> Result:
-        """Write more synthetic texts from the same seeds, `texts` in all. This costs no privacy."""
+    def expand(self, texts: int, *, accept_changes: bool = False) -> Result:
+        """Write more synthetic texts from the same seeds, `texts` in all. This costs no privacy.
+
+        Args:
+            texts: in all, those already written included.
+            accept_changes: continue from files that were changed after they were sealed; the ledger records which.
+        """
         from pretext.jobs.parts import Parts
         from pretext.jobs.run import expand_run
         from pretext.run.folder import Run
 
         run, config = Run.open(self.folder)
-        expand_run(config, run, Parts.of(config), texts)
+        expand_run(config, run, Parts.of(config), texts, accept_changes=accept_changes)
         return self
 
     def check_memorization(
@@ -95,6 +100,8 @@ def synthesize(
     public: str | Path | None = None,
     dataset: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    confirm_new_name: bool = False,
+    accept_changes: bool = False,
 ) -> Result:
     """Write differentially private synthetic texts from private ones; the same call again resumes.
 
@@ -110,6 +117,8 @@ def synthesize(
         public: file or dataset of public texts for the initial population.
         dataset: name in the ledger; needed when `data` is not a file, so that its budget is found again.
         settings: any further settings, nested as in the configuration file; they override the arguments.
+        confirm_new_name: charge a known file under a new dataset name: it now holds other people's data.
+        accept_changes: continue from files that were changed after they were sealed; the ledger records which.
 
     Returns:
         the finished run.
@@ -133,7 +142,9 @@ def synthesize(
         }
     )
     config = _resolve(settings, arguments, rows)
-    return Result(run_job(config, Path(out), Parts.of(config, rows)).folder)
+    parts = Parts.of(config, rows)
+    run = run_job(config, Path(out), parts, confirmed=confirm_new_name, accept_changes=accept_changes)
+    return Result(run.folder)
 
 
 def rank_public_sets(
@@ -148,6 +159,8 @@ def rank_public_sets(
     choose: int = 1,
     dataset: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    confirm_new_name: bool = False,
+    accept_changes: bool = False,
 ) -> Answer:
     """Rank public sets by their distance from the private texts, by one release (FreD).
 
@@ -164,6 +177,7 @@ def rank_public_sets(
         choose: number of public sets in the recommended mixture.
         dataset: name in the ledger; needed when `data` is not a file.
         settings: any further settings, nested as in the configuration file; they override the arguments.
+        confirm_new_name, accept_changes: as for `synthesize`.
 
     Returns:
         the ranking with intervals and probabilities (`.ranking.lines`, `.ranking.recommendation`), the question that
@@ -188,7 +202,14 @@ def rank_public_sets(
         }
     )
     config = _resolve(settings, arguments, rows)
-    return run_fred(config, Path(out), Parts.of(config, rows), choose=choose)
+    return run_fred(
+        config,
+        Path(out),
+        Parts.of(config, rows),
+        choose=choose,
+        confirmed=confirm_new_name,
+        accept_changes=accept_changes,
+    )
 
 
 def _resolve(settings: Mapping[str, Any] | None, arguments: Mapping[str, Any], rows: Sequence[Any] | None) -> Config:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import pretext
-from pretext.errors import UsageError
+from pretext.errors import RunFolderError, UsageError
+from pretext.home import open_ledger
 from pretext.jobs.parts import Parts
 from pretext.run.privacy_statement import Rounds
-from tests.support.runs import HashEmbedder, make_parts, rows_of
+from privacy import LedgerConflict
+from tests.support.runs import HashEmbedder, make_parts, rows_of, write_rows
 
 SETTINGS = {
     "evolution": {"population": 24, "threshold": 0.5},
@@ -93,3 +96,50 @@ def test_synthesize__of_columns_in_memory__reads_them_as_a_table(public_file: Pa
         public=public_file, dataset="notes", out=tmp_path / "run", settings=SETTINGS,
     )  # fmt: skip
     assert result.privacy.unit.name == "client"
+
+
+def test_accept_changes__after_an_edit__continues_as_the_command_does(
+    private_file: Path, public_file: Path, tmp_path: Path
+) -> None:
+    run = partial(
+        pretext.synthesize, private_file, client_column="client_id", epsilon=20, delta=1e-3, public=public_file,
+        out=tmp_path / "run", settings=SETTINGS,
+    )  # fmt: skip
+    result = run()
+    for again in (run, partial(result.expand, 12)):
+        with (result.folder / "seeds.jsonl").open("a") as seeds:
+            seeds.write("\n")
+        with pytest.raises(RunFolderError):
+            again()
+        assert again(accept_changes=True).folder == result.folder
+        assert run().folder == result.folder
+
+
+def test_accept_changes__of_a_fred_folder__continues_as_the_command_does(
+    private_file: Path, public_file: Path, tmp_path: Path
+) -> None:
+    other = write_rows(tmp_path / "other.jsonl", [{"text": f"haus und garten nummer {i}"} for i in range(50)])
+    rank = partial(
+        pretext.rank_public_sets, private_file, [public_file, other], clients=60, epsilon=5, delta=1e-3,
+        client_column="client_id", out=tmp_path / "fred",
+    )  # fmt: skip
+    answer = rank()
+    with (answer.folder / "config.toml").open("a") as config:
+        config.write("\n")
+    with pytest.raises(RunFolderError):
+        rank()
+    assert rank(accept_changes=True).ranking == answer.ranking
+
+
+def test_confirm_new_name__of_a_file_that_is_charged_already__opens_a_second_account(
+    private_file: Path, public_file: Path, tmp_path: Path
+) -> None:
+    run = partial(
+        pretext.synthesize, private_file, client_column="client_id", epsilon=20, delta=1e-3, public=public_file,
+        settings=SETTINGS,
+    )  # fmt: skip
+    run(out=tmp_path / "one")
+    with pytest.raises(LedgerConflict):
+        run(out=tmp_path / "two", dataset="others")
+    run(out=tmp_path / "two", dataset="others", confirm_new_name=True)
+    assert open_ledger().names() == ["others", "private"]
