@@ -6,16 +6,20 @@ before them. The price is computed from the very mechanism that draws, and from 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 from pretext.config.settings import Config, Initial, Privacy
-from privacy import Cost, DiscreteGaussian, Relation, calibrate, compose
+from privacy import Cost, DiscreteGaussian, Relation, budget_epsilon, calibrate, compose, epsilon
 from privacy.bounding import grid_for, sensitivity_squared
 from privacy.moments import moments_cost, moments_mechanism
+from privacy.rounding import round_up
 
 _LARGEST_DIMENSION = 32_768
 """Coordinates of the largest query of FreD. The cost hardly depends on it: only the slack does."""
+_LEAST_SHARE = 0.95
+"""Of an epsilon: where the curve of the Gaussian accounts for less of it, the price of the noise's grid is told."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,34 @@ class Calibration:
     def _round_cost(self, multiplier: float, relation: Relation) -> Cost:
         _, bound = grid_for(self.privacy.norm_squared)
         return self._mechanism(multiplier).cost(self.coordinates, sensitivity_squared(bound, True, relation))
+
+
+def explain_slack(privacy: Privacy, cost: Cost) -> str | None:
+    """Say so where the price of the noise's grid (the slack), and not the noise, decides on epsilon.
+
+    That is so above about epsilon 20, which no budget enforces, and at a very small delta with many coordinates.
+    """
+    remedy = "take a larger delta, fewer candidates or rounds, or an epsilon of at most 20"
+    if privacy.epsilon is not None:
+        if (used := epsilon(cost, privacy.delta)) >= _LEAST_SHARE * privacy.epsilon:
+            return None
+        return (
+            f"Of epsilon {privacy.epsilon:g} only {round_up(used)} is used: at delta {privacy.delta:g} the price of "
+            f"the noise's grid allows no less noise; {remedy}."
+        )
+    needed = budget_epsilon(cost, privacy.delta)
+    if needed == math.inf:
+        return (
+            f"At delta {privacy.delta:g} no budget holds a noise multiplier of {privacy.noise_multiplier:g}, as the "
+            f"price of the noise's grid is more than a budget sets aside for it; {remedy}, or more noise."
+        )
+    curve = epsilon(Cost(cost.mu_squared), privacy.delta)
+    if curve >= _LEAST_SHARE * needed:
+        return None
+    return (
+        f"At delta {privacy.delta:g} this noise takes a budget of epsilon {round_up(needed)}; the noise itself costs "
+        f"{round_up(curve)}, and the price of its grid the rest; {remedy}, or more noise."
+    )
 
 
 def moments_multiplier(privacy: Privacy, epsilon: float | None = None) -> float:

@@ -4,7 +4,7 @@ Numbers only: no text, no models. The one way from private to public is `Ledger.
 """
 
 from privacy.account import Account
-from privacy.accounting import Cost, calibrate, compose, delta, epsilon, rdp_epsilon
+from privacy.accounting import Cost, budget_epsilon, calibrate, compose, delta, epsilon, rdp_epsilon
 from privacy.bounding import Bounded, bounded_sum, grid_for
 from privacy.errors import (
     BudgetExceeded,
@@ -39,6 +39,7 @@ __all__ = [
     "Seal",
     "Unit",
     "bounded_sum",
+    "budget_epsilon",
     "calibrate",
     "compose",
     "delta",

@@ -148,6 +148,27 @@ def fits(cost: Cost, epsilon_target: float, delta_target: float) -> bool:
     return gaussian <= delta_target - aside and _slack_delta(cost, epsilon_target) <= aside
 
 
+def budget_epsilon(cost: Cost, delta_target: float) -> float:
+    """Compute the least epsilon (to a relative 1e-6, rounded up) whose budget holds releases of this cost.
+
+    It is a little above `epsilon`, because `fits` sets a share of delta aside. Infinite when the slack is too large for
+    `delta_target`, so that no budget holds them.
+
+    Raises:
+        InvalidParameter: `delta_target` is outside (0, 1).
+    """
+    low = high = max(_gaussian_epsilon(cost.mu_squared, delta_target), 1e-9)
+    step = 1e-9
+    while not _fits_with_headroom(cost, high, delta_target):
+        if _cap_epsilon(high, delta_target) < high:
+            return math.inf
+        low, high, step = high, high * (1 + step), 4 * step
+    while high / low > 1 + 1e-6:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if _fits_with_headroom(cost, middle, delta_target) else (middle, high)
+    return high
+
+
 def calibrate(
     epsilon_target: float, delta_target: float, cost_of: Callable[[float], Cost], fixed_cost: Cost | None = None
 ) -> float:
@@ -171,8 +192,7 @@ def calibrate(
 
     def enough(multiplier: float) -> bool:
         cost = compose([fixed, cost_of(multiplier)])
-        # Headroom for adding up the same releases in another order: the last one must not be refused by an ulp.
-        return fits(Cost(cost.mu_squared * (1 + 1e-12), cost.slack * (1 + 1e-12)), epsilon_target, delta_target)
+        return _fits_with_headroom(cost, epsilon_target, delta_target)
 
     low = math.sqrt(cost_of(1.0).mu_squared / room) * (1 - 1e-9)
     high, step = low, 1e-9
@@ -204,6 +224,11 @@ def check_delta(value: float) -> None:
     """Raise InvalidParameter unless 0 < value < 1."""
     if not 0 < value < 1:
         raise InvalidParameter(f"delta is {value}; it must lie between 0 and 1, below one over the number of clients.")
+
+
+def _fits_with_headroom(cost: Cost, epsilon_target: float, delta_target: float) -> bool:
+    """Do as `fits`, with room for adding up the same releases in another order: none must be refused by an ulp."""
+    return fits(Cost(cost.mu_squared * (1 + 1e-12), cost.slack * (1 + 1e-12)), epsilon_target, delta_target)
 
 
 def _cap_epsilon(epsilon_target: float, delta_target: float) -> float:

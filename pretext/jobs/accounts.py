@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pretext.calibration import Calibration
+from pretext.calibration import Calibration, explain_slack
 from pretext.config.resolve import compare_configs
-from pretext.config.settings import Config, Data
-from pretext.errors import RunFolderError
+from pretext.config.settings import Config, Data, Privacy
+from pretext.errors import RunFolderError, UsageError
 from pretext.fred.query import load_query
 from pretext.home import ledger_path, open_ledger
 from pretext.run.account import AccountReference, check_ledger, held_labels, holds_ranking, other_ledger
@@ -19,7 +20,7 @@ from pretext.run.lock import is_at_work
 from pretext.run.privacy_statement import PrivacyStatement
 from pretext.statement.statement import make_statement, releases_of_run
 from pretext.tables import Source
-from privacy import Account, Budget, Cost, Ledger, LedgerError, Unit
+from privacy import Account, Budget, Cost, Ledger, LedgerError, Unit, budget_epsilon
 
 _log = logging.getLogger("pretext")
 
@@ -79,24 +80,25 @@ def charged_ledger(run: Run, ledger: Ledger | None = None) -> Ledger:
     return ledger
 
 
-def open_account(config: Config, ledger: Ledger, run: Run | None, cost: float, confirmed: bool) -> Account:
-    """Register the dataset, or find it; a new one's budget is the configured one, or epsilon, or what the job costs.
+def open_account(config: Config, ledger: Ledger, run: Run | None, cost: Cost, confirmed: bool) -> Account:
+    """Register the dataset, or find it; a new one's budget is the configured one, or epsilon, or what holds the job.
 
     Args:
         config: source, unit, relation and budget.
         ledger: holds the account.
         run: the one that goes on; None for a new one.
-        cost: epsilon of the job.
+        cost: of the whole job.
         confirmed: the source may be charged under a name other than before.
 
     Raises:
         LedgerConflict: the ledger knows the source or the name differently.
+        UsageError: the dataset is new, and no budget holds the configured noise.
     """
     privacy, source = config.privacy, private_source(config.data)
     known = ledger.names()
     name, chosen = _dataset_name(config, ledger, run)
     # A budget made from a run holds that run: what was calibrated to epsilon costs at most epsilon.
-    budget = Budget(privacy.budget_epsilon or privacy.epsilon or cost, privacy.delta)
+    budget = Budget(privacy.budget_epsilon or privacy.epsilon or _budget_for(privacy, cost), privacy.delta)
     if name in known:
         _free_abandoned(ledger, name, run)
     account = ledger.register(
@@ -140,6 +142,14 @@ def save_statement(config: Config, run: Run, ledger: Ledger) -> PrivacyStatement
     """Make the privacy statement from the ledger and save it."""
     account = ledger.account(run.account.dataset)
     return run.save_statement(make_statement(config, Calibration.of(config), run.id, ledger, account))
+
+
+def _budget_for(privacy: Privacy, cost: Cost) -> float:
+    """Return the least epsilon whose budget holds a job of a configured noise. Raises UsageError if none does."""
+    least = budget_epsilon(cost, privacy.delta)
+    if least == math.inf:
+        raise UsageError(explain_slack(privacy, cost) or "No budget holds this noise; take more.")
+    return least
 
 
 def _dataset_name(config: Config, ledger: Ledger, run: Run | None) -> tuple[str, bool]:

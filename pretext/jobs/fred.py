@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pretext.calibration import moments_multiplier
+from pretext.calibration import explain_slack, moments_multiplier
 from pretext.config.settings import Config, Initial, Models
 from pretext.fred.design import check_embedder, design_fred_query, embedder_identity, require_client_estimate
 from pretext.fred.public_sets import PublicSet
@@ -30,8 +31,8 @@ from pretext.separation import check_sources_apart
 from pretext.statement.seals import RANKING_WRITES, open_sealed_run
 from pretext.statement.statement import make_fred_statement
 from pretext.tables import check_columns
-from privacy import epsilon
 
+_log = logging.getLogger("pretext")
 _FIXED_SETTINGS = ("data.", "privacy.", "models.embedder")
 
 
@@ -86,9 +87,10 @@ def _rank(config: Config, folder: Path, parts: Parts, choose: int, confirmed: bo
     measured = measure_public_sets(config.initial, config.models, sets, parts)
     if query is None:
         query = make_query(config, measured, parts)
+        _warn_of_slack(config, query)
     check_embedder(query, config.models, parts.embedder())
     ledger = open_ledger()
-    account = open_account(config, ledger, run, epsilon(query.cost(query.relation), config.privacy.delta), confirmed)
+    account = open_account(config, ledger, run, query.cost(query.relation), confirmed)
     run = run or begin_run(config, folder, ledger, account)
     run.write(QUERY_FILE, query.to_json())
     release = ask_clients(query, run, ledger, account, query.label, parts.federation)
@@ -110,7 +112,14 @@ def plan_query(config: Config, parts: Parts) -> FredQuery:
     sets = resolve_public_sets(config.initial)
     require_client_estimate(config.privacy)
     measured = measure_public_sets(config.initial, config.models, sets, parts)
-    return make_query(config, measured, parts)
+    query = make_query(config, measured, parts)
+    _warn_of_slack(config, query)
+    return query
+
+
+def _warn_of_slack(config: Config, query: FredQuery) -> None:
+    if (warning := explain_slack(config.privacy, query.cost(config.privacy.relation))) is not None:
+        _log.warning(warning)
 
 
 def measure_public_sets(initial: Initial, models: Models, sets: Sequence[PublicSet], parts: Parts) -> MeasuredSets:

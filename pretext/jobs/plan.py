@@ -5,21 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from pretext.calibration import Calibration
+from pretext.calibration import Calibration, explain_slack
 from pretext.config.settings import Config, Evolution, Privacy
 from pretext.evolution.distillation import WRITTEN_PER_TEXT
 from pretext.profile.query import count_noise, least_texts
 from pretext.screening.language import check_languages
 from pretext.separation import check_sources_apart
 from privacy import DiscreteGaussian, Unit, epsilon, rdp_epsilon
-from privacy.rounding import round_up
-
-_LEAST_SHARE = 0.95
-"""Of the epsilon that is asked for: a plan that uses less of it says why."""
-
-
-_LEAST_USED = 0.95
-"""Share of the epsilon asked for below which a plan warns that the rest stays unused."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,6 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
 
-    check_sources_apart(config.data, config.initial)
 def make_plan(config: Config) -> Plan:
     """Calibrate a configuration and say what it means.
 
@@ -61,6 +52,7 @@ def make_plan(config: Config) -> Plan:
         UsageError: a language of the screening is not known, or a public source is the private one.
     """
     check_languages(config.screening.languages)
+    check_sources_apart(config.data, config.initial)
     privacy, evolution, calibration = config.privacy, config.evolution, Calibration.of(config)
     total = calibration.total_cost()
     votes = noise = None
@@ -79,7 +71,9 @@ def make_plan(config: Config) -> Plan:
         noise,
         _count_tokens(config),
     )
-    return replace(plan, warnings=tuple(_warnings(privacy, evolution, config.unit, plan)))
+    return replace(
+        plan, warnings=tuple(_warnings(privacy, evolution, config.unit, plan, explain_slack(privacy, total)))
+    )
 
 
 def _count_tokens(config: Config) -> int:
@@ -107,22 +101,10 @@ def max_votes_per_client(privacy: Privacy, evolution: Evolution) -> float:
     return most if privacy.normalize_votes else min(most, privacy.max_texts_per_client)
 
 
-def _warnings(privacy: Privacy, evolution: Evolution, unit: Unit, plan: Plan) -> list[str]:
-    warnings = []
-    if privacy.epsilon is not None and plan.epsilon < _LEAST_USED * privacy.epsilon:
-        warnings.append(
-            f"Of epsilon {privacy.epsilon:g} only {plan.epsilon:.4g} is used: above about epsilon 20, or at so small a "
-            f"delta as {privacy.delta:g}, the price of the noise's grid allows no less noise; ask for that epsilon, or "
-            "take a larger delta or fewer candidates."
-        )
+def _warnings(privacy: Privacy, evolution: Evolution, unit: Unit, plan: Plan, slack: str | None) -> list[str]:
+    warnings = [] if slack is None else [slack]
     if unit.column is None:
         warnings.append(f"No client column is named: the guarantee covers {unit.words}.")
-    if privacy.epsilon is not None and plan.epsilon < _LEAST_SHARE * privacy.epsilon:
-        warnings.append(
-            f"Of epsilon {privacy.epsilon:g} this plan uses {round_up(plan.epsilon)}: no epsilon above about 20 is "
-            "enforced, and at a very small delta, with many candidates and rounds, the rounding of the noise decides "
-            "on it. Ask for less, or for a larger delta."
-        )
     if privacy.clients is None:
         warnings.append(
             "The number of clients is not stated (privacy.clients, a public estimate), so delta and signal cannot be "

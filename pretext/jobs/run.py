@@ -110,7 +110,7 @@ def _evolve(
     ledger = ledger or open_ledger()
     if run is not None:
         open_sealed_run(run, ledger, RUN_WRITES, accept_changes)
-    account = open_account(config, ledger, run, plan.epsilon, confirmed)
+    account = open_account(config, ledger, run, calibration.total_cost(), confirmed)
     run = run or begin_run(config, folder, ledger, account)
     meter = Meter(parts.engine)
     varies = config.privacy.release == "votes" and (config.privacy.rounds > 1 or config.evolution.lookahead > 0)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pretext.config.settings import Config
-from pretext.errors import EngineError, RunFolderError
+from pretext.errors import EngineError, RunFolderError, UsageError
 from pretext.home import open_ledger
 from pretext.jobs.plan import make_plan
 from pretext.jobs.run import expand_run, synthesize
@@ -54,6 +54,29 @@ def test_synthesize__finished__leaves_nothing_reserved(make_config: Make, tmp_pa
     synthesize(make_config(), tmp_path / "run", make_parts(make_config()))
     assert account().balance.reserved == {}
     assert len(account().releases) == 3
+
+
+def with_noise(config: Config, **terms: float) -> Config:
+    return config.model_copy(update={"privacy": config.privacy.model_copy(update={"epsilon": None, **terms})})
+
+
+@pytest.mark.parametrize("multiplier", [1.5, 5.0, 40.0])
+def test_synthesize__of_a_configured_noise__begins_with_a_budget_that_holds_it(
+    multiplier: float, make_config: Make, tmp_path: Path
+) -> None:
+    config = with_noise(make_config("evolution.threshold=0"), noise_multiplier=multiplier)
+    statement = synthesize(config, tmp_path / "run", make_parts(config)).require_statement()
+    assert len(account().releases) == 3
+    assert account().budget.epsilon == pytest.approx(statement.guarantee.epsilon, rel=1e-3)
+
+
+def test_synthesize__of_a_noise_that_no_budget_holds__is_refused_before_anything_is_made(
+    make_config: Make, tmp_path: Path
+) -> None:
+    config = with_noise(make_config(), noise_multiplier=0.6, delta=1e-12)
+    with pytest.raises(UsageError):
+        synthesize(config, tmp_path / "run", make_parts(config))
+    assert not (tmp_path / "run").exists() and open_ledger().names() == []
 
 
 def test_synthesize__broken_off_before_the_first_release__gives_all_back(

@@ -154,6 +154,23 @@ def test_plan_touches_nothing_private(command: Command, flags: list[str], tmp_pa
     assert poor["second_moment_directions"] <= rich["second_moment_directions"]
 
 
+@pytest.mark.parametrize("plan", [[], ["--plan"]], ids=["asked", "planned"])
+def test_fred__at_a_very_small_delta__says_that_the_grid_decides(
+    plan: list[str], command: Command, flags: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert command(*flags, "--epsilon", "15", "--delta", "1e-12", *plan)[0] == 0
+    assert "grid" in caplog.text
+
+
+def test_fred__of_a_configured_noise__begins_with_a_budget_that_holds_it(command: Command, flags: list[str]) -> None:
+    at = flags.index("--epsilon")
+    plain = [*flags[:at], *flags[at + 2 :]]
+    code, _, err = command(*plain, "--set", "privacy.noise_multiplier=5")
+    assert (code, "grid" in err) == (0, False), err
+    code, _, err = command(*plain, "--set", "privacy.noise_multiplier=0.4", "--delta", "1e-12", "--out", "other")
+    assert code == 2 and "grid" in err
+
+
 def test_a_mixture_is_chosen_greedily(command: Command, flags: list[str], public_sets: dict[str, Path]) -> None:
     at = flags.index(str(public_sets["both"]))
     without = [*flags[: at - 1], *flags[at + 1 :]]

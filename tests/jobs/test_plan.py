@@ -83,8 +83,29 @@ def warned(config: Config, words: str) -> bool:
 def test_warnings__less_than_the_epsilon_that_was_asked_for__is_told(epsilon: float, delta: float) -> None:
     """Above about 20 none is enforced; at a tiny delta the slack of many candidates drives the noise."""
     many = "evolution.population=1000000"
-    assert warned(paper(f"privacy.epsilon={epsilon}", f"privacy.delta={delta}", many), "Of epsilon")
+    warnings = make_plan(paper(f"privacy.epsilon={epsilon}", f"privacy.delta={delta}", many)).warnings
+    assert sum("Of epsilon" in warning for warning in warnings) == 1
     assert not warned(paper("privacy.epsilon=1", "privacy.delta=1e-6"), "Of epsilon")
+
+
+def with_noise(multiplier: float, delta: float, population: int = 512) -> Config:
+    return resolve(
+        settings={
+            "initial": {"prompts": ["Short notes."]},
+            "privacy": {"noise_multiplier": multiplier, "delta": delta, "rounds": 8},
+            "evolution": {"population": population},
+        }
+    )
+
+
+@pytest.mark.parametrize(("multiplier", "population"), [(5.0, 1_000_000), (2.0, 512), (0.5, 512)])
+def test_warnings__of_a_configured_noise_whose_grid_decides__are_told(multiplier: float, population: int) -> None:
+    assert warned(with_noise(multiplier, 1e-12, population), "no budget holds")
+    assert not warned(with_noise(20, 1e-6), "grid")
+
+
+def test_warnings__of_a_configured_noise_whose_grid_costs_much__name_the_budget() -> None:
+    assert warned(with_noise(2.0, 1e-9), "takes a budget")
 
 
 def test_a_missing_client_column_is_warned_of() -> None:

@@ -14,6 +14,7 @@ from privacy import (
     DiscreteGaussian,
     InvalidParameter,
     Relation,
+    budget_epsilon,
     calibrate,
     compose,
     delta,
@@ -373,3 +374,20 @@ def test_a_very_large_budget_has_room(target: float, delta_target: float) -> Non
     assert fits(Cost(mu_squared_for(target, delta_target) * (1 - 1e-9), release.slack), target, delta_target)
     assert not fits(Cost(mu_squared_for(target, delta_target) * 1.001), target, delta_target)
     assert delta(Cost(mu_squared_for(target, delta_target)), target) <= delta_target
+
+
+@given(costs, deltas)
+@settings(max_examples=60, deadline=None)
+def test_budget_epsilon__of_any_cost__is_the_least_that_holds_it(cost: Cost, delta_target: float) -> None:
+    least = budget_epsilon(cost, delta_target)
+    if least == math.inf:
+        around = [epsilon(Cost(cost.mu_squared), delta_target) * (1 + step / 100) for step in range(100)]
+        assert not any(fits(cost, target, delta_target) for target in around)
+    else:
+        assert fits(cost, least, delta_target)
+        assert least >= epsilon(Cost(cost.mu_squared), delta_target) * (1 - 1e-6)
+        assert least <= 1e-9 or not fits(cost, least * (1 - 1e-5), delta_target)
+
+
+def test_budget_epsilon__of_nothing__is_almost_nothing() -> None:
+    assert budget_epsilon(Cost(), 1e-6) <= 1e-9
