@@ -69,9 +69,11 @@ def plan(config: Path | None, measure: bool, as_json: bool, overrides: tuple[str
     A flag overrides the file CONFIG, and the file its preset.
     """
     from pretext.config.resolve import resolve
+    from pretext.jobs.adapting import check_adaptation
     from pretext.jobs.plan import make_plan
 
     resolved = resolve(config, overrides, settings=nest_flags(flags))
+    check_adaptation(resolved)
     planned, forecast = make_plan(resolved), None
     if measure:
         from pretext.jobs.forecast import make_forecast

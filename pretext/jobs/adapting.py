@@ -14,7 +14,7 @@ from pretext.config.settings import Config
 from pretext.errors import ModelError, UsageError
 from pretext.evolution.distillation import draw_rows
 from pretext.evolution.weighing import Target
-from pretext.models.adaptation import MIN_HELD_OUT, Example, adapt
+from pretext.models.adaptation import MIN_HELD_OUT, Example, adapt, check_adaptable
 from pretext.models.engines import Engine, Sampling
 from pretext.profile.weights import Weights
 from pretext.progress import show_progress
@@ -28,6 +28,16 @@ _HELD_OUT_SHARE = 0.1
 _MAX_PROMPTS_PER_TEXT = 3
 _MIN_PROMPTS_AT_ONCE = 64
 _log = logging.getLogger("pretext")
+
+
+def check_adaptation(config: Config) -> None:
+    """Check before anything is begun that the generator can be adapted as configured, if it is to be.
+
+    Raises:
+        UsageError, ModelError: see `pretext.models.adaptation.check_adaptable`.
+    """
+    if config.privacy.release == "profile" and config.adapt.method != "none":
+        check_adaptable(config.models, config.adapt, config.speed)
 
 
 def adapt_generator(

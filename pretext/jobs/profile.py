@@ -23,6 +23,7 @@ from pretext.evolution.weighing import Target, fit_texts, weigh_texts
 from pretext.formatting import quote_path
 from pretext.jobs.adapting import ADAPTER_FOLDER, adapt_generator, write_sample
 from pretext.jobs.parts import Parts, TimedModels
+from pretext.models.adaptation import find_weights
 from pretext.models.engines import Engine
 from pretext.profile.weights import Weights
 from pretext.prompts import Prompt
@@ -72,6 +73,11 @@ class ProfileRun:
         with self.models.meter.phase("initial population"):
             pool = make_first_pool(config, screen, engine, locations)
         return self.run.save_population(0, pool, dict(screen.dropped))
+
+    def find_weights(self) -> None:
+        """Find the weights that will be adapted, if any, before the release is paid for. Raises ModelError."""
+        if self.config.adapt.method != "none":
+            find_weights(self.config.models.generator)
 
     def work(self, releases: RoundReleases, pool: list[Candidate]) -> None:
         """Run all rounds, then choose a writer. What the folder already holds is not done again."""

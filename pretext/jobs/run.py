@@ -33,6 +33,7 @@ from pretext.jobs.accounts import (
     reservation,
     save_statement,
 )
+from pretext.jobs.adapting import check_adaptation
 from pretext.jobs.fred import make_query, measure_public_sets
 from pretext.jobs.parts import Parts, TimedModels
 from pretext.jobs.plan import make_plan
@@ -107,6 +108,7 @@ def _evolve(
     run = find_run(config, folder, ledger)
     if run is None:
         _check_sources(config.data, config.initial, config.privacy)
+        check_adaptation(config)
     ledger = ledger or open_ledger()
     if run is not None:
         open_sealed_run(run, ledger, RUN_WRITES, accept_changes)
@@ -239,6 +241,7 @@ class _Evolution:
             pool = profile.make_pool(self.public_locations)
             if self.rounds_to_release():
                 self.try_generator(pool[:_TRIED])
+                profile.find_weights()
             profile.work(releases, pool)
             return
         population = self.first_population()

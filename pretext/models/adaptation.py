@@ -32,8 +32,9 @@ from pretext.models.adapters import (
     load_record,
     save_record,
 )
-from pretext.models.learner import Learner, Row
+from pretext.models.learner import Learner, Row, quantized_error
 from pretext.models.low_rank import check_low_rank_support
+from pretext.models.sources import names_quantization
 from pretext.progress import show_progress
 from pretext.prompts import Prompt
 
@@ -99,7 +100,7 @@ def adapt(
     check_adaptable(models, settings, speed)
     described = settings.model_dump(include={"method", "rank", "passes", "learning_rate", "batch_size"}) | {
         "generator": models.generator,
-        "generator_digest": _digest_generator(models.generator),
+        "generator_digest": digest_weights(find_weights(models.generator)),
         "seed": seed,
     }
     passes = _Passes(folder.with_name(f"{folder.name}-passes"), _digest_inputs(described, examples, held_out))
@@ -134,7 +135,7 @@ def check_adaptable(models: Models, settings: Adapt, speed: Speed) -> None:
 
     Raises:
         UsageError: the method is none, the generator is on a server, has an adapter already, or the engine takes none.
-        ModelError: peft is not installed.
+        ModelError: peft is not installed, or the generator is a folder without weights that can be trained.
     """
     if settings.method == "none":
         raise UsageError("adapt.method is none, so nothing adapts the generator; set it to lora or full.")
@@ -154,6 +155,27 @@ def check_adaptable(models: Models, settings: Adapt, speed: Speed) -> None:
         )
     if settings.method == "lora":
         check_low_rank_support()
+    if Path(models.generator).expanduser().is_dir():
+        find_weights(models.generator)
+
+
+def find_weights(generator: str) -> Path:
+    """Find the folder of a generator's weights, which can be trained.
+
+    A generator that is named as on the hub is on this machine once an engine has opened it.
+
+    Raises:
+        ModelError: they are not on this machine, or quantized; or as `pretext.models.sources.resolve_generator`.
+    """
+    folder = find_model_folder(generator)
+    if folder is None:
+        raise ModelError(
+            f"The weights of the generator {generator!r} are not on this machine; download it (`hf download "
+            f"{generator}`), or set adapt.method to none."
+        )
+    if names_quantization(folder):
+        raise quantized_error(generator)
+    return folder
 
 
 def _run_passes(
@@ -252,16 +274,6 @@ class _Passes:
     def remove(self) -> None:
         """Remove all passes."""
         shutil.rmtree(self._parent, ignore_errors=True)
-
-
-def _digest_generator(name: str) -> str:
-    folder = find_model_folder(name)
-    if folder is None:
-        raise ModelError(
-            f"The weights of the generator {name!r} are not on this machine; download it (`hf download {name}`), or "
-            "set adapt.method to none."
-        )
-    return digest_weights(folder)
 
 
 def _digest_inputs(described: Mapping[str, Any], examples: Sequence[Example], held_out: Sequence[Example]) -> str:

@@ -63,10 +63,7 @@ class Learner:
         with explain_model_errors(generator):
             self._tokenizer, model = load_causal_model(generator, self._device, torch.float32)
         if is_quantized(model.config):
-            raise ModelError(
-                f"The generator {generator!r} has quantized weights, which cannot be trained; name the model that it "
-                "was made from, or set adapt.method to none."
-            )
+            raise quantized_error(generator)
         self._context = getattr(model.config.get_text_config(), "max_position_embeddings", 2**31)
         self._parameters = frozenset(inspect.signature(model.forward).parameters)
         dtype = dtype or choose_dtype(str(self._device), *read_layer_sizes(model.config))
@@ -220,6 +217,14 @@ class Learner:
             ids.append([*padding, *row] if left else [*row, *padding])
             mask.append([*padding, *ones] if left else [*ones, *padding])
         return torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
+
+
+def quantized_error(generator: str) -> ModelError:
+    """Say that a generator's weights cannot be trained."""
+    return ModelError(
+        f"The generator {generator!r} has quantized weights, which cannot be trained; name the model that it was made "
+        "from, or set adapt.method to none."
+    )
 
 
 def make_batches(rows: Sequence[Row], size: int, rng: np.random.Generator | None = None) -> Iterator[list[Row]]:

@@ -73,6 +73,15 @@ def is_quantized(config: Any) -> bool:
     return getattr(config, "quantization_config", None) is not None
 
 
+def names_quantization(folder: Path) -> bool:
+    """Whether a folder's configuration, its `config.json`, says that the model's weights are quantized."""
+    try:
+        settings = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):  # loading the model will say what is wrong with it
+        return False
+    return isinstance(settings, dict) and settings.get("quantization_config") is not None
+
+
 def check_generator(name: str, settings: Mapping[str, Any]) -> None:
     """Raise ModelError if a model's configuration, its `config.json`, says that it does not generate text."""
     kinds = [str(kind) for kind in settings.get("architectures") or ()]

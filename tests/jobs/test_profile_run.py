@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomlkit
 
 from pretext.audit.origins import check_run_origins
+from pretext.config.resolve import dump_settings
 from pretext.config.settings import Config
-from pretext.errors import EngineError, NoSignal, UsageError
+from pretext.errors import EngineError, ModelError, NoSignal, UsageError
 from pretext.home import open_ledger
 from pretext.jobs.run import expand_run, synthesize
 from pretext.models.engines.scripted import ScriptedEngine
@@ -20,7 +22,7 @@ from pretext.report.page import write_report
 from pretext.run.profiles import load_profile_answer, load_profile_query
 from pretext.run.writers import load_writer
 from pretext.statement.verify import verify_folder
-from tests.support.runs import make_parts, reply, rows_of, write_rows
+from tests.support.runs import Command, make_parts, reply, rows_of, write_rows
 
 PROFILE = (
     "preset=profile",
@@ -127,6 +129,39 @@ def test_profile_run__too_much_noise__says_that_there_is_no_signal(
     with pytest.raises(NoSignal):
         synthesize(config, tmp_path / "run", make_parts(config))
     assert len(open_ledger().account("private").releases) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("speed.engine=openai", "models.generator=served"),
+        ("speed.engine=ray",),
+        ("models.adapter=some/adapter",),
+        ("models.generator={folder}",),
+    ],
+    ids=["server", "ray", "adapter", "folder without weights"],
+)
+def test_door__an_adaptation_that_cannot_work__is_refused_before_anything_is_made(
+    settings: tuple[str, ...], make_config: Callable[..., Config], called: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    settings = tuple(setting.format(folder=tmp_path / "model") for setting in settings)
+    config = make_config(*PROFILE, "adapt.method=lora", *settings)
+    with pytest.raises((UsageError, ModelError)):
+        synthesize(config, tmp_path / "run", make_parts(config))
+    assert not (tmp_path / "run").exists() and open_ledger().names() == []
+    (tmp_path / "pretext.toml").write_text(tomlkit.dumps(dump_settings(config)), encoding="utf-8")
+    assert called("plan", tmp_path / "pretext.toml")[0] in (1, 2)
+    assert called("plan", tmp_path / "pretext.toml", "--set", "adapt.method=none")[0] == 0
+
+
+def test_profile_run__weights_to_adapt_are_not_here__is_refused_before_the_release(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config(*PROFILE, "adapt.method=lora", "models.generator=nobody/nothing")
+    with pytest.raises(ModelError):
+        synthesize(config, tmp_path / "run", make_parts(config))
+    assert not open_ledger().account("private").releases
 
 
 def test_profile_run__a_pool_of_a_few_texts__is_refused_before_the_release(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections import Counter
@@ -175,6 +176,21 @@ def test_adapt__a_finished_folder__is_returned_and_one_of_other_settings_is_refu
 def test_check_adaptable__what_cannot_be_adapted__is_refused(models, settings, speed, error):
     with pytest.raises(error):
         check_adaptable(Models(**models), Adapt(**settings), Speed(**speed))
+
+
+@pytest.mark.parametrize("change", ["no weights", "quantized"])
+def test_check_adaptable__a_folder_without_weights_to_train__is_refused(change, checkpoint, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint, folder)
+    check_adaptable(Models(generator=str(folder)), SETTINGS, SPEED)
+    if change == "quantized":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "awq"}}))
+    else:
+        for path in folder.glob("*.safetensors"):
+            path.unlink()
+    with pytest.raises(ModelError):
+        check_adaptable(Models(generator=str(folder)), SETTINGS, SPEED)
 
 
 def test_check_adaptable__without_peft__lora_is_refused_and_full_is_not(monkeypatch):
