@@ -322,7 +322,16 @@ MUTANTS: list[Mutant] = [
         "            np.concatenate([self.client[text], self.client, self.client]),",
         "            np.concatenate([self.client[text], self.client + 10**6, self.client + 2 * 10**6]),",
         "a client has a bound for its features, one for its clusters and one for its number of texts",
-        (NEIGHBORS_OF_PROFILE,),
+        (NEIGHBORS_OF_PROFILE, RAW_ROWS),
+    ),
+    Mutant(
+        "profile-labels-apart",
+        "profile",
+        "pretext/clients/voting.py",
+        "            np.concatenate([self.client[text], self.client, self.client]),",
+        "            (10**6 * self.label + self.client)[np.concatenate([text, *[np.arange(len(self.client))] * 2])],",
+        "a client has a bound for each label",
+        (NEIGHBORS_OF_PROFILE, RAW_ROWS),
     ),
     # Moments
     Mutant(
