@@ -3,11 +3,13 @@
     python scripts/studies/reproduce.py --sets a.jsonl.gz b.jsonl.gz --public wikipedia.jsonl.gz --csv results.csv
         --out FOLDER [--methods prompt-only non-private profile ...] [--epsilons 1 8] [--repetitions 3]
         [--seconds LIMIT] [--population 128] [--rounds 4] [--pool 1000] [--texts 600] [--tokens 32]
-        [--clients 3000] [--texts-per-client 8] [--student tiny] [--set expansion.temperature=0.8] [--print-only]
+        [--clients 3000] [--texts-per-client 8] [--student tiny] [--set expansion.temperature=0.8]
+        [--figure gaps.svg] [--print-only]
 
 A private set has the columns client_id and text; its clients are split by a hash of their id into those who train,
 who validate and who test. Every finished cell (set, method, epsilon, repetition) adds a row to the CSV file and is not
-run again; an interrupted one goes on from its run folder. At the end, or with --print-only alone, it prints the table.
+run again; an interrupted one goes on from its run folder. At the end, or with --print-only alone, it prints the table
+and draws the figure.
 The methods are described in comparison/methods.py, comparison/adapted.py and comparison/on_device.py.
 
 The figures are measured on private texts without noise and the federated methods draw noise that no ledger charges:
@@ -25,6 +27,7 @@ from pathlib import Path
 
 from comparison.bench import ALL_METHODS, Bench, epsilon_of
 from comparison.cells import Cell, add_row, is_done, read_rows
+from comparison.figure import draw_gaps
 from comparison.methods import Scale
 from comparison.sets import PrivateSet, read_set
 from comparison.table import format_table
@@ -49,6 +52,8 @@ def main() -> None:
             reproduce(options, open_student(options.student))
         rows = read_rows(options.csv)
         print(format_table(rows) if rows else f"There are no cells in {options.csv} yet.")
+        if rows and options.figure is not None:
+            draw_gaps(rows, options.figure)
     except PretextError as error:
         sys.exit(f"Error: {error}")
 
@@ -60,6 +65,7 @@ def make_reproduce_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--print-only", action="store_true", help="print the table of the finished cells and nothing else"
     )
+    parser.add_argument("--figure", type=Path, help="draw the gaps against epsilon into this file, .svg or .png")
     parser.add_argument("--sets", type=Path, nargs="+", default=[], help="private sets")
     parser.add_argument("--public", type=Path, help="public texts for initial populations")
     parser.add_argument("--out", type=Path, help="folder of the cells' run folders; default: beside the CSV file")

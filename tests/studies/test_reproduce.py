@@ -59,8 +59,10 @@ def test_every_method_gives_a_row(run: Reproduce, tmp_path: Path, capsys: pytest
     assert by_method["untouched"].gap_closed == 0.0
     assert by_method["votes"].texts == by_method["profile"].texts == 24
     assert "in context, no lookahead" in by_method["pretext-icml24"].setting
-    sys.argv = ["reproduce.py", "--csv", str(tmp_path / "table.csv"), "--print-only"]
+    command = ["reproduce.py", "--csv", str(tmp_path / "table.csv"), "--print-only"]
+    sys.argv = [*command, "--figure", str(tmp_path / "gaps.svg")]
     main()
+    assert "gap closed" in (tmp_path / "gaps.svg").read_text()
     printed = capsys.readouterr().out
     assert all(method in printed for method in methods)
     assert "9.1 times fewer rounds" in printed

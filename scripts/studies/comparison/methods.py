@@ -134,7 +134,11 @@ def _method_settings(method: str, scale: Scale, domain: Domain, public: str) -> 
                 **(fill if scale.masked else no_fill),
             }
         case "profile":
-            sizes = {"prompted_texts": scale.pool, "guided_texts": scale.pool, "adapted_texts": max(100, 2 * scale.texts)}
+            sizes = {
+                "prompted_texts": scale.pool,
+                "guided_texts": scale.pool,
+                "adapted_texts": max(100, 2 * scale.texts),
+            }
             return {
                 "initial": {"prompts": [domain.sentence], "examples": domain.examples},
                 "privacy": {"release": "profile", "rounds": 1},
