@@ -17,20 +17,27 @@ _FLAGS = re.IGNORECASE | re.MULTILINE
 _MAX_LAYERS = 8  # a preamble, a header, a frame, a header in it, ...
 
 # Reasoning, in the frames of DeepSeek and Qwen, Mistral, Kimi, Seed, Cohere, Sky-T1, LLaVA-CoT, gpt-oss and Granite.
-_THOUGHT = r"(?:\w+:)?(?:think(?:ing)?|thoughts?|thought_process|reason(?:ing)?|reflection|analysis|scratchpad)"
+_THOUGHT = (
+    r"(?:\w+:)?(?:think(?:ing)?|thoughts?|thought_process|reason(?:ing)?|reflection|analysis|scratchpad|inner_monologue"
+    r"|chain_of_thought|cot)"
+)
+_OPEN, _CLOSE = r"(?:[<◁]|&lt;)\s?\|?", r"(?:\s[^<>\n]{0,60})?\|?(?:[>▷]|&gt;)"
 _REASONING_START = re.compile(
-    rf"[<◁]\|?(?:begin_of_|start_)?{_THOUGHT}\|?[>▷]|\[THINK\]|<unused94>|<\|channel\|?>\s*(?!final)\w+"
-    r"|\Aanalysis(?=[A-Z])|\A[\s*_#]*(?:thinking|reasoning|thought process)[*_ ]*:"
+    rf"{_OPEN}(?:begin_of_|start_)?{_THOUGHT}{_CLOSE}|\[THINK\]|<unused94>|<\|channel\|?>\s*(?!final)\w+"
+    r"|\Aanalysis(?=[A-Z])|\A[\s*_#]*(?:thinking|reasoning|thought process|thinking process)[*_ ]*:"
+    r"|\A(?:\*\*|#{1,6} )(?:thinking|reasoning|thoughts?|thought process|thinking process)(?:\*\*)?[ \t]*\n"
     r"|\Ahere(?:'s|’s| is) my (?:thought process|thinking|reasoning)\b",
     re.IGNORECASE,
 )
 _REASONING_END = re.compile(
-    rf"[<◁]\|?(?:/|end_of_|end_){_THOUGHT}\|?[>▷]|\[/THINK\]|<unused95>|<channel\|>"
+    rf"{_OPEN}(?:/\s?|end_of_|end_){_THOUGHT}{_CLOSE}|\[/THINK\]|<unused95>|<channel\|>"
     r"|<\|channel\|>\s*final\b[^<\n]*<\|message\|>",
     re.IGNORECASE,
 )
 _BARE_REASONING_END = re.compile(  # where the reasoning began with a word and not with a token
-    r"assistantfinal|^[ *_#]{0,9}(?:here is my |my )?(?:final )?(?:answer|response|text|output)[*_ ]*:[*_ ]*", _FLAGS
+    r"assistantfinal|^[ *_#]{0,9}(?:here is my |my )?(?:final )?(?:answer|response|text|output)[*_ ]*:[*_ ]*"
+    r"|^[*_#][ *_#]{0,8}(?:final )?(?:answer|response|text|output)[*_ ]*$",
+    _FLAGS,
 )
 _HESITATION = r"(?:okay|ok|alright|hmm|so|well|first|now)\b[, .]*"
 _THINKING_ALOUD = re.compile(
@@ -39,27 +46,32 @@ _THINKING_ALOUD = re.compile(
     r"|(?:i|we)(?:'m|’m|'re|’re| am| are) (?:being )?(?:asked|tasked)\b"
     r"|(?:let me|let's|let’s) (?:think|come up|craft|write|try)\b"
     r"|the (?:task|request|prompt|instructions?) (?:is|are|asks?|says?|wants?)\b)"
-    r"[^\n]{0,80}\b(?:samples?|examples?|one more|the user|rewrite|rephrase|in other words|of the same kind)\b)",
+    r"[^\n]{0,80}\b(?:step by step|samples?|examples?|one more|the user|rewrite|rephrase|in other words"
+    r"|of the same kind)\b)",
     re.IGNORECASE,
 )
 
 # Control tokens. One that a token limit cut short ends the text too.
 _CONTROL_TOKEN = re.compile(
     r"<[|｜][^<>|｜\n]{1,40}[|｜]?>|<[^<>|｜\s]{1,40}[|｜]>|<[|｜][\w▁]*\Z|</?s>|<(?:bos|eos|pad|eot|eom|unused\d+)>"
-    r"|<(?:start|end)_of_(?:turn|text|utterance)>|<</?SYS>>|\[/?INST\]"
+    r"|<(?:start|end)_of_(?:turn|text|utterance)>|<</?SYS>>|\[/?INST\]|\[(?:EOS|BOS)\]"
 )
 _OPENING_TOKENS = re.compile(rf"\A(?:\s*(?:{_CONTROL_TOKEN.pattern})(?:(?:assistant|model)\b)?)+\s*")
 _PLACEHOLDER_TOKEN = re.compile(r"<(?:unk|mask)>|\[(?:UNK|MASK|CLS|SEP|PAD)\]")
 
 # What chat models write before the text although we ask for the text only.
 _YES = r"(?:sure|certainly|of course|absolutely|okay|ok|alright|great|gladly|yes|no problem)\b(?: thing)?"
-_HERE = r"\bhere(?:'s|’s| is| are| you go)(?!\w)"
-_NOUN = r"\b(?:samples?|texts?|examples?|versions?|rewrites?|rewritten|in other words)\b"
+_HERE = r"\b(?:here(?:'s|’s| is| are| you go)|below (?:is|are)|the following is)(?!\w)"
+_NOUN = r"\b(?:one|samples?|texts?|examples?|versions?|rewrites?|rewritten|in other words)\b"
 _PREAMBLES = re.compile(
     rf"\A(?:{_YES}[^\n:]{{0,60}}{_HERE}[^\n:]{{0,80}}:"
     rf"|(?:{_YES}[^\n:]{{0,30}})?{_HERE}[^\n:]{{0,80}}{_NOUN}[^\n:]{{0,40}}:[ \t]*(?:\n|\Z)"
     rf"|{_HERE}[^\n:]{{0,60}}\b(?:sample|text|version|rewrite)\b[^\n:]{{0,40}}:"
-    rf"|{_YES}[!.,]*(?:[ ,]+(?:i\b|i['’]|let me|happy|glad|one more|another)[^\n]{{0,120}})?[ \t]*\n\s*\n"
+    r"|here you go\b[^\n:]{0,40}[:.!]?[ \t]*\n"
+    # A line that ends in a colon announces what follows the blank line, in any language.
+    r"|(?!dear\b|hi\b|hello\b)[^\n]{1,120}[:：][ \t]*\n[ \t]*\n"
+    r"|(?:assistant|final answer|generated text|output)[*_ \t]*:[*_ \t]*(?=\S)|answer[*_ \t]*:[*_ \t]*\n"
+    rf"|{_YES}[!.,]*(?:[ ,]+(?:i\b|i['’]|here\b|let me|happy|glad|one more|another)[^\n]{{0,120}})?[ \t]*\n\s*\n"
     r"|(?:assistant|model)[ \t]*:?[ \t]*\n"
     r"|[-*_=]{3,}[ \t]*\n)",
     re.IGNORECASE,
@@ -81,16 +93,18 @@ _JSON_KEY = re.compile(r"(?:\w+[ _])*(?:text|sample|answer|output|response|examp
 _CUT_JSON = re.compile(
     rf'\A[\[\s]*\{{\s*"{_JSON_KEY.pattern}"\s*:\s*"((?:[^"\\]|\\.)*)\\?\Z', re.IGNORECASE | re.DOTALL
 )
-_QUOTED = re.compile(r"\A(?:\"([^\"]+)\"|“([^“”]+)”)\Z")
+_QUOTED = re.compile(r"\A(?:\"[^\"]+\"|“[^“”]+”|„[^„“”]+[“”]|«[^«»]+»|‘[^‘’]+’|`[^`]+`|「[^「」]+」|『[^『』]+』)\Z")
 
 # And what they write after it.
 _CLOSING_NOTE = re.compile(
-    r"(?:^|(?<=[.!?\"”)\]\n]))[ \t(*_]*(?:let me know if (?:you(?:['’]d| would| want| need)|this|that)[^\n]{0,60}"
+    r"(?:^|(?<=[.!?\"”)\]\n]))[ \t(\[*_#]*(?:let me know if (?:you(?:['’]d| would| want| need)|this|that)[^\n]{0,60}"
     r"\b(?:another|more|one|different|changes?|adjust\w*|samples?|texts?|versions?|works?)\b"
     r"|i hope (?:this|that|the)\b[^\n]{0,30}\b(?:sample|text|version|helps|meets|works)\b"
     r"|(?:would you like|do you want|if you(?:['’]d| would) like)\b[^\n]{0,40}"
     r"\b(?:another|more|different|samples?|texts?)\b"
-    r"|(?:please )?note:? (?:that )?(?:this|the|i)\b[^\n]{0,60}\b(?:sample|text|version|request|fictional)\b)"
+    r"|(?:please )?note:? (?:that )?(?:this|the|i)\b[^\n]{0,60}\b(?:sample|text|version|request|fictional|names)\b"
+    r"|note:? fictional\b|end of (?:the )?(?:sample|text|example|output|response)\b|(?<=# )end(?=\s*\Z)|\d+ words\)"
+    r"|word count:? \d|feel free to ask for (?:more|another)\b)"
     r"[^\n]{0,200}\s*\Z",
     re.IGNORECASE,
 )
@@ -183,5 +197,4 @@ def _unwrap_json(text: str) -> str:
 
 
 def _unquote(text: str) -> str:
-    quoted = _QUOTED.match(text)
-    return (quoted[1] or quoted[2]).strip() if quoted else text
+    return text[1:-1].strip() if _QUOTED.match(text) else text

@@ -418,6 +418,14 @@ class Speed(Section):
         None, ge=0, description="price of a million tokens written, for the log (openai)"
     )
 
+    @field_validator("request")
+    @classmethod
+    def _check_request(cls, request: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        """Refuse what would change which answers come back, not how they are made."""
+        if taken := sorted({"model", "messages", "prompt", "stream", "n", "echo"} & set(request or {})):
+            raise ValueError(f"the program itself decides on {taken[0]!r}; leave it out")
+        return request
+
     @property
     def prompts_at_once(self) -> int:
         """`chunk`, or what suits the engine: a scheduler runs half empty at a chunk's end, so its chunks are large."""

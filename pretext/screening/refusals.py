@@ -27,13 +27,25 @@ _TASK = (
 )
 _PATTERNS = [
     rf"{_APOLOGY}{_CANNOT}(?: be able)?(?: to)? {_TASK}",
+    # A whole answer that names no object but the request.
+    rf"{_APOLOGY}(?:i(?:['’]m| am) afraid |i regret (?:that )?)?{_CANNOT}(?: be able)?(?: to)? "
+    r"(?:do|help|assist|answer|write)(?: you)?(?: with)?(?: (?:that|this|it))?(?: for you)?"
+    r"(?: today| here)?[\s.!\"”*_]*\Z",
+    rf"{_APOLOGY}(?:(?:this|that|the|your) (?:request|prompt|topic)|it is|(?:but )?this goes)\b[^\n.!?]{{0,60}}"
+    r"\b(?:violat\w+|against|flagged|prohibited)\b[^\n.!?]{0,60}\b(?:polic(?:y|ies)|guidelines|principles)\b",
     rf"{_APOLOGY}[^\n.!?]{{0,40}}\b(?:as an?|i(?:['’]m| am)(?: just| only)? an?) (?:large )?"
-    r"(?:ai|artificial intelligence|language model)(?: language)?(?: model| assistant| system| chatbot)?"
+    r"(?:ai|artificial intelligence|language model)(?: language| ai)?(?: model| assistant| system| chatbot)?"
     r"(?: created by \w+)?\s*(?:[,.;!]|and\b|i\b)",
     rf"{_APOLOGY}(?:it|that|this)(?:['’]s| is| would be)(?: not|n['’]t)? (?:appropriate|ethical|possible) for me to\b",
     r"als (?:ki|künstliche intelligenz)\b|en tant qu['’](?:ia|intelligence artificielle)\b"
     r"|como (?:una? )?(?:ia|inteligencia artificial|modelo de lenguaje)\b|作为一?[个名]?(?:ai|人工智能|语言模型)",
+    r"(?:es tut mir (?:sehr )?leid,? (?:aber )?)?(?:leider )?(?:ich kann|kann ich) (?:dir|ihnen|euch)?[^\n.!?]{0,20}"
+    r"\b(?:dabei|damit|bei dieser anfrage)\b[^\n.!?]{0,20}\bnicht\b[^\n.!?]{0,10}\b(?:helfen|weiterhelfen)\b",
     r"(?:es )?tut mir (?:sehr )?leid[^\n.!?]{0,40}\b(?:anfrage|dabei|damit)\b[^\n.!?]{0,30}\bnicht\b",
+    r"(?:mi dispiace|scusa|desculpe|sinto muito|lamento)[^\n.!?]{0,20}\b(?:non posso|não posso|no puedo)\b"
+    r"[^\n.!?]{0,40}\b(?:aiutart?[ei]|aiutarla|ajudar|soddisfare|richiesta|pedido|solicitação|ayudar)",
+    r"(?:het spijt me|sorry)[^\n.!?]{0,20}\bik kan\b[^\n.!?]{0,30}\bniet\b[^\n.!?]{0,20}\b(?:helpen|verzoek)\b",
+    r"(?:к сожалению|извините|простите)[^\n.!?]{0,20}\bя не могу\b[^\n.!?]{0,40}\b(?:помочь|запрос)",
     r"(?:lo siento|je suis désolée?|désolée?)[^\n.!?]{0,20}\b(?:no puedo|je ne peux pas)\b[^\n.!?]{0,40}"
     r"\b(?:ayudar|cumplir|solicitud|aider|répondre|demande)\b",
     r"(?:对不起|抱歉|很抱歉)[，,、]?我?(?:无法|不能)|申し訳(?:ありません|ございません)[^\n。]{0,40}(?:お手伝い|お応え|できません)",

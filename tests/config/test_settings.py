@@ -354,3 +354,8 @@ def test_dataset__without_a_name__is_refused(name: str) -> None:
 
 def test_most_rows__that_nothing_can_count__is_refused() -> None:
     assert "initial.most_rows" in refused("initial.most_rows=99999999999999999999")
+
+
+@pytest.mark.parametrize("field", ["stream=true", "n=5", "messages=[]", 'model="other"'])
+def test_request__that_changes_which_answers_come__is_refused(field: str) -> None:
+    assert "speed.request" in refused(f"speed.request={{{field}}}")

@@ -30,6 +30,18 @@ from pretext.screening.refusals import is_refusal
         "Je suis désolé, mais je ne peux pas répondre à cette demande.",
         "抱歉，我无法提供这样的内容。",
         "作为一个AI，我不能写这个。",
+        "Sorry, I can’t do that.",
+        "I'm afraid I can't help with that.",
+        "I regret that I am unable to help.",
+        "As a language model AI, I do not have feelings.",
+        "This request violates my content policy.",
+        "Your request was flagged as potentially violating our usage policy.",
+        "My apologies, but this goes against my guidelines.",
+        "Ich kann dabei leider nicht helfen.",
+        "Mi dispiace, ma non posso aiutarti con questa richiesta.",
+        "Desculpe, mas não posso ajudar com isso.",
+        "К сожалению, я не могу помочь с этим запросом.",
+        "Het spijt me, maar ik kan daar niet mee helpen.",
     ],
 )
 def test_is_refusal__of_a_request__is_found(text: str) -> None:
@@ -50,6 +62,12 @@ def test_is_refusal__of_a_request__is_found(text: str) -> None:
         "We could not write to the disk before lunch.",
         "I am unable to walk since September.",
         "Lo siento, pero no puedo ir mañana.",
+        "I'm afraid I can't help with the move on Friday.",
+        "I can't do that again, my back hurts.",
+        "This post violates the guidelines of the forum.",
+        "It is against the law to park here.",
+        "Ich kann dir am Freitag nicht helfen.",
+        "Desculpe, mas não posso ir amanhã.",
     ],
 )
 def test_is_refusal__of_something_else__is_a_text(text: str) -> None:

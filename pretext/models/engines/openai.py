@@ -7,9 +7,11 @@ import ipaddress
 import json
 import logging
 import os
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -22,6 +24,7 @@ from pretext.models.engines.openai_failures import (
     RequestFailure,
     read_error_body,
     read_failure,
+    read_foreign_answer,
 )
 from pretext.prompts import Prompt
 
@@ -39,7 +42,6 @@ _REPEAT_SECONDS = 1.0  # between two attempts at a server that loads its model
 _logger = logging.getLogger(__name__)
 
 
-_FOREIGN_ANSWER = RequestFailure("an answer that is not of the OpenAI protocol")
 _NO_TEXT = RequestFailure("an answer without text", is_server_fault=False)
 _NOT_SENT = RequestFailure("not sent")
 
@@ -75,7 +77,7 @@ class OpenAIEngine:
         request: Mapping[str, JsonValue] | None = None,
         prices: tuple[float | None, float | None] = (None, None),
     ) -> None:
-        self._url = base_url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_URL
+        self._url = (base_url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_URL).strip()
         self._address = _parse_address(self._url)
         _read_api_key(self._address)
         self._model = model
@@ -147,7 +149,7 @@ class OpenAIEngine:
         http_client = DefaultAsyncHttpxClient(
             timeout=timeout,
             follow_redirects=False,  # a prompt goes to the address that the user chose, and nowhere else
-            trust_env=not _is_loopback(urlsplit(self._address).hostname or ""),  # no proxy leads to this machine
+            trust_env=not _is_this_machine(urlsplit(self._address).hostname or ""),  # no proxy leads to this machine
             event_hooks={"response": [_forbid_vain_retries]},
         )
         key = _read_api_key(self._address)
@@ -204,9 +206,9 @@ class OpenAIEngine:
             if isinstance(reply, dict) and reply.get("error") and not reply.get("choices"):
                 return read_error_body(reply)
             choice = reply["choices"][0]
-            outcome = _read_message(choice["message"]) if prompt.chat else _read_text(choice["text"])
+            outcome = _read_message(choice["message"]) if prompt.chat else _read_completion(choice["text"], prompt)
         except (ValueError, RecursionError, LookupError, TypeError):
-            return _FOREIGN_ANSWER
+            return read_foreign_answer(body)
         self.usage += _parse_usage(reply)
         return outcome
 
@@ -298,6 +300,12 @@ def _read_text(content: Any) -> str | RequestFailure:
     return content if isinstance(content, str) else _NO_TEXT
 
 
+def _read_completion(content: Any, prompt: Prompt) -> str | RequestFailure:
+    """Read the text of a completion, before which some servers repeat the prompt."""
+    text = _read_text(content)
+    return text.removeprefix(escape_control_tokens(prompt.text)) if isinstance(text, str) else text
+
+
 def _parse_usage(reply: Any) -> Usage:
     """Read the tokens that the server counted, 0 where it does not count or counts nonsense."""
     usage = reply.get("usage")
@@ -330,7 +338,7 @@ def _read_api_key(address: str) -> str:
         )
     if key:
         return key
-    if not _is_loopback(urlsplit(address).hostname or ""):
+    if not _is_this_machine(urlsplit(address).hostname or ""):
         raise UsageError(
             f"The server at {address} needs a key; set OPENAI_API_KEY (to any word if the server needs none)."
         )
@@ -342,8 +350,13 @@ def _is_printable(text: str) -> bool:
     return all("!" <= character <= "~" for character in text)
 
 
-def _is_loopback(host: str) -> bool:
+def _is_this_machine(host: str) -> bool:
+    """Whether a host is this machine, as far as that shows without asking a name server."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return host == "localhost" or host.endswith(".localhost") or host == socket.gethostname().lower()
+    with suppress(OSError), socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as own:
+        own.bind((host, 0))  # only an address of one's own can be bound, 0.0.0.0 and those in a network too
+        return True
+    return address.is_loopback

@@ -29,6 +29,7 @@ _OWN_FAULTS = (400, 413, 422)  # statuses of a request that a server in good hea
 
 REASONING_ONLY, TOO_LONG = "an answer of reasoning only", "a prompt longer than the model's context"
 QUOTA_USED_UP, REDIRECT = "a quota that is used up", "a redirect"
+STREAM, WEB_PAGE = "an answer in pieces", "a web page"
 _KEY_REMEDY = "set OPENAI_API_KEY to a key that it accepts"
 _REMEDIES = {
     "no connection": "check that it runs at this address",
@@ -36,6 +37,8 @@ _REMEDIES = {
     REASONING_ONLY: "raise max_tokens, or switch the model's thinking off with speed.request",
     TOO_LONG: "use fewer or shorter examples or a lower max_tokens, or a model with a longer context",
     QUOTA_USED_UP: "raise the account's limit, or set OPENAI_API_KEY to another key",
+    STREAM: "switch streaming off at the server",
+    WEB_PAGE: "check the address, which often ends in /v1; a proxy or a login may answer in the server's place",
     REDIRECT: "it names another address, to which nothing was sent; if you trust that one, set speed.base_url to it",
     "HTTP status 401": _KEY_REMEDY,
     "HTTP status 403": _KEY_REMEDY,
@@ -70,6 +73,16 @@ class RequestFailure:
     def describe_remedy(self, model: str, chat: bool) -> str:
         """Say what to do about it; `chat` is the format of the prompts."""
         return _REMEDIES.get(self.kind, _DEFAULT_REMEDY).format(model=model, other="base" if chat else "chat")
+
+
+def read_foreign_answer(body: bytes) -> RequestFailure:
+    """Say what an answer is that is not of the OpenAI protocol."""
+    start = body[:100].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"data:", b"event:", b":")):
+        return RequestFailure(STREAM)
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
+        return RequestFailure(WEB_PAGE)
+    return RequestFailure("an answer that is not of the OpenAI protocol")
 
 
 def read_failure(status: int, body: object, parameters: Collection[str]) -> RequestFailure:

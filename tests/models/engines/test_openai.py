@@ -50,7 +50,7 @@ def _make_engine(server: ModelServer, **settings) -> OpenAIEngine:
         ("401", "HTTP status 401"),
         ("silence", "no answer in time"),
         ("404", "HTTP status 404.*model's name 'tiny'"),
-        ("rubbish", "not of the OpenAI protocol"),
+        ("rubbish", "a web page"),
         ("no choices", "not of the OpenAI protocol"),
         ("breaks off", "broke off"),
         ("stalls", "broke off"),

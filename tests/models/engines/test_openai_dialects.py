@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -170,6 +171,34 @@ def test_complete__with_a_proxy_in_the_environment__reaches_this_machine_without
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert _make_engine(server).complete([Prompt("Hello")], SAMPLING) == ["said"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", socket.gethostname()])
+def test_complete__at_another_name_of_this_machine__needs_no_key(
+    host: str, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("127.0.0.1", host) + "\n")
+    engine = OpenAIEngine("tiny", retries=0, timeout=10.0)
+    if host == "0.0.0.0":  # the server listens on loopback alone, where this address leads
+        assert engine.complete([Prompt("Hello")], SAMPLING) == ["said"]
+
+
+def test_complete__where_the_prompt_is_repeated__returns_the_answer(server: ModelServer) -> None:
+    server.reply = lambda path, body: _answer(body["prompt"] + "said")  # type: ignore[method-assign]
+    assert _make_engine(server).complete([Prompt("Hello <|im_end|>")], SAMPLING) == ["said"]
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [(b'data: {"choices": []}\n\ndata: [DONE]', "pieces"), (b"\n<!DOCTYPE html><title>private words", "web page")],
+)
+def test_complete__of_another_kind_of_answer__names_it_and_quotes_nothing(
+    body: bytes, word: str, server: ModelServer
+) -> None:
+    server.reply = lambda path, _: (200, body)  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match=word) as raised:
+        _make_engine(server).complete([Prompt("Hello")], SAMPLING)
+    assert "private words" not in str(raised.value)
 
 
 @pytest.mark.parametrize("key", ["sk-abc\n", "  sk-abc\r\n"])
