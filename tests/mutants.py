@@ -58,6 +58,9 @@ NEIGHBORS, NEIGHBORS_BY_LABEL, NEIGHBORS_OF_FRED, NEIGHBORS_OF_PROFILE = (
     f"{_NEIGHBORS}[{case}]"
     for case in ("ask_votes-no label", "ask_votes-labels", "ask_moments-no label", "ask_profile-labels")
 )
+SUM_OF_PROFILES = (
+    "tests/jobs/test_neighbors.py::test_federation__of_all_clients__is_exactly_the_sum_of_each_alone[ask_profile]"
+)
 RAW_ROWS = "tests/audit/test_raw_rows.py::test_neighbors_from_raw_rows_on_stay_under_the_claim[Relation.ADD_REMOVE-{}]"
 PREDICTED = "tests/audit/test_release_path.py::test_noise_is_not_predicted_from_other_noise"
 STATEMENT = "tests/statement/test_statement.py"
@@ -331,6 +334,46 @@ MUTANTS: list[Mutant] = [
         "            np.concatenate([self.client[text], self.client, self.client]),",
         "            (10**6 * self.label + self.client)[np.concatenate([text, *[np.arange(len(self.client))] * 2])],",
         "a client has a bound for each label",
+        (NEIGHBORS_OF_PROFILE, RAW_ROWS),
+    ),
+    Mutant(
+        "profile-bounded-by-text",
+        "profile",
+        "pretext/clients/voting.py",
+        "            np.concatenate([self.client[text], self.client, self.client]),",
+        "            np.concatenate([text, *[np.arange(len(self.client))] * 2]),",
+        "a client of many texts counts many times",
+        (NEIGHBORS_OF_PROFILE, RAW_ROWS),
+    ),
+    Mutant(
+        "profile-clipped-by-private-norm",
+        "profile",
+        "pretext/clients/voting.py",
+        "            np.repeat(weights, [len(text), len(self.client), len(self.client)]),",
+        "            np.repeat(weights, [len(text), len(self.client), len(self.client)])\n"
+        "            / np.linalg.norm(np.bincount(feature)) * 20,",
+        "how much a client counts depends on the features of others",
+        (SUM_OF_PROFILES,),
+    ),
+    Mutant(
+        "profile-without-rare-features",
+        "profile",
+        "pretext/clients/voting.py",
+        "        cluster = find_nearest(query.centers, self.embeddings, 1)[:, 0]\n",
+        "        common = np.bincount(feature)[feature] > len(self.texts) // 2\n"
+        "        text, feature = text[common], feature[common]\n"
+        "        cluster = find_nearest(query.centers, self.embeddings, 1)[:, 0]\n",
+        "whether others' features count depends on a client's presence",
+        (SUM_OF_PROFILES,),
+    ),
+    Mutant(
+        "profile-clusters-centered-on-clients",
+        "profile",
+        "pretext/clients/voting.py",
+        "        cluster = find_nearest(query.centers, self.embeddings, 1)[:, 0]\n",
+        "        centered = self.embeddings - self.embeddings.mean(axis=0)\n"
+        "        cluster = find_nearest(query.centers, centered, 1)[:, 0]\n",
+        "others' votes for clusters turn when a client comes or goes",
         (NEIGHBORS_OF_PROFILE, RAW_ROWS),
     ),
     # Moments

@@ -144,6 +144,19 @@ def test_federation__one_client_less_or_another__moves_the_sum_by_its_bound_at_m
 
 
 @pytest.mark.parametrize("ask", ASKS)
+def test_federation__of_all_clients__is_exactly_the_sum_of_each_alone(ask: Ask) -> None:
+    """What a client adds depends on nobody else: the slow twin asks each of them beside two bystanders alone."""
+    config, rows = make_config(**DATA["labels"]), invent_rows(1)
+    two = [{**row, "client": f"bystander {number}"} for number, row in enumerate(SINGLE * 2)]
+    nobody = ask(config, two).value
+    each = [
+        ask(config, [*two, *(row for row in rows if row["client"] == name)]).value - nobody
+        for name in dict.fromkeys(row["client"] for row in rows)
+    ]
+    np.testing.assert_array_equal(ask(config, [*two, *rows]).value - nobody, np.sum(each, axis=0))
+
+
+@pytest.mark.parametrize("ask", ASKS)
 def test_federation__a_client_joins__moves_the_sum_by_its_bound_and_no_further(ask: Ask) -> None:
     """Some client reaches the bound; one that nobody came near would mean that this compares nothing."""
     config, rows = make_config(**DATA["labels"]), invent_rows(3)
