@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
@@ -23,7 +24,7 @@ from pretext.errors import ModelError, UsageError
 from pretext.models.embedder import SentenceEmbedder, batch_by_length
 from pretext.models.runtimes import RuntimeSession
 from pretext.vectors import normalize_rows
-from tests.support import tiny
+from tests.support import tiny, tiny_clip
 
 pytestmark = pytest.mark.slow
 
@@ -249,10 +250,15 @@ def test_is_batch_independent__one_place_that_differs__is_seen(place: int, monke
     assert SentenceEmbedder("embedded", 64, None, "cpu", "float32", "torch")._batch_tokens == 1
 
 
-def test_embedder__that_reads_images_too__is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SentenceTransformer, "modalities", ["text", "image"])
+def test_embedder__that_reads_images_too__is_refused(tmp_path: Path) -> None:
+    """The library takes a text for an image where it names a file that is one: the row is another with the file."""
+    folder, path = tiny_clip.build(tmp_path / "clip"), tmp_path / "a.png"
+    model = SentenceTransformer(str(folder), device="cpu")
+    as_text = model.encode([str(path)])
+    Image.new("RGB", (16, 16), "red").save(path)
+    assert not np.allclose(model.encode([str(path)]), as_text)
     with pytest.raises(ModelError, match="image"):
-        SentenceEmbedder("embedded", 64, None, "cpu", "float32", "torch")
+        SentenceEmbedder(str(folder), 64, None, "cpu", "float32", "torch")
 
 
 def test_where_company_matters_every_text_goes_through_alone(
