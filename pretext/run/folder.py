@@ -377,8 +377,8 @@ def vanished_error(folder: Path) -> RunFolderError:
     """Say that a folder went away while a process worked in it."""
     return RunFolderError(
         f"{folder} is not this run's folder any more: it was removed, renamed or replaced while the command worked in "
-        "it, and is not made again. What was released stays charged (see `pretext ledger`); if the folder has another "
-        "name now, continue there with `pretext resume`."
+        "it, and is not made again. If it has another name now, continue there with `pretext resume`; if not, what was "
+        "released stays charged, and `pretext ledger release` gives back what is reserved; `pretext ledger` lists both."
     )
 
 

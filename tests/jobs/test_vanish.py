@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pretext.audit.finding import Finding
+from pretext.audit.run import Audit, default_config
 from pretext.clients.federation import LocalFederation
 from pretext.config.settings import Config, Initial
 from pretext.errors import RunFolderError
@@ -20,7 +23,7 @@ from pretext.jobs.run import expand_run, synthesize
 from pretext.models.engines.scripted import ScriptedEngine
 from pretext.run.folder import LOCK_FILE, Run
 from pretext.run.lock import lock_folder
-from tests.support.runs import make_parts, reply, write_rows
+from tests.support.runs import Command, make_parts, reply, write_rows
 
 SMALL = ("privacy.rounds=2", "expansion.texts=8", "speed.chunk=4")
 
@@ -170,6 +173,54 @@ def test_lock__folder_of_another_takes_its_place__is_left_alone(tmp_path: Path) 
     with pytest.raises(RunFolderError), lock_folder(tmp_path / "run"):
         fail_after(replace_by_an_empty_run, tmp_path / "run", None)
     assert (tmp_path / "run" / LOCK_FILE).exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "audit"])
+def test_long_work__the_folder_of_its_file_goes_away__is_printed_all_the_same(
+    command: str,
+    called: Command,
+    make_config: Callable[..., Config],
+    private_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    evaluation = SimpleNamespace(to_json=lambda: '{"what": "took long"}')
+    audit = Audit(default_config().privacy, [Finding("what took long", "calculated", 1, 1.0, 1.0, 2.0)])
+
+    def work(*_: object, **__: object) -> object:
+        out.rmdir()
+        return evaluation if command == "evaluate" else audit
+
+    monkeypatch.setattr("pretext.evaluation.evaluate.evaluate_run", work)
+    monkeypatch.setattr("pretext.audit.run.run_audit", work)
+    if command == "evaluate":
+        config = make_config(*SMALL)
+        run = synthesize(config, tmp_path / "run", make_parts(config))
+        line = ("evaluate", run.folder, "--test", private_file, "--json", "--out", out / "evaluation.json")
+    else:
+        line = ("audit", "--chart", out / "chart.svg")
+    code, printed, err = called(*line)
+    assert (code, "took long" in printed, str(out) in err) == (2, True, True)
+    assert not out.exists()
+
+
+def test_export__the_folder_of_its_file_goes_away__makes_nothing_again(
+    called: Command, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, out = make_config(*SMALL), tmp_path / "out"
+    run = synthesize(config, tmp_path / "run", make_parts(config))
+
+    def rows_without_a_place(*_: object) -> Iterator[dict[str, str]]:
+        shutil.rmtree(out)
+        yield {"text": "a text"}
+
+    monkeypatch.setattr("pretext.report.export.synthetic_rows", rows_without_a_place)
+    for ending in ("csv", "jsonl", "parquet"):
+        out.mkdir()
+        code, _, err = called("export", run.folder, "--to", out / f"texts.{ending}")
+        assert (code, str(out) in err, out.exists()) == (2, True, False)
 
 
 def replace_by_an_empty_run(folder: Path) -> None:
