@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--embedding/--no-embedding", default=True, help="Look for near duplicates too: embeds all texts.")
 @click.option(
     "--control",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 1_000_000),
     default=0,
     help="Texts that the generator writes without private influence, to compare with; default: the initial population.",
 )

@@ -14,7 +14,7 @@ def reopen_run(folder: Path, overrides: tuple[str, ...]) -> tuple[Run, Config]:
     """Return a run folder's run and its configuration, in which overrides may change speed settings only.
 
     Raises:
-        RunFolderError: the folder holds no run.
+        RunFolderError: the folder holds no run, or a ranking.
         UsageError: an override changes a setting other than speed.
     """
     from pretext.config.resolve import compare_configs, dump_settings, resolve
@@ -22,6 +22,7 @@ def reopen_run(folder: Path, overrides: tuple[str, ...]) -> tuple[Run, Config]:
     from pretext.run.folder import Run
 
     run, stored = Run.open(folder)
+    run.require_texts()
     config = resolve(overrides=overrides, settings=dump_settings(stored))
     if changed := compare_configs(stored, config):
         raise UsageError(

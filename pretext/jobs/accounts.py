@@ -15,7 +15,7 @@ from pretext.errors import RunFolderError, UsageError
 from pretext.fred.query import load_query
 from pretext.home import ledger_path, open_ledger
 from pretext.run.account import AccountReference, check_ledger, held_labels, holds_ranking, other_ledger
-from pretext.run.folder import Run
+from pretext.run.folder import Job, Run
 from pretext.run.lock import is_at_work
 from pretext.run.privacy_statement import PrivacyStatement
 from pretext.statement.statement import make_statement, releases_of_run
@@ -30,7 +30,9 @@ def private_source(data: Data) -> Source:
     return Source(data.path, data.subset, data.split)
 
 
-def find_run(config: Config, folder: Path, ledger: Ledger | None, fixed: tuple[str, ...] = ("",)) -> Run | None:
+def find_run(
+    config: Config, folder: Path, ledger: Ledger | None, fixed: tuple[str, ...] = ("",), job: Job = "run"
+) -> Run | None:
     """Find the run that a folder holds already; None if there is none, or it released nothing and is begun anew.
 
     Args:
@@ -38,6 +40,7 @@ def find_run(config: Config, folder: Path, ledger: Ledger | None, fixed: tuple[s
         folder: where it lies.
         ledger: default: the user's.
         fixed: how the names of settings begin that must not differ.
+        job: that is asked for.
 
     Raises:
         RunFolderError: the folder holds releases of another configuration, or is damaged.
@@ -48,6 +51,7 @@ def find_run(config: Config, folder: Path, ledger: Ledger | None, fixed: tuple[s
     run, stored = Run.open(folder)
     ledger = charged_ledger(run, ledger)
     changed = [key for key in compare_configs(config, stored) if key.startswith(fixed)]
+    changed += ["the job"] * (run.job != job)
     if not changed:
         return run
     if _has_releases(run, ledger):
@@ -58,12 +62,12 @@ def find_run(config: Config, folder: Path, ledger: Ledger | None, fixed: tuple[s
     return None
 
 
-def begin_run(config: Config, folder: Path, ledger: Ledger, account: Account) -> Run:
+def begin_run(config: Config, folder: Path, ledger: Ledger, account: Account, job: Job = "run") -> Run:
     """Make a run folder, or take over one that `find_run` left to be begun anew. Raises RunFolderError."""
     reference = AccountReference.of(account.name, ledger)
     if (folder / "run.json").exists():
-        return Run.open(folder)[0].begin_anew(config, reference)
-    return Run.create(folder, config, reference)
+        return Run.open(folder)[0].begin_anew(config, reference, job)
+    return Run.create(folder, config, reference, job)
 
 
 def charged_ledger(run: Run, ledger: Ledger | None = None) -> Ledger:

@@ -77,7 +77,7 @@ def _rank(config: Config, folder: Path, parts: Parts, choose: int, confirmed: bo
     """Rank in a folder that this process holds; arguments and errors as `run_fred`."""
     check_sources_apart(config.data, config.initial)
     sets = resolve_public_sets(config.initial)
-    run = find_run(config, folder, None, _FIXED_SETTINGS)
+    run = find_run(config, folder, None, _FIXED_SETTINGS, "fred")
     if run is not None:
         open_sealed_run(run, open_ledger(), RANKING_WRITES, accept_changes)
     query = None if run is None else load_query(run.folder)
@@ -91,7 +91,7 @@ def _rank(config: Config, folder: Path, parts: Parts, choose: int, confirmed: bo
     check_embedder(query, config.models, parts.embedder())
     ledger = open_ledger()
     account = open_account(config, ledger, run, query.cost(query.relation), confirmed)
-    run = run or begin_run(config, folder, ledger, account)
+    run = run or begin_run(config, folder, ledger, account, "fred")
     run.write(QUERY_FILE, query.to_json())
     release = ask_clients(query, run, ledger, account, query.label, parts.federation)
     ranking = rank_sets(query, release, measured, choose)

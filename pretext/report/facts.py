@@ -126,8 +126,7 @@ class Facts:
         """
         run, config = Run.open(folder)
         privacy, expansion = run.statement(), run.expansion_state()
-        if privacy is not None and privacy.rounds is None:
-            raise RunFolderError(f"{folder} holds a ranking of `pretext fred`; a report needs the folder of a run.")
+        run.require_texts()
         rows = synthetic_rows(folder, "Reading the texts") if Shards.of(config.expansion, run).files else []
         return cls(
             run,

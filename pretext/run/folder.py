@@ -2,7 +2,8 @@
 done.
 
 config.toml         the resolved settings
-run.json            the run's id, when it began, the version that made it, and the account that it is charged to
+run.json            the run's id, when it began, the version that made it, the account that it is charged to, and the
+                    job: a run, or a ranking of public sets (FreD)
 population/NNN.json the candidates of a round and their origins, saved before anybody votes on them
 positions/NNN.npy   where a round's candidates stand, shape (n, d), for the report
 selected/NNN.json   a round's released votes and what was selected by them
@@ -36,7 +37,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import tomlkit
@@ -70,6 +71,7 @@ _FIRST_STEPS = ("population/*.json", "positions/*.npy", "profile/*", "query.json
 """What a run writes before its first release."""
 
 Value = TypeVar("Value")
+Job: TypeAlias = Literal["run", "fred"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class _RunFile:
     account: AccountReference
     created: str = ""
     pretext: str = ""
+    job: Job = "run"
 
 
 _RUN_FILE = TypeAdapter(_RunFile)
@@ -99,6 +102,7 @@ class Run:
         created: when it began, in UTC.
         version: of the program that began it.
         account: that it is charged to.
+        job: a run, or FreD.
     """
 
     folder: Path
@@ -106,9 +110,10 @@ class Run:
     created: str
     version: str
     account: AccountReference
+    job: Job = "run"
 
     @classmethod
-    def create(cls, folder: Path, config: Config, account: AccountReference) -> Run:
+    def create(cls, folder: Path, config: Config, account: AccountReference, job: Job = "run") -> Run:
         """Make the folder, or open it if it holds a run of the same configuration.
 
         Raises:
@@ -124,15 +129,15 @@ class Run:
             return run
         settings = _config_file(config)
         _check_is_free(folder, settings)
-        run = cls._begin(folder, uuid.uuid4().hex[:12], account)
+        run = cls._begin(folder, uuid.uuid4().hex[:12], account, job)
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         run._save_beginning(settings)
         return run
 
-    def begin_anew(self, config: Config, account: AccountReference) -> Run:
+    def begin_anew(self, config: Config, account: AccountReference, job: Job = "run") -> Run:
         """Take over a folder from which nothing was released, for another configuration; the id stays."""
-        run = self._begin(self.folder, self.id, account)
+        run = self._begin(self.folder, self.id, account, job)
         with explain_write_errors(self.folder):
             for name in _FIRST_STEPS:
                 for path in self.folder.glob(name):
@@ -141,12 +146,12 @@ class Run:
         return run
 
     @classmethod
-    def _begin(cls, folder: Path, run_id: str, account: AccountReference) -> Run:
+    def _begin(cls, folder: Path, run_id: str, account: AccountReference, job: Job) -> Run:
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return cls(folder, run_id, created, importlib.metadata.version("pretext"), account)
+        return cls(folder, run_id, created, importlib.metadata.version("pretext"), account, job)
 
     def _save_beginning(self, settings: str) -> None:
-        identity = asdict(_RunFile(self.id, self.account, self.created, self.version))
+        identity = asdict(_RunFile(self.id, self.account, self.created, self.version, self.job))
         with explain_write_errors(self.folder):
             write_atomically(self.folder / "config.toml", settings)
             # Last: with this file the folder is a run folder.
@@ -158,7 +163,7 @@ class Run:
         try:
             file = _RUN_FILE.validate_json(read_file(folder / "run.json"))
             config = validate_settings(tomllib.loads(read_file(folder / "config.toml").decode()))
-            return cls(folder, file.id, file.created, file.pretext, file.account), config
+            return cls(folder, file.id, file.created, file.pretext, file.account, file.job), config
         except FileNotFoundError:
             raise RunFolderError(
                 f"{folder} is not a run folder (no run.json and config.toml in it); give the folder that `pretext "
@@ -170,6 +175,14 @@ class Run:
             raise RunFolderError(
                 f"The run folder {folder} is damaged ({type(error).__name__} in run.json or config.toml)."
             ) from None
+
+    def require_texts(self) -> None:
+        """Refuse a folder in which no texts are written, as it is FreD's. Raises RunFolderError."""
+        if self.job == "fred":
+            raise RunFolderError(
+                f"{self.folder} holds a ranking of `pretext fred`, and no texts; give the folder of a run, or the same "
+                "`pretext fred` command to continue the ranking."
+            )
 
     def population(self, round_number: int) -> list[Candidate] | None:
         """Load the candidates of a round. Raises RunFolderError if the file is damaged."""

@@ -46,6 +46,7 @@ def synthetic_rows(folder: Path, announce: str | None = None) -> Iterator[Row]:
         RunFolderError: this is no run folder, there are no texts in it yet, or their files are damaged.
     """
     run, config = Run.open(folder)
+    run.require_texts()
     shards = Shards.of(config.expansion, run)
     if not shards.files:
         raise RunFolderError(

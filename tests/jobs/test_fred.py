@@ -111,6 +111,19 @@ def test_fred__other_number_of_texts_per_client__is_another_release(
     assert releases() == 2
 
 
+def test_ranking__given_as_a_run__is_refused_and_untouched(command: Command, flags: list[str], tmp_path: Path) -> None:
+    """Whoever resumes a ranking did not mean to spend a budget on a run."""
+    out = tmp_path / "fred"
+    assert command(*flags)[0] == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for arguments in (["resume"], ["expand", "--texts", "5"], ["export", "--to", tmp_path / "x.csv"], ["report"]):
+        code, _, err = command(arguments[0], out, *arguments[1:])
+        assert code == 1
+        assert "fred" in err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert command("privacy", "verify", out)[0] == 0
+
+
 def test_new_sets_are_ranked_from_the_stored_release(
     command: Command, flags: list[str], public_sets: dict[str, Path], tmp_path: Path
 ) -> None:
