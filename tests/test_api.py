@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -143,3 +144,16 @@ def test_confirm_new_name__of_a_file_that_is_charged_already__opens_a_second_acc
         run(out=tmp_path / "two", dataset="others")
     run(out=tmp_path / "two", dataset="others", confirm_new_name=True)
     assert open_ledger().names() == ["others", "private"]
+
+
+@pytest.mark.parametrize(
+    "argument", [{"public": ["a text"]}, {"public": 5}, {"public": b"a"}, {"prompts": 5}, {"prompts": [5]}], ids=str
+)
+def test_synthesize__an_argument_of_another_type__is_refused_by_its_name(argument: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(argument))):
+        pretext.synthesize(["a text"], epsilon=1, dataset="notes", **argument)  # type: ignore[arg-type]
+
+
+def test_synthesize__an_array_without_a_length__is_refused() -> None:
+    with pytest.raises(UsageError, match="ndarray"):
+        pretext.synthesize(np.array("a text"), epsilon=1, dataset="notes", prompts=["a"])

@@ -120,12 +120,24 @@ def nest_flags(values: Mapping[str, Any]) -> Settings:
             from pretext.errors import UsageError
 
             raise UsageError(f"{name} is a list; write {name}=[...] around the single value.")
+        if flag.is_location or flag.is_repeated:
+            _check_texts(name, value if flag.is_repeated else [value])
         if flag.is_location:
             value = [resolve_location(item) for item in value] if flag.is_repeated else resolve_location(value)
         section, _, key = flag.setting.rpartition(".")
         table = layer.setdefault(section, {}) if section else layer
         table[key] = list(value) if flag.is_repeated else value
     return layer
+
+
+def _check_texts(name: str, values: Any) -> None:
+    """Check that the values of a flag, which Python may give, are texts or paths. Raises UsageError."""
+    from pretext.errors import UsageError
+
+    items = values if isinstance(values, list | tuple) else [values]
+    wrong = next((type(item).__name__ for item in items if not isinstance(item, str | Path)), None)
+    if wrong is not None:
+        raise UsageError(f"{name} holds a value of the type {wrong}; give texts, or paths of files.")
 
 
 def resolve_location(source: str | Path, base: Path | None = None) -> str:

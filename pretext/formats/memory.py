@@ -39,7 +39,8 @@ def _iterate(data: Any) -> Iterable[Any]:
         return _iterate_arrow(data)
     if isinstance(data, Mapping):
         return _zip_columns(data)
-    if isinstance(data, str | bytes | bytearray) or not isinstance(data, Iterable):
+    is_single = isinstance(data, str | bytes | bytearray) or getattr(data, "ndim", 1) == 0
+    if is_single or not isinstance(data, Iterable):
         raise _make_type_error(data)
     return data
 

@@ -41,7 +41,7 @@ def test_command__options__stand_in_the_order_of_the_table(path: tuple[str, ...]
 
 @pytest.mark.parametrize("function", [pretext.synthesize, pretext.rank_public_sets])
 def test_python__arguments__are_flags_by_the_same_names(function: object) -> None:
-    own = {"data", "out", "settings", "choose"}
+    own = {"data", "out", "settings", "choose", "confirm_new_name", "accept_changes"}
     assert inspect.signature(function).parameters.keys() - own <= FLAGS.keys()  # type: ignore[arg-type]
 
 
