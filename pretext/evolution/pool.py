@@ -52,15 +52,23 @@ def make_pool(
     if initial.prompts and engine is not None and profile.prompted_texts:
         texts = write_from_prompts(initial, variation, style, engine, profile.prompted_texts, screen, rng)
         pool += [Candidate(text, row % labels, Origin("prompt", 0)) for row, text in enumerate(texts)]
-    for number, location in enumerate(locations):
-        reservoir = Reservoir[str](profile.public_texts, rng.integers)
-        for text in read_public_texts(initial, location, screen.max_words):
-            reservoir.add(text)
-        texts = [text for text in reservoir.sample if screen.keep(text)]
-        pool += [Candidate(text, 0, Origin("public", number)) for text in texts]
+    pool += sample_public_sets(initial, profile, screen, rng, locations)
     if len(pool) < LEAST_TEXTS:
         raise UsageError(
             f"The pool has only {len(pool)} usable texts (dropped: {dict(screen.dropped) or 'none'}), and a profile "
             f"needs at least {LEAST_TEXTS}; give more public texts, other prompts or a larger profile.prompted_texts."
         )
     return pool
+
+
+def sample_public_sets(
+    initial: Initial, profile: Profile, screen: Screen, rng: np.random.Generator, locations: Sequence[str]
+) -> list[Candidate]:
+    """Draw at most `profile.public_texts` texts of each public set, and keep those that pass the screening."""
+    texts: list[Candidate] = []
+    for number, location in enumerate(locations):
+        reservoir = Reservoir[str](profile.public_texts, rng.integers)
+        for text in read_public_texts(initial, location, screen.max_words):
+            reservoir.add(text)
+        texts += [Candidate(text, 0, Origin("public", number)) for text in reservoir.sample if screen.keep(text)]
+    return texts

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pretext.answers import extract_answer
 from pretext.clients.voting import Ballot, Clients
-from pretext.config.settings import Config
+from pretext.config.settings import Config, Expansion, Variation
+from pretext.evolution.distillation import WRITTEN_PER_TEXT
 from pretext.evolution.expansion import PromptSampler
+from pretext.evolution.pool import sample_public_sets
 from pretext.jobs.parts import Parts, TimedModels
+from pretext.jobs.profile import adapted_prompts, label_prompts
 from pretext.jobs.run import make_first_population, vote_rule
 from pretext.jobs.timing import Meter
 from pretext.models.engines import Sampling
+from pretext.models.learner import Learner
+from pretext.profile.features import text_features
+from pretext.prompts import Prompt
 from pretext.run.records import Candidate, Phase, Seed
 from pretext.screening.screen import Screen
 
@@ -66,7 +73,8 @@ def make_forecast(config: Config, parts: Parts) -> Forecast:
     Raises:
         ModelError, EngineError, UsageError: as the run itself would.
     """
-    return _Sample(config, parts, Meter(parts.engine)).forecast()
+    sample = _ProfileSample if config.privacy.release == "profile" else _VotesSample
+    return sample(config, parts, Meter(parts.engine)).forecast()
 
 
 @dataclass(frozen=True)
@@ -77,12 +85,45 @@ class _Sample:
     parts: Parts
     meter: Meter
 
+    @property
+    def size(self) -> int:
+        """Prompts that suffice to see an engine's speed."""
+        return _SAMPLE.get(self.config.speed.engine, _LARGE_SAMPLE)
+
+    def add_private_side(
+        self, phases: dict[str, Phase], embedding: float, answering: float, dimension: int
+    ) -> Forecast:
+        """Add what the clients' side takes: seconds of embedding a text once, and of answering with it."""
+        initial = self.config.initial
+        if initial.public_sets:
+            phases["finding public sets"] = Phase(embedding * len(initial.public_sets) * initial.public_set_texts)
+        if self.config.privacy.clients is not None:
+            phases["clients"] = Phase(self.texts * (embedding + answering))
+        return Forecast(phases, self.peak_memory(dimension))
+
+    def peak_memory(self, dimension: int) -> int:
+        """Add up what is in use now with all models open and used, and what the clients' texts will add."""
+        import psutil
+
+        this = psutil.Process()
+        used = sum(process.memory_info().rss for process in [this, *this.children(recursive=True)])
+        return int(used + self.texts * (4 * dimension + _TEXT_BYTES))
+
+    @property
+    def texts(self) -> int:
+        """Private texts at most, as far as the number of clients is public."""
+        return (self.config.privacy.clients or 0) * self.config.privacy.max_texts_per_client
+
+
+class _VotesSample(_Sample):
+    """A small piece of the work of a run that asks for votes."""
+
     def forecast(self) -> Forecast:
         config, meter = self.config, self.meter
         size = config.evolution.population
         models = TimedModels(self.parts, meter, varies=True)
         models.open_all()
-        population = self.write_population(min(size, _SAMPLE.get(config.speed.engine, _LARGE_SAMPLE)))
+        population = self.write_population(min(size, self.size))
         rng = np.random.default_rng(0)
         models.vary(population, population, rng)
         dimension = models.embed([candidate.text for candidate in population]).shape[1]
@@ -96,12 +137,7 @@ class _Sample:
         }
         phases = {name: phase * times.get(name, 1) for name, phase in meter.phases.items()}
         per_text = meter.phases["embedding of candidates"].seconds / len(population)
-        if config.initial.public_sets:
-            texts = len(config.initial.public_sets) * config.initial.public_set_texts
-            phases["finding public sets"] = Phase(per_text * texts)
-        if config.privacy.clients is not None:
-            phases["clients"] = Phase(self.client_seconds(per_text, dimension))
-        return Forecast(phases, self.peak_memory(dimension))
+        return self.add_private_side(phases, per_text, self.voting_seconds(dimension), dimension)
 
     def write_population(self, size: int) -> list[Candidate]:
         """Make a small initial population; reading counts as it is, writing by the number of texts."""
@@ -127,8 +163,8 @@ class _Sample:
             completions = self.parts.engine().complete(prompts, sampling)
         return max(1, sum(screen.keep(extract_answer(completion, style.ends)) for completion in completions))
 
-    def client_seconds(self, seconds_per_text: float, dimension: int) -> float:
-        """Embedding all clients' texts once, and voting with them in every round."""
+    def voting_seconds(self, dimension: int) -> float:
+        """Measure what a client's text costs in all rounds of voting."""
         privacy, evolution = self.config.privacy, self.config.evolution
         rng = np.random.default_rng(0)
         rows = rng.standard_normal((_VOTING_SAMPLE, dimension), np.float32)
@@ -139,20 +175,71 @@ class _Sample:
         started = time.perf_counter()
         clients.vote(ballot, vote_rule(privacy, evolution.nearest))
         voting = time.perf_counter() - started
-        return self.texts * (seconds_per_text + privacy.rounds * voting / _VOTING_SAMPLE)
+        return privacy.rounds * voting / _VOTING_SAMPLE
 
-    def peak_memory(self, dimension: int) -> int:
-        """Add up what is in use now with all models open and used, and what the clients' texts will add."""
-        import psutil
 
-        this = psutil.Process()
-        used = sum(process.memory_info().rss for process in [this, *this.children(recursive=True)])
-        return int(used + self.texts * (4 * dimension + _TEXT_BYTES))
+class _ProfileSample(_Sample):
+    """A small piece of the work of a run that asks for a profile; weighing the pool is left out."""
 
-    @property
-    def texts(self) -> int:
-        """Private texts at most, as far as the number of clients is public."""
-        return (self.config.privacy.clients or 0) * self.config.privacy.max_texts_per_client
+    def forecast(self) -> Forecast:
+        config, meter, style = self.config, self.meter, self.config.prompt_style
+        profile, rounds = config.profile, config.privacy.rounds
+        models = TimedModels(self.parts, meter, varies=False)
+        models.open_all()
+        rng = np.random.default_rng(0)
+        with meter.phase("guided texts"):
+            asked = self.complete(label_prompts(config, config.initial.examples), config.variation, rng)
+        with meter.phase("adapted texts"):
+            adapted = self.complete(adapted_prompts(config), config.expansion, rng)
+        with meter.phase("initial population"):
+            public = self.sample_public_texts(rng)
+        answers = [extract_answer(completion, style.ends) for completion in (*asked, *adapted)]
+        texts = [text for text in answers if text]
+        dimension = models.embed(texts).shape[1]
+        embedding = meter.phases["embedding of candidates"].seconds / len(texts)
+        prompted = profile.prompted_texts if config.initial.prompts else 0
+        written, wanted = profile.adapted_texts, WRITTEN_PER_TEXT * config.expansion.texts
+        writing, sampling = meter.phases.pop("guided texts"), meter.phases.pop("adapted texts")
+        phases = {
+            **meter.phases,
+            "initial population": meter.phases["initial population"] + writing * (prompted / self.size),
+            "guided texts": writing * (profile.guided_texts * rounds / self.size),
+            "adapted texts": sampling * (written / self.size),
+            "expansion": sampling * (max(0, wanted - written) / self.size),
+            "embedding of candidates": Phase(
+                embedding * (public + prompted + profile.guided_texts * rounds + max(wanted, written))
+            ),
+            "adaptation": Phase(self.adaptation_seconds(texts)),
+        }
+        started = time.perf_counter()
+        list(map(text_features, texts))
+        counting = rounds * (time.perf_counter() - started) / len(texts)
+        return self.add_private_side(phases, embedding, counting, dimension)
+
+    def complete(
+        self, prompts: Sequence[Prompt], section: Variation | Expansion, rng: np.random.Generator
+    ) -> list[str | None]:
+        """Ask each label's prompt alike, as often as it takes to see the engine's speed."""
+        sampling = Sampling.from_section(section, self.config.prompt_style.stops, rng)
+        return self.parts.engine().complete([prompts[row % len(prompts)] for row in range(self.size)], sampling)
+
+    def sample_public_texts(self, rng: np.random.Generator) -> int:
+        """Read the public texts as the run does, and count them. Which sets FreD would choose is not known."""
+        initial = self.config.initial
+        sets = [initial.texts] if initial.texts else initial.public_sets[: initial.public_sets_used]
+        return len(sample_public_sets(initial, self.config.profile, Screen(self.config.screening), rng, sets))
+
+    def adaptation_seconds(self, texts: Sequence[str]) -> float:
+        """Measure a few steps of the adaptation."""
+        models, adapt, speed = self.config.models, self.config.adapt, self.config.speed
+        if adapt.method == "none":
+            return 0.0
+        learner = Learner(models.generator, adapt, speed.device, speed.dtype, 0)
+        prompt = adapted_prompts(self.config)[0]
+        rows = [row for text in texts[: 2 * adapt.batch_size] if (row := learner.encode(prompt, text)) is not None]
+        started = time.perf_counter()
+        learner.train_pass(0, rows, lambda rows: None)
+        return (time.perf_counter() - started) / len(rows) * adapt.texts * adapt.passes
 
 
 def _format_duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from pretext.jobs.forecast import Forecast, make_forecast
 from pretext.jobs.run import synthesize
 from pretext.models.engines.scripted import ScriptedEngine
 from pretext.run.records import Phase
+from tests.support import tiny
 from tests.support.runs import make_parts
 
 Make = Callable[..., Config]
@@ -36,6 +37,36 @@ def test_tokens_within_a_factor_of_two(make_config: Make, tmp_path: Path, settin
     for name, phase in foretold.items():
         assert phase.written <= 2 * taken[name].written and taken[name].written <= 2 * phase.written, name
         assert phase.read <= 2 * taken[name].read and taken[name].read <= 2 * phase.read, name
+
+
+def test_forecast__of_a_profile__knows_every_phase_and_its_tokens(make_config: Make, tmp_path: Path) -> None:
+    sizes = ["prompted_texts=120", "guided_texts=240", "adapted_texts=200", "features=200", "clusters=8"]
+    config = make_config(
+        *("preset=profile", "privacy.rounds=1", "privacy.epsilon=200", "initial.prompts=['short lists of words']"),
+        *("adapt.method=none", "screening.min_words=1", "privacy.clients=40", *(f"profile.{size}" for size in sizes)),
+    )
+    foretold = make_forecast(config, make_parts(config)).phases
+    taken = synthesize(config, tmp_path / "run", make_parts(config)).timings()
+    assert set(taken) - set(foretold) <= {"trial", "weighing"}
+    for name in ("initial population", "guided texts"):
+        assert 0 < foretold[name].written <= 2 * taken[name].written <= 4 * foretold[name].written, name
+    assert foretold["clients"].seconds > 0
+    doubled = config.model_copy(update={"profile": config.profile.model_copy(update={"guided_texts": 480})})
+    more = make_forecast(doubled, make_parts(doubled)).phases["guided texts"]
+    assert more.written == pytest.approx(2 * foretold["guided texts"].written, rel=0.01)
+
+
+@pytest.mark.slow
+def test_forecast__of_an_adaptation__grows_with_its_passes(make_config: Make, tmp_path: Path) -> None:
+    generator = str(tiny.build(tmp_path / "generator"))
+    seconds = {}
+    for passes in (1, 100):
+        config = make_config(
+            *("preset=profile", "privacy.rounds=1", "initial.prompts=['short lists of words']"),
+            *(f"models.generator={generator}", f"adapt.passes={passes}", "profile.adapted_texts=100"),
+        )
+        seconds[passes] = make_forecast(config, make_parts(config)).phases["adaptation"].seconds
+    assert 0 < 10 * seconds[1] < seconds[100]
 
 
 def test_work_grows_with_the_settings(make_config: Make) -> None:
