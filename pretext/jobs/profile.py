@@ -105,7 +105,7 @@ class ProfileRun:
 
     def prompts(self) -> list[Prompt]:
         """Return the prompt that asks for a text of each label."""
-        return _label_prompts(self.config, self.config.initial.examples)
+        return label_prompts(self.config, self.config.initial.examples)
 
     def write_guided(self, number: int, targets: Sequence[Target]) -> list[Candidate]:
         """Write and save the texts that a release asks for."""
@@ -275,10 +275,11 @@ def make_first_pool(
 
 def adapted_prompts(config: Config) -> list[Prompt]:
     """Return the prompt of each label by which a generator is adapted and asked: short, as it knows the rest."""
-    return _label_prompts(config, ())
+    return label_prompts(config, ())
 
 
-def _label_prompts(config: Config, examples: Sequence[str]) -> list[Prompt]:
+def label_prompts(config: Config, examples: Sequence[str]) -> list[Prompt]:
+    """Return the prompt of each label, with examples."""
     style, sentence = config.prompt_style, (config.initial.prompts or ("",))[0]
     return [style.of_label(sentence, examples, label) for label in range(max(1, len(config.data.labels)))]
 
