@@ -44,6 +44,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
         if made and _is_same(place, folder):
             _remove_empty(made)
         os.close(place)
+        with suppress(OSError):  # a folder at rest holds nothing that no digest covers
+            os.ftruncate(handle, 0)
         os.close(handle)
 
 
