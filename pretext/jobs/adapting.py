@@ -14,7 +14,7 @@ from pretext.config.settings import Config
 from pretext.errors import ModelError, UsageError
 from pretext.evolution.distillation import draw_rows
 from pretext.evolution.weighing import Target
-from pretext.models.adaptation import MIN_HELD_OUT, Example, adapt, check_adaptable
+from pretext.models.adaptation import Example, adapt, check_adaptable, hold_out
 from pretext.models.engines import Engine, Sampling
 from pretext.profile.weights import Weights
 from pretext.progress import show_progress
@@ -24,7 +24,6 @@ from pretext.run.records import Candidate, Origin
 from pretext.screening.screen import Screen
 
 ADAPTER_FOLDER: Final = "adapter"
-_HELD_OUT_SHARE = 0.1
 _MAX_PROMPTS_PER_TEXT = 3
 _MIN_PROMPTS_AT_ONCE = 64
 _log = logging.getLogger("pretext")
@@ -68,8 +67,7 @@ def adapt_generator(
         for label, (label_weights, size) in enumerate(zip(weights, sizes, strict=True))
         for row in draw_rows(label_weights.p, size, rng).tolist()
     ]
-    examples = [examples[row] for row in rng.permutation(len(examples))]
-    held_out = max(MIN_HELD_OUT, round(_HELD_OUT_SHARE * len(examples)))
+    learned, held_out = hold_out(examples, rng)
     folder = run.folder / ADAPTER_FOLDER
     try:
         with run.writing():
@@ -77,8 +75,8 @@ def adapt_generator(
                 config.models,
                 config.adapt,
                 config.speed,
-                examples[held_out:],
-                examples[:held_out],
+                learned,
+                held_out,
                 folder,
                 config.evolution.seed,
             )

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from pretext.config.settings import Adapt, Models, Speed
@@ -40,6 +41,7 @@ from pretext.prompts import Prompt
 
 MIN_EXAMPLES: Final = 16
 MIN_HELD_OUT: Final = 2
+_HELD_OUT_SHARE = 0.1
 _PASS_FILE, _STATE_FILE = "pass.json", "state.pt"
 _log = logging.getLogger("pretext")
 
@@ -52,6 +54,19 @@ class Example:
 
     prompt: Prompt
     answer: str
+
+
+def hold_out(examples: Sequence[Example], rng: np.random.Generator) -> tuple[list[Example], list[Example]]:
+    """Split examples into those to learn from, in random order, and a tenth of the different answers to stop by.
+
+    An answer that comes often stands on one side alone, or the loss on the other would praise learning it by heart.
+    """
+    answers = list(dict.fromkeys(example.answer for example in examples))
+    size = max(MIN_HELD_OUT, round(_HELD_OUT_SHARE * len(answers)))
+    chosen = {answers[row] for row in rng.permutation(len(answers))[:size].tolist()}
+    by_answer = {example.answer: example for example in examples if example.answer in chosen}
+    learned = [examples[row] for row in rng.permutation(len(examples)).tolist() if examples[row].answer not in chosen]
+    return learned, list(by_answer.values())
 
 
 @dataclass(frozen=True)

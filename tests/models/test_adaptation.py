@@ -12,7 +12,7 @@ import torch
 from pretext.config.settings import Adapt, Models, Speed
 from pretext.errors import ModelError, RunFolderError, UsageError
 from pretext.models import adaptation
-from pretext.models.adaptation import Example, adapt, check_adaptable
+from pretext.models.adaptation import Example, adapt, check_adaptable, hold_out
 from pretext.models.adapters import RECORD_FILE, digest_weights, load_record, resolve_adapter, use_adapted
 from pretext.models.chat_format import encode_answer, encode_prompt
 from pretext.models.engines import Sampling, open_engine
@@ -128,6 +128,15 @@ def test_adapt__killed_while_judging__judges_again_and_does_not_train_again(chec
 
 
 @pytest.mark.slow
+def test_hold_out__answers_that_come_often__stand_on_one_side() -> None:
+    prompt = Prompt("Notes:")
+    examples = [Example(prompt, f"text {number % 40}") for number in range(200)]
+    learned, held_out = hold_out(examples, np.random.default_rng(0))
+    sides = [{example.answer for example in side} for side in (learned, held_out)]
+    assert not sides[0] & sides[1]
+    assert [len(side) for side in (learned, held_out, *sides)] == [180, 4, 36, 4]
+
+
 def test_adapt__held_out_loss_rises__stops_and_keeps_the_best_pass(checkpoint, tmp_path, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 1.0])
     monkeypatch.setattr(Learner, "measure", lambda self, rows: next(losses))

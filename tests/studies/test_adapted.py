@@ -89,10 +89,11 @@ def test_dp_sgd__a_second_time__goes_on_from_the_folder(config: Config, tmp_path
 
 
 def test_adapted__on_texts__writes_such_texts(config: Config, tmp_path: Path) -> None:
-    texts = [text for client in clients(40) for text in client]
+    places = ("here", "there", "at home", "at work", "in the lab", "on the train", "next door", "upstairs")
+    texts = [f"{sentence} {place}" for sentence in SENTENCES for place in places] * 3
     written = write_adapted(config, adapt_to(config, texts, tmp_path / "adapter"))
-    assert 1 <= len(written) <= 12  # no text comes twice, and there are but three to learn
-    assert any(text in SENTENCES for text in written)  # a model with random weights would write none
+    assert 1 <= len(written) <= 12
+    assert any(text.startswith(SENTENCES) for text in written)  # a model with random weights would write none
 
 
 def test_public_pool__of_a_file_and_a_prompt__holds_as_many_of_both(config: Config, public_file: Path) -> None:

@@ -28,7 +28,7 @@ from pretext.evolution.public_texts import read_public_texts
 from pretext.files import make_folder_atomically
 from pretext.jobs.parts import Parts
 from pretext.jobs.run import make_first_population
-from pretext.models.adaptation import MIN_HELD_OUT, Example, adapt
+from pretext.models.adaptation import Example, adapt, hold_out
 from pretext.models.adapters import use_adapted
 from pretext.models.learner import Learner, Row
 from pretext.progress import show_progress
@@ -40,7 +40,6 @@ from privacy import Budget
 if TYPE_CHECKING:
     import torch
 
-_HELD_OUT_SHARE = 0.1
 _MOMENTUM = 0.9
 _POOL_FACTOR = 2  # texts of the pool, half written and half public, for each that is learned from
 
@@ -91,15 +90,14 @@ def adapt_to(config: Config, texts: Sequence[str], folder: Path) -> Models:
     """Adapt the generator to a sample of texts, and return the models with it in place of the generator."""
     rng = np.random.default_rng([config.evolution.seed, 8])
     chosen = [texts[row] for row in rng.permutation(len(texts))[: config.adapt.texts]]
-    held_out = max(MIN_HELD_OUT, round(_HELD_OUT_SHARE * len(chosen)))
     prompt = prompt_of(config)
-    examples = [Example(prompt, text) for text in chosen]
+    learned, held_out = hold_out([Example(prompt, text) for text in chosen], rng)
     adapt(
         config.models,
         config.adapt,
         config.speed,
-        examples[held_out:],
-        examples[:held_out],
+        learned,
+        held_out,
         folder,
         config.evolution.seed,
     )
