@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretext.answers import extract_answer
-from pretext.config.settings import Variation
+from pretext.config.settings import Expansion
 from pretext.evolution.weighing import Target
 from pretext.models.engines import Engine, Sampling
 from pretext.profile.features import join_words, read_start
@@ -72,7 +72,7 @@ def write_guided(
     prompts: Sequence[Prompt],
     starts: Sequence[Starts],
     wanted: int,
-    variation: Variation,
+    expansion: Expansion,
     style: PromptStyle,
     engine: Engine,
     screen: Screen,
@@ -84,7 +84,7 @@ def write_guided(
         prompts: of each label.
         starts: of each label.
         wanted: texts; fewer come where most answers do not pass the screening.
-        variation: how the generator samples.
+        expansion: how the generator samples.
         style: how answers end.
         engine: writes.
         screen: drops texts, and counts them.
@@ -101,7 +101,7 @@ def write_guided(
             left -= count
             labels = [row % len(prompts) for row in range(count)]
             drawn = [starts[label].draw(1, rng)[0] for label in labels]
-            sampling = Sampling.from_section(variation, style.stops, rng)
+            sampling = Sampling.from_section(expansion, style.stops, rng)
             requests = [style.begin(prompts[label], start) for label, start in zip(labels, drawn, strict=True)]
             before = len(pool)
             for label, start, answer in zip(labels, drawn, engine.complete(requests, sampling), strict=True):

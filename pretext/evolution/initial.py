@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pretext.answers import extract_answer
-from pretext.config.settings import Evolution, Initial, Variation
+from pretext.config.settings import Evolution, Expansion, Initial, Variation
 from pretext.errors import UsageError
 from pretext.evolution.public_texts import read_public_texts
 from pretext.models.engines import Engine, Sampling
@@ -88,7 +88,7 @@ def _sample_public_texts(
 
 def write_from_prompts(
     initial: Initial,
-    variation: Variation,
+    sampled: Variation | Expansion,
     style: PromptStyle,
     engine: Engine,
     wanted: int,
@@ -103,7 +103,7 @@ def write_from_prompts(
         while len(texts) < wanted and left > 0:
             count = min(max(wanted - len(texts), _MIN_PROMPTS_AT_ONCE), left)
             left -= count
-            sampling = Sampling.from_section(variation, style.stops, rng)
+            sampling = Sampling.from_section(sampled, style.stops, rng)
             completions = engine.complete([prompts[i % len(prompts)] for i in range(count)], sampling)
             answers = [extract_answer(completion, style.ends) for completion in completions]
             fresh = [text for text in answers if screen.keep(text)]

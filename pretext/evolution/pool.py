@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pretext.config.settings import Initial, Profile, Variation
+from pretext.config.settings import Expansion, Initial, Profile
 from pretext.errors import UsageError
 from pretext.evolution.initial import write_from_prompts
 from pretext.evolution.public_texts import read_public_texts
@@ -23,7 +23,7 @@ LEAST_TEXTS = 100
 def make_pool(
     initial: Initial,
     profile: Profile,
-    variation: Variation,
+    expansion: Expansion,
     style: PromptStyle,
     seed: int,
     screen: Screen,
@@ -35,7 +35,8 @@ def make_pool(
     Args:
         initial: prompts and public sets.
         profile: sizes.
-        variation: how the generator samples.
+        expansion: how the generator samples, as it will the synthetic texts: a pool with fewer words in it than they
+            may have would teach a generator that is adapted to it to repeat itself.
         style: how prompts are written. With labels each of them gets an equal share of the written texts; a public
             text may serve any label.
         seed: of every choice.
@@ -50,7 +51,7 @@ def make_pool(
     labels = max(1, len(style.labels))
     pool: list[Candidate] = []
     if initial.prompts and engine is not None and profile.prompted_texts:
-        texts = write_from_prompts(initial, variation, style, engine, profile.prompted_texts, screen, rng)
+        texts = write_from_prompts(initial, expansion, style, engine, profile.prompted_texts, screen, rng)
         pool += [Candidate(text, row % labels, Origin("prompt", 0)) for row, text in enumerate(texts)]
     pool += sample_public_sets(initial, profile, screen, rng, locations)
     if len(pool) < LEAST_TEXTS:

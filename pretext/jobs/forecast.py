@@ -10,7 +10,7 @@ import numpy as np
 
 from pretext.answers import extract_answer
 from pretext.clients.voting import Ballot, Clients
-from pretext.config.settings import Config, Expansion, Variation
+from pretext.config.settings import Config
 from pretext.evolution.distillation import WRITTEN_PER_TEXT
 from pretext.evolution.expansion import PromptSampler
 from pretext.evolution.pool import sample_public_sets
@@ -188,9 +188,9 @@ class _ProfileSample(_Sample):
         models.open_all()
         rng = np.random.default_rng(0)
         with meter.phase("guided texts"):
-            asked = self.complete(label_prompts(config, config.initial.examples), config.variation, rng)
+            asked = self.complete(label_prompts(config, config.initial.examples), rng)
         with meter.phase("adapted texts"):
-            adapted = self.complete(adapted_prompts(config), config.expansion, rng)
+            adapted = self.complete(adapted_prompts(config), rng)
         with meter.phase("initial population"):
             public = self.sample_public_texts(rng)
         answers = [extract_answer(completion, style.ends) for completion in (*asked, *adapted)]
@@ -216,11 +216,9 @@ class _ProfileSample(_Sample):
         counting = rounds * (time.perf_counter() - started) / len(texts)
         return self.add_private_side(phases, embedding, counting, dimension)
 
-    def complete(
-        self, prompts: Sequence[Prompt], section: Variation | Expansion, rng: np.random.Generator
-    ) -> list[str | None]:
+    def complete(self, prompts: Sequence[Prompt], rng: np.random.Generator) -> list[str | None]:
         """Ask each label's prompt alike, as often as it takes to see the engine's speed."""
-        sampling = Sampling.from_section(section, self.config.prompt_style.stops, rng)
+        sampling = Sampling.from_section(self.config.expansion, self.config.prompt_style.stops, rng)
         return self.parts.engine().complete([prompts[row % len(prompts)] for row in range(self.size)], sampling)
 
     def sample_public_texts(self, rng: np.random.Generator) -> int:

@@ -80,9 +80,9 @@ def _count_tokens(config: Config) -> int:
     """Count the most tokens that the generator writes."""
     privacy, evolution, profile = config.privacy, config.evolution, config.profile
     if privacy.release == "profile":
-        prompted = profile.prompted_texts if config.initial.prompts else 0
-        varied = prompted + profile.guided_texts * privacy.rounds
-        written = WRITTEN_PER_TEXT * config.expansion.texts + profile.adapted_texts
+        varied, prompted = 0, profile.prompted_texts if config.initial.prompts else 0
+        pool = prompted + profile.guided_texts * privacy.rounds
+        written = pool + WRITTEN_PER_TEXT * config.expansion.texts + profile.adapted_texts
     else:
         prompted = evolution.population if config.initial.prompts else 0
         varied = prompted + evolution.population * (privacy.rounds - 1 + evolution.lookahead * privacy.rounds)

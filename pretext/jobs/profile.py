@@ -118,7 +118,7 @@ class ProfileRun:
                 self.prompts(),
                 starts,
                 config.profile.guided_texts,
-                config.variation,
+                config.expansion,
                 config.prompt_style,
                 engine,
                 screen,
@@ -269,7 +269,7 @@ def make_first_pool(
     config: Config, screen: Screen, engine: Engine | None, locations: Sequence[str] = ()
 ) -> list[Candidate]:
     """Make the first pool that a configuration describes; arguments as `make_pool`."""
-    sections = config.initial, config.profile, config.variation, config.prompt_style
+    sections = config.initial, config.profile, config.expansion, config.prompt_style
     return make_pool(*sections, config.evolution.seed, screen, engine, locations)
 
 

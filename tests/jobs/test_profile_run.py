@@ -59,6 +59,21 @@ def test_profile_run__small_data__writes_texts_a_statement_and_a_report(profile_
     assert "preset" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_profile_run__every_text__is_sampled_as_the_synthetic_ones(profile_config: Config, tmp_path: Path) -> None:
+    """A pool that is sampled more narrowly would teach the adapted generator to repeat itself."""
+    seen = set()
+
+    class Watched(ScriptedEngine):
+        def complete(self, prompts, sampling, advance=lambda steps: None):  # type: ignore[no-untyped-def]
+            seen.add((sampling.temperature, sampling.top_p, sampling.max_tokens))
+            return super().complete(prompts, sampling, advance)
+
+    expansion = profile_config.expansion.model_copy(update={"temperature": 0.7, "top_p": 0.9, "max_tokens": 33})
+    config = profile_config.model_copy(update={"expansion": expansion})
+    synthesize(config, tmp_path / "run", make_parts(config, Watched(reply)))
+    assert seen == {(0.7, 0.9, 33)}
+
+
 def test_profile_run__finished__is_verified_and_its_edited_answer_is_not(
     profile_config: Config, tmp_path: Path
 ) -> None:
