@@ -58,14 +58,14 @@ def measure_loss(adapter: AdapterClients, model: Vector) -> float:
 def test_dp_sgd__without_noise__learns_what_everybody_says(config: Config) -> None:
     adapter = AdapterClients(config, clients(), TRAINING)
     model = train_adapter_with_noise(adapter, 3, None, 0, TRAINING)
-    assert measure_loss(adapter, model) < measure_loss(adapter, adapter.start) - 0.5
+    assert measure_loss(adapter, model) < measure_loss(adapter, adapter.start) - 4
 
 
 def test_dp_sgd__with_a_tiny_budget__learns_nothing_of_it(config: Config) -> None:
     """The twin: at epsilon 0.01 among 3 clients the noise is hundreds of times the sum of all gradients."""
     adapter = AdapterClients(config, clients(), TRAINING)
     model = train_adapter_with_noise(adapter, 3, Budget(0.01, 1e-6), 0, TRAINING)
-    assert measure_loss(adapter, model) > measure_loss(adapter, adapter.start) - 0.5
+    assert measure_loss(adapter, model) > measure_loss(adapter, adapter.start) - 4
 
 
 def test_update__of_a_client__depends_on_the_model_and_its_own_texts_alone(config: Config) -> None:
