@@ -1,4 +1,4 @@
-"""One process works in a run folder at a time: it holds a lock on the file `.lock` there until it ends.
+"""One process works in a run folder at a time: it holds a lock on the file `.lock` there, and removes it at the end.
 
 The lock (flock) ends with its process, however that ends, so a folder is never left locked. Commands that only read,
 such as `pretext report`, need no lock: every file in there is written whole.
@@ -41,11 +41,12 @@ def lock_folder(folder: Path) -> Iterator[None]:
         _check_in_place(place, folder)
         raise
     finally:
+        if _is_same(handle, folder / LOCK_FILE):  # a folder at rest holds nothing that no digest covers
+            with suppress(OSError):
+                (folder / LOCK_FILE).unlink()
         if made and _is_same(place, folder):
             _remove_empty(made)
         os.close(place)
-        with suppress(OSError):  # a folder at rest holds nothing that no digest covers
-            os.ftruncate(handle, 0)
         os.close(handle)
 
 
@@ -83,7 +84,7 @@ def _acquire(folder: Path) -> int:
             raise
         if _is_same(handle, path):
             break
-        os.close(handle)  # whoever held it removed the empty folder in between
+        os.close(handle)  # whoever held it removed it in between
     with suppress(OSError):  # a full disk: then the refusal of a second process names no number
         os.ftruncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
@@ -104,9 +105,7 @@ def _check_in_place(place: int, folder: Path) -> None:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Remove the folders, the innermost first, as long as there is nothing but the lock in them."""
+    """Remove the folders, the innermost first, as long as there is nothing in them."""
     with suppress(OSError):
-        if [path.name for path in folders[0].iterdir()] == [LOCK_FILE]:
-            (folders[0] / LOCK_FILE).unlink()
         for folder in folders:
             folder.rmdir()
