@@ -140,7 +140,7 @@ def test_profile_run__two_rounds_and_labels__asks_all_labels_in_one_vector(
 def test_profile_run__too_much_noise__says_that_there_is_no_signal(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    config = make_config(*PROFILE, "privacy.epsilon=0.1")
+    config = make_config(*PROFILE, "privacy.epsilon=0.01")
     with pytest.raises(NoSignal):
         synthesize(config, tmp_path / "run", make_parts(config))
     assert len(open_ledger().account("private").releases) == 1
