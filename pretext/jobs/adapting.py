@@ -67,23 +67,20 @@ def adapt_generator(
         for label, (label_weights, size) in enumerate(zip(weights, sizes, strict=True))
         for row in draw_rows(label_weights.p, size, rng).tolist()
     ]
-    learned, held_out = hold_out(examples, rng)
     folder = run.folder / ADAPTER_FOLDER
     try:
         with run.writing():
-            adapt(
-                config.models,
-                config.adapt,
-                config.speed,
-                learned,
-                held_out,
-                folder,
-                config.evolution.seed,
-            )
+            adapt_to_examples(config, examples, folder, rng)
     except (UsageError, ModelError) as error:  # the release is paid for: go on with the writers that there are
         _log.warning("The generator is not adapted. %s", error)
         return None
     return folder
+
+
+def adapt_to_examples(config: Config, examples: Sequence[Example], folder: Path, rng: np.random.Generator) -> None:
+    """Adapt the generator as a configuration describes to examples, of which some are held out to stop by."""
+    learned, held_out = hold_out(examples, rng)
+    adapt(config.models, config.adapt, config.speed, learned, held_out, folder, config.evolution.seed)
 
 
 def write_sample(

@@ -26,9 +26,10 @@ from pretext.config.settings import Adapt, Config, Models
 from pretext.errors import EngineError, NoSignal, UsageError
 from pretext.evolution.public_texts import read_public_texts
 from pretext.files import make_folder_atomically
+from pretext.jobs.adapting import adapt_to_examples
 from pretext.jobs.parts import Parts
 from pretext.jobs.run import make_first_population
-from pretext.models.adaptation import Example, adapt, hold_out
+from pretext.models.adaptation import Example
 from pretext.models.adapters import use_adapted
 from pretext.models.learner import Learner, Row
 from pretext.progress import show_progress
@@ -91,16 +92,7 @@ def adapt_to(config: Config, texts: Sequence[str], folder: Path) -> Models:
     rng = np.random.default_rng([config.evolution.seed, 8])
     chosen = [texts[row] for row in rng.permutation(len(texts))[: config.adapt.texts]]
     prompt = prompt_of(config)
-    learned, held_out = hold_out([Example(prompt, text) for text in chosen], rng)
-    adapt(
-        config.models,
-        config.adapt,
-        config.speed,
-        learned,
-        held_out,
-        folder,
-        config.evolution.seed,
-    )
+    adapt_to_examples(config, [Example(prompt, text) for text in chosen], folder, rng)
     return use_adapted(config.models, folder)
 
 
