@@ -20,6 +20,11 @@ from pretext.tables import Source
 _log = logging.getLogger("pretext")
 
 
+def private_source(data: Data) -> Source:
+    """Name the place of the private texts."""
+    return Source(data.path, data.subset, data.split)
+
+
 def check_sources_apart(data: Data, initial: Initial, folder: Path | None = None) -> None:
     """Check the sources that a configuration names, as `check_apart` does.
 
@@ -31,7 +36,7 @@ def check_sources_apart(data: Data, initial: Initial, folder: Path | None = None
     Raises:
         UsageError: as `check_apart`, or the private source is the run folder, lies in it, or holds it.
     """
-    private = Source(data.path, data.subset, data.split)
+    private = private_source(data)
     check_apart(private, [Source(location, initial.subset, initial.split) for location in initial.locations])
     if data.path and folder is not None and _is_same(private, Source(str(folder.absolute()))):
         raise UsageError(

@@ -16,7 +16,8 @@ import numpy as np
 from pretext.config.settings import Data
 from pretext.errors import UsageError
 from pretext.identity import normalize_identity
-from pretext.tables import Source, read_columns
+from pretext.separation import private_source
+from pretext.tables import read_columns
 from pretext.texts import is_usable_text
 
 MAX_TEXT_CHARACTERS = 4_000
@@ -45,7 +46,7 @@ def read_labeled_texts(data: Data) -> LabeledTexts:
     labeled = LabeledTexts([], [])
     listed: dict[str | None, str] = {None: ""} if data.label_column is None else {}
     listed |= {normalize_identity(label): label for label in data.labels if data.label_column}
-    for batch in read_columns(Source(data.path, data.subset, data.split), data.columns):
+    for batch in read_columns(private_source(data), data.columns):
         texts = batch[data.text_column]
         labels = map(normalize_identity, batch[data.label_column]) if data.label_column else [None] * len(texts)
         for text, label in zip(texts, labels, strict=True):
@@ -85,5 +86,5 @@ def check_disjoint(test: Data, training: Data) -> None:
 
 def _read_identities(data: Data, by_client: bool) -> Iterator[str]:
     column = data.client_column if by_client and data.client_column else data.text_column
-    for batch in read_columns(Source(data.path, data.subset, data.split), [column]):
+    for batch in read_columns(private_source(data), [column]):
         yield from (identity for identity in map(normalize_identity, batch[column]) if identity is not None)

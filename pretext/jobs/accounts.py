@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pretext.calibration import Calibration, explain_slack
 from pretext.config.resolve import compare_configs
-from pretext.config.settings import Config, Data, Privacy
+from pretext.config.settings import Config, Privacy
 from pretext.errors import RunFolderError, UsageError
 from pretext.fred.query import load_query
 from pretext.home import ledger_path, open_ledger
@@ -18,16 +18,12 @@ from pretext.run.account import AccountReference, check_ledger, held_labels, hol
 from pretext.run.folder import Job, Run
 from pretext.run.lock import is_at_work
 from pretext.run.privacy_statement import PrivacyStatement
+from pretext.separation import private_source
 from pretext.statement.statement import make_statement, releases_of_run
 from pretext.tables import Source
 from privacy import Account, Budget, Cost, Ledger, LedgerError, Unit, budget_epsilon
 
 _log = logging.getLogger("pretext")
-
-
-def private_source(data: Data) -> Source:
-    """Name the place of the private texts."""
-    return Source(data.path, data.subset, data.split)
 
 
 def find_run(

@@ -22,12 +22,12 @@ from pretext.fred.recommend import (
     resolve_public_sets,
 )
 from pretext.home import fred_cache_folder, open_ledger
-from pretext.jobs.accounts import begin_run, find_run, open_account, private_source
+from pretext.jobs.accounts import begin_run, find_run, open_account
 from pretext.jobs.parts import Parts
 from pretext.run.lock import lock_folder
 from pretext.run.manifest import seal_run
 from pretext.run.privacy_statement import PrivacyStatement
-from pretext.separation import check_sources_apart
+from pretext.separation import check_sources_apart, private_source
 from pretext.statement.seals import RANKING_WRITES, open_sealed_run
 from pretext.statement.statement import make_fred_statement
 from pretext.tables import check_columns

@@ -29,7 +29,6 @@ from pretext.jobs.accounts import (
     charged_ledger,
     find_run,
     open_account,
-    private_source,
     reservation,
     save_statement,
 )
@@ -46,6 +45,7 @@ from pretext.run.lock import lock_folder
 from pretext.run.manifest import seal_run
 from pretext.run.records import Candidate, Seed
 from pretext.screening.screen import Screen
+from pretext.separation import private_source
 from pretext.statement.seals import RUN_WRITES, open_sealed_run
 from pretext.statement.statement import count_rounds, releases_of_run
 from pretext.tables import Source, check_columns
